@@ -1,0 +1,205 @@
+"""What is asked and what is answered: a sentence with two marked entities, and the relation predicted between them.
+
+Every way into the project (HTTP, files, training rows) builds its examples here, so a span is checked by one rule everywhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.labels import RELATIONS
+
+EntityType = Literal["PER", "ORG", "LOC", "DAT", "POH", "NOH"]
+ENTITY_TYPES: Final[tuple[EntityType, ...]] = get_args(EntityType)
+
+OCCURRENCES_NAMED: Final = 10  # of an ambiguous word: enough to choose from, short enough to read
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with an example: where (`loc`, a path of field names), which `kind`, and a sentence for the caller."""
+
+    loc: tuple[str, ...]
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{'.'.join(self.loc)}: {self.message}"
+
+
+class InvalidExample(ValueError):
+    """An example that cannot be asked. `problems` names every fault found, field by field."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """An entity as a caller writes it: the word, its indices, or both; `Example.resolve` turns it into an `Entity`."""
+
+    word: str | None = None
+    start_idx: int | None = None
+    end_idx: int | None = None
+    type: EntityType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A span of the sentence. Indices count Unicode code points and `end_idx` is inclusive, as in KLUE."""
+
+    word: str
+    start_idx: int
+    end_idx: int
+    type: EntityType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A sentence and two spans of it that do not overlap. Build one with `resolve` or `from_row`: they check it."""
+
+    sentence: str
+    subject_entity: Entity
+    object_entity: Entity
+
+    @classmethod
+    def resolve(cls, sentence: str, subject_entity: Mention, object_entity: Mention) -> "Example":
+        """Check a sentence and two mentions and fill in what they leave out.
+
+        Raises:
+            InvalidExample: the sentence is blank or not Unicode text, an index is out of range, word and span disagree,
+                a word is empty, missing from the sentence or ambiguous, or the two spans overlap.
+        """
+        if not sentence.strip():
+            raise InvalidExample(Problem(("sentence",), "blank", "the sentence is empty"))
+        if any("\ud800" <= character <= "\udfff" for character in sentence):
+            raise InvalidExample(Problem(("sentence",), "surrogate", "the sentence holds a lone surrogate: not Unicode text"))
+        problems: list[Problem] = []
+        entities: list[Entity] = []
+        for field, mention in (("subject_entity", subject_entity), ("object_entity", object_entity)):
+            try:
+                entities.append(_locate(sentence, mention, field))
+            except InvalidExample as error:
+                problems.extend(error.problems)
+        if problems:
+            raise InvalidExample(*problems)
+        subject, object_ = entities
+        if subject.start_idx <= object_.end_idx and object_.start_idx <= subject.end_idx:
+            message = (
+                f"the spans of subject ({subject.start_idx}-{subject.end_idx}) and object "
+                f"({object_.start_idx}-{object_.end_idx}) overlap"
+            )
+            raise InvalidExample(Problem(("object_entity",), "overlap", message))
+        return cls(sentence, subject, object_)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Example":
+        """Build an example from a KLUE-RE row as parsed from JSON; unknown keys are ignored.
+
+        Raises:
+            InvalidExample: as `resolve`, and where a field is missing or of the wrong JSON type.
+        """
+        sentence = row.get("sentence")
+        if not isinstance(sentence, str):
+            raise InvalidExample(Problem(("sentence",), "type", "a string is required"))
+        subject, object_ = (_mention(row.get(field), field) for field in ("subject_entity", "object_entity"))
+        return cls.resolve(sentence, subject, object_)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """The ensemble's answer to one example.
+
+    Attributes:
+        probabilities: float64 of shape (30,), in the order of `RELATIONS`, summing to 1.
+        members: how many members of the ensemble voted.
+    """
+
+    probabilities: NDArray[np.float64]
+    members: int
+
+    @property
+    def label_id(self) -> int:
+        return int(self.probabilities.argmax())
+
+    @property
+    def relation(self) -> str:
+        return RELATIONS[self.label_id]
+
+    @property
+    def score(self) -> float:
+        return float(self.probabilities[self.label_id])
+
+    def top(self, k: int) -> dict[str, float]:
+        """The `k` likeliest relations with their probabilities, likeliest first (ties in label order)."""
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return {RELATIONS[index]: float(self.probabilities[index]) for index in order}
+
+
+def _mention(value: Any, field: str) -> Mention:
+    if not isinstance(value, Mapping):
+        raise InvalidExample(Problem((field,), "type", "an object with word, start_idx, end_idx and type is required"))
+    word, start_idx, end_idx, type_ = (value.get(key) for key in ("word", "start_idx", "end_idx", "type"))
+    problems = []
+    if word is not None and not isinstance(word, str):
+        problems.append(Problem((field, "word"), "type", "a string is required"))
+    for key, index in (("start_idx", start_idx), ("end_idx", end_idx)):
+        if index is not None and (not isinstance(index, int) or isinstance(index, bool)):
+            problems.append(Problem((field, key), "type", "an integer is required"))
+    if type_ is not None and type_ not in ENTITY_TYPES:
+        problems.append(Problem((field, "type"), "entity_type", f"one of {', '.join(ENTITY_TYPES)} is required, or none"))
+    if problems:
+        raise InvalidExample(*problems)
+    return Mention(word, start_idx, end_idx, type_)
+
+
+def _locate(sentence: str, mention: Mention, field: str) -> Entity:
+    word, start, end = mention.word, mention.start_idx, mention.end_idx
+    if word is not None and not word.strip():
+        raise InvalidExample(Problem((field, "word"), "empty_word", "the word is empty"))
+    if (start is None) != (end is None):
+        missing = "start_idx" if start is None else "end_idx"
+        raise InvalidExample(Problem((field, missing), "missing", "start_idx and end_idx go together: give both or neither"))
+    if start is None or end is None:
+        if word is None:
+            raise InvalidExample(Problem((field, "word"), "missing", "give the word, or start_idx and end_idx, or all three"))
+        start = _only_occurrence(sentence, word, field)
+        return Entity(word, start, start + len(word) - 1, mention.type)
+    problems = [
+        Problem((field, key), "out_of_range", f"{index} is outside the sentence, whose indices run from 0 to {len(sentence) - 1}")
+        for key, index in (("start_idx", start), ("end_idx", end))
+        if not 0 <= index < len(sentence)
+    ]
+    if problems:
+        raise InvalidExample(*problems)
+    if end < start:
+        raise InvalidExample(Problem((field, "end_idx"), "out_of_range", f"end_idx {end} lies before start_idx {start}"))
+    span = sentence[start : end + 1]
+    if word is not None and word != span:
+        message = f"the word disagrees with the span: {_short(word)} was given, {_short(span)} stands at {start}-{end}"
+        raise InvalidExample(Problem((field, "word"), "word_span_mismatch", message))
+    if not span.strip():
+        raise InvalidExample(Problem((field, "start_idx"), "empty_word", f"the span {start}-{end} holds only white space"))
+    return Entity(span, start, end, mention.type)
+
+
+def _only_occurrence(sentence: str, word: str, field: str) -> int:
+    first = sentence.find(word)
+    if first < 0:
+        raise InvalidExample(Problem((field, "word"), "not_in_sentence", f"{_short(word)} does not occur in the sentence"))
+    starts = [first]
+    while (following := sentence.find(word, starts[-1] + 1)) >= 0:
+        starts.append(following)
+    if len(starts) > 1:
+        places = ", ".join(map(str, starts[:OCCURRENCES_NAMED])) + (", …" if len(starts) > OCCURRENCES_NAMED else "")
+        message = f"{_short(word)} occurs {len(starts)} times, at start_idx {places}: give start_idx and end_idx"
+        raise InvalidExample(Problem((field, "word"), "ambiguous_word", message))
+    return first
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:39] + "…")

@@ -1,0 +1,128 @@
+"""Labelled rows as a dataset, and the order in which they are shown.
+
+Both depend on (seed, epoch, row) alone, never on a generator's state, so a run resumed in the middle of an epoch sees the rows it
+would have seen.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from models.encoding import Encoded, EncodedBatch, Encoder
+from models.example import Entity, Example, InvalidExample
+from models.labels import RELATION_IDS
+
+BATCHES_A_BUCKET = 50  # rows are sorted by length within so many shuffled batches: little padding, and order still random
+
+
+class InvalidRows(ValueError):
+    """A file of labelled rows that cannot be used; the message names file, line and fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledExample:
+    example: Example
+    label_id: int
+
+
+def read_labelled(path: Path) -> list[LabelledExample]:
+    """Read a JSONL file of KLUE-RE rows with labels.
+
+    Raises:
+        InvalidRows: the file is missing or empty, or a row is not a valid example with one of the 30 labels.
+    """
+    rows = []
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    row = json.loads(line)
+                    rows.append(LabelledExample(Example.from_row(row), RELATION_IDS[row["label"]]))
+                except (json.JSONDecodeError, InvalidExample) as error:
+                    raise InvalidRows(f"{path}, line {number}: {error}") from None
+                except (KeyError, TypeError, AttributeError):
+                    raise InvalidRows(f"{path}, line {number}: a row needs 'label', one of the 30 relations") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRows(f"{path}: {error}") from None
+    if not rows:
+        raise InvalidRows(f"{path}: no rows")
+    return rows
+
+
+class RelationDataset(Dataset[tuple[Encoded, int]]):
+    """Encodes rows as they are asked for; each entity loses its type with probability `type_dropout`, anew each epoch.
+
+    Type dropout is what lets the served model answer callers who do not know an entity's type.
+    """
+
+    def __init__(self, rows: Sequence[LabelledExample], encoder: Encoder, seed: int = 0, type_dropout: float = 0.0) -> None:
+        self.rows = rows
+        self.encoder = encoder
+        self.seed = seed
+        self.type_dropout = type_dropout
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Encoded, int]:
+        example = self.rows[index].example
+        if self.type_dropout:
+            subject_dropped, object_dropped = np.random.default_rng((self.seed, self.epoch, index)).random(2) < self.type_dropout
+            example = replace(
+                example,
+                subject_entity=_untyped(example.subject_entity) if subject_dropped else example.subject_entity,
+                object_entity=_untyped(example.object_entity) if object_dropped else example.object_entity,
+            )
+        return self.encoder.encode(example), self.rows[index].label_id
+
+
+class LengthBucketSampler(Sampler[int]):
+    """A random order in which neighbours have similar lengths, so that a batch carries little padding."""
+
+    def __init__(self, dataset: RelationDataset, batch_size: int, seed: int) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.seed = seed
+        self.lengths = np.array([len(row.example.sentence) for row in dataset.rows])
+
+    def set_epoch(self, epoch: int) -> None:
+        self.dataset.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng((self.seed, self.dataset.epoch))
+        shuffled = generator.permutation(len(self.dataset))
+        size = self.batch_size * BATCHES_A_BUCKET
+        batches = []
+        for start in range(0, len(shuffled), size):
+            bucket = shuffled[start : start + size]
+            bucket = bucket[np.argsort(self.lengths[bucket], kind="stable")]
+            batches += [bucket[low : low + self.batch_size] for low in range(0, len(bucket), self.batch_size)]
+        # The one short batch stays last: moved forward it would shift the batches the loader cuts from this order.
+        full = [batch for batch in batches if len(batch) == self.batch_size]
+        short = [batch for batch in batches if len(batch) < self.batch_size]
+        for place in [*generator.permutation(len(full)), *range(len(full), len(full) + len(short))]:
+            yield from map(int, [*full, *short][place])
+
+
+def collate(rows: Sequence[tuple[Encoded, int]], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Input tensors as `EncodedBatch` describes them, and `labels` of shape (rows,)."""
+    batch = EncodedBatch.collate([encoded for encoded, _ in rows], pad_token_id)
+    return {
+        "input_ids": torch.from_numpy(batch.input_ids),
+        "attention_mask": torch.from_numpy(batch.attention_mask),
+        "entity_positions": torch.from_numpy(batch.entity_positions),
+        "labels": torch.tensor([label_id for _, label_id in rows]),
+    }
+
+
+def _untyped(entity: Entity) -> Entity:
+    return replace(entity, type=None)

@@ -1,0 +1,94 @@
+"""The Hugging Face Trainer, told three things: rows are bucketed by length, the head learns faster than the body, and KLUE's metrics
+decide."""
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+from transformers import EvalPrediction, Trainer, TrainingArguments
+
+from models.metrics import auprc, micro_f1
+from training.dataset import LengthBucketSampler, RelationDataset, collate
+from training.heads import RelationClassifier
+from training.recipe import Recipe
+
+
+class RelationTrainer(Trainer):
+    """Trains a `RelationClassifier` as a `Recipe` says."""
+
+    def __init__(
+        self, recipe: Recipe, model: RelationClassifier, train: RelationDataset, validation: RelationDataset, pad_token_id: int
+    ) -> None:
+        self.recipe = recipe
+        super().__init__(
+            model=model,
+            args=arguments(recipe),
+            train_dataset=train,
+            eval_dataset=validation,
+            data_collator=partial(collate, pad_token_id=pad_token_id),
+            compute_metrics=klue_metrics,
+        )
+
+    def _get_train_sampler(self, train_dataset: RelationDataset | None = None) -> Sampler[int]:
+        return LengthBucketSampler(train_dataset or self.train_dataset, self.args.train_batch_size, self.args.seed)
+
+    def create_optimizer(self) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            decayed = set(self.get_decay_parameter_names(self.model))
+            groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+            for name, parameter in self.model.named_parameters():
+                groups.setdefault((name.startswith("head."), name in decayed), []).append(parameter)
+            self.optimizer = torch.optim.AdamW(
+                [
+                    {
+                        "params": parameters,
+                        "lr": self.recipe.head_learning_rate if is_head else self.recipe.learning_rate,
+                        "weight_decay": self.recipe.weight_decay if is_decayed else 0.0,
+                    }
+                    for (is_head, is_decayed), parameters in groups.items()
+                ],
+                fused=True,
+            )
+        return self.optimizer
+
+
+def arguments(recipe: Recipe) -> TrainingArguments:
+    """The Trainer's arguments for a recipe."""
+    return TrainingArguments(
+        output_dir=str(recipe.output / "checkpoints"),
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=recipe.batch_size,
+        per_device_eval_batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        warmup_ratio=recipe.warmup_ratio,
+        label_smoothing_factor=recipe.label_smoothing,
+        bf16=has_bf16() if recipe.bf16 is None else recipe.bf16,
+        use_cpu=not torch.accelerator.is_available(),
+        eval_strategy="no",
+        save_strategy="steps",
+        save_steps=recipe.save_steps,
+        save_total_limit=1,
+        logging_steps=50,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to=[],
+    )
+
+
+def has_bf16() -> bool:
+    """Whether this machine multiplies bfloat16 matrices in hardware: elsewhere autocast is slower than float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def klue_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Micro-F1 and AUPRC of logits of shape (rows, 30) against label ids of shape (rows,)."""
+    logits, label_ids = prediction.predictions.astype(np.float64), prediction.label_ids
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return {"micro_f1": micro_f1(label_ids, logits.argmax(axis=1)), "auprc": auprc(label_ids, probabilities)}
