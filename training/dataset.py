@@ -4,54 +4,18 @@ Both depend on (seed, epoch, row) alone, never on a generator's state, so a run 
 would have seen.
 """
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
 from models.encoding import Encoded, EncodedBatch, Encoder
-from models.example import Entity, Example, InvalidExample
-from models.labels import RELATION_IDS
+from models.example import Entity
+from models.rows import LabelledExample
 
 BATCHES_A_BUCKET = 50  # rows are sorted by length within so many shuffled batches: little padding, and order still random
-
-
-class InvalidRows(ValueError):
-    """A file of labelled rows that cannot be used; the message names file, line and fault."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledExample:
-    example: Example
-    label_id: int
-
-
-def read_labelled(path: Path) -> list[LabelledExample]:
-    """Read a JSONL file of KLUE-RE rows with labels.
-
-    Raises:
-        InvalidRows: the file is missing or empty, or a row is not a valid example with one of the 30 labels.
-    """
-    rows = []
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    row = json.loads(line)
-                    rows.append(LabelledExample(Example.from_row(row), RELATION_IDS[row["label"]]))
-                except (json.JSONDecodeError, InvalidExample) as error:
-                    raise InvalidRows(f"{path}, line {number}: {error}") from None
-                except (KeyError, TypeError, AttributeError):
-                    raise InvalidRows(f"{path}, line {number}: a row needs 'label', one of the 30 relations") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRows(f"{path}: {error}") from None
-    if not rows:
-        raise InvalidRows(f"{path}: no rows")
-    return rows
 
 
 class RelationDataset(Dataset[tuple[Encoded, int]]):

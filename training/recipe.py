@@ -21,7 +21,7 @@ class Recipe(BaseModel):
 
     encoder: str = Field(description="pretrained encoder: a checkpoint folder, or a name on the Hugging Face hub")
     layers: int | None = Field(None, ge=1, description="keep the encoder's first layers only; all by default")
-    pooling: Literal["entity_start", "cls_entity_start", "mean"] = Field("cls_entity_start", description="see training/heads.py")
+    pooling: Literal["entity_start", "cls_entity_start", "mean"] = Field("entity_start", description="see training/heads.py")
     markers: str = Field("typed_punctuation", description="marker style, a name in models/encoding.py")
     max_length: int = Field(512, ge=16, description="window in tokens")
     train: Path = Field(description="JSONL of KLUE-RE rows to train on")

@@ -16,7 +16,8 @@ from transformers import AutoConfig, AutoTokenizer, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from models.encoding import Encoder
-from training.dataset import InvalidRows, RelationDataset, read_labelled
+from models.rows import InvalidRows, read_labelled
+from training.dataset import RelationDataset
 from training.heads import RelationClassifier
 from training.recipe import InvalidRecipe, Recipe
 from training.trainer import RelationTrainer

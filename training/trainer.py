@@ -3,12 +3,12 @@ decide."""
 
 from functools import partial
 
-import numpy as np
 import torch
 from torch.utils.data import Sampler
 from transformers import EvalPrediction, Trainer, TrainingArguments
 
 from models.metrics import auprc, micro_f1
+from models.voting import softmax
 from training.dataset import LengthBucketSampler, RelationDataset, collate
 from training.heads import RelationClassifier
 from training.recipe import Recipe
@@ -88,7 +88,5 @@ def has_bf16() -> bool:
 
 def klue_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """Micro-F1 and AUPRC of logits of shape (rows, 30) against label ids of shape (rows,)."""
-    logits, label_ids = prediction.predictions.astype(np.float64), prediction.label_ids
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return {"micro_f1": micro_f1(label_ids, logits.argmax(axis=1)), "auprc": auprc(label_ids, probabilities)}
+    probabilities, label_ids = softmax(prediction.predictions), prediction.label_ids
+    return {"micro_f1": micro_f1(label_ids, probabilities.argmax(axis=1)), "auprc": auprc(label_ids, probabilities)}

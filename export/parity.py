@@ -1,0 +1,85 @@
+"""The proof that an exported graph is the model that was trained: both answer the same real rows, and the gates decide.
+
+optimum validates a conversion on random ids and masks; those cannot show a wrong marker, mask or label order. Real rows can.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from models.bundle import Parity, Precision
+from models.encoding import Encoded, EncodedBatch
+from models.lanes import cut_sorted
+from models.metrics import micro_f1
+from models.voting import softmax
+from training.heads import RelationClassifier
+
+LEAST_AGREEMENT: Final[dict[Precision, float]] = {"fp32": 0.999, "fp16": 0.995, "int8": 0.96}
+MOST_F1_LOST: Final = 0.5
+
+
+class ParityFailed(RuntimeError):
+    """An exported graph does not answer as its model does; the message gives the figures and the gate."""
+
+
+def torch_logits(model: RelationClassifier) -> Callable[[EncodedBatch], NDArray[np.float32]]:
+    """The PyTorch model as a function of the kind that `OnnxClassifier` is."""
+
+    @torch.inference_mode()
+    def logits(batch: EncodedBatch) -> NDArray[np.float32]:
+        inputs = (batch.input_ids, batch.attention_mask, batch.entity_positions)
+        return model(*map(torch.from_numpy, inputs)).logits.numpy()
+
+    return logits
+
+
+def answer(
+    logits: Callable[[EncodedBatch], NDArray[np.float32]], rows: Sequence[Encoded], pad_token_id: int, title: str
+) -> NDArray[np.float64]:
+    """Probabilities of shape (rows, 30), in the order of the rows; a progress bar on stderr."""
+    order = np.argsort([len(row) for row in rows], kind="stable")
+    probabilities = np.empty((len(rows), 0))
+    with tqdm(total=len(rows), desc=title, unit="row") as bar:
+        for cut in cut_sorted([len(rows[index]) for index in order]):
+            places = order[cut.start : cut.stop]
+            batch = softmax(logits(EncodedBatch.collate([rows[place] for place in places], pad_token_id)))
+            if not probabilities.size:
+                probabilities = np.empty((len(rows), batch.shape[1]))
+            probabilities[places] = batch
+            bar.update(len(places))
+    return probabilities
+
+
+def compare(before: NDArray[np.float64], after: NDArray[np.float64], label_ids: NDArray[np.int64]) -> Parity:
+    """Two sets of answers to the same rows, each of shape (rows, 30), beside the rows' labels of shape (rows,)."""
+    differences = np.abs(before - after).max(axis=1)
+    return Parity(
+        rows=len(label_ids),
+        label_agreement=float((before.argmax(axis=1) == after.argmax(axis=1)).mean()),
+        largest_difference=float(differences.max()),
+        mean_difference=float(differences.mean()),
+        micro_f1_before=micro_f1(label_ids, before.argmax(axis=1)),
+        micro_f1=micro_f1(label_ids, after.argmax(axis=1)),
+    )
+
+
+def check(parity: Parity, member: str, precision: Precision) -> None:
+    """Hold a graph to the gates of its precision.
+
+    Raises:
+        ParityFailed: too few labels agree, or micro-F1 fell by more than `MOST_F1_LOST`.
+    """
+    if parity.label_agreement < LEAST_AGREEMENT[precision]:
+        raise ParityFailed(
+            f"{member}, {precision}: {parity.label_agreement:.2%} of {parity.rows} labels agree with the PyTorch model, "
+            f"{LEAST_AGREEMENT[precision]:.1%} are required"
+        )
+    if parity.micro_f1_before - parity.micro_f1 > MOST_F1_LOST:
+        raise ParityFailed(
+            f"{member}, {precision}: micro-F1 fell from {parity.micro_f1_before:.2f} to {parity.micro_f1:.2f} over {parity.rows} rows, "
+            f"at most {MOST_F1_LOST} may be lost"
+        )

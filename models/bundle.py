@@ -1,0 +1,223 @@
+"""The bundle: the one hand-over between training's side and serving's side, written and read here.
+
+    bundle/
+    ├── manifest.json         what the folder holds and what it was proven to do (`Manifest`)
+    ├── SHA256SUMS            over every other file, as `sha256sum --check` reads it
+    ├── tokenizers/*.json     one for each distinct input encoding
+    ├── members/<name>/*.onnx one graph for each device and precision
+    └── *.md                  licences and notices of what the weights come from
+
+Nothing in it is code and nothing is unpickled. A folder that differs from its own account of itself is refused.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.encoding import MARKER_STYLES
+from models.labels import RELATIONS
+
+FORMAT_VERSION: Final = 1
+MANIFEST: Final = "manifest.json"
+SUMS: Final = "SHA256SUMS"
+
+Device = Literal["cpu", "cuda"]
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+class BundleRefused(ValueError):
+    """A bundle that must not be served; the message is one plain line that says why."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Parity(_Part):
+    """What an exported graph answered beside the PyTorch model that it was exported from, over real rows."""
+
+    rows: int = Field(description="how many rows were compared")
+    label_agreement: float = Field(description="share of rows with the same label, 0 to 1")
+    largest_difference: float = Field(description="of any probability of any row")
+    mean_difference: float = Field(description="mean over rows of the row's largest probability difference")
+    micro_f1_before: float = Field(description="of the PyTorch model")
+    micro_f1: float = Field(description="of the exported graph")
+
+
+class ModelFile(_Part):
+    """One graph of a member."""
+
+    path: str
+    device: Device
+    precision: Precision
+    fusions: dict[str, int] = Field(description="fused operators in the graph; Attention equals the member's layers")
+    parity: Parity
+
+
+class InputEncoding(_Part):
+    """How a member's examples become token ids. Members with equal encodings share the work."""
+
+    markers: str = Field(description="a name in models/encoding.py")
+    tokenizer: str = Field(description="path of a tokenizers JSON file in the bundle")
+    pad_token_id: int
+
+    @model_validator(mode="after")
+    def _check_markers(self) -> "InputEncoding":
+        if self.markers not in MARKER_STYLES:
+            raise ValueError(f"this version knows the marker styles {', '.join(MARKER_STYLES)}, not {self.markers!r}")
+        return self
+
+
+class Member(_Part):
+    """One classifier of the ensemble. Members stand in order of cost, cheapest first."""
+
+    name: str
+    weight: float = Field(gt=0, description="in the vote")
+    layers: int
+    encoding: InputEncoding
+    files: list[ModelFile] = Field(min_length=1)
+
+    def file_for(self, device: Device) -> ModelFile | None:
+        """The graph to run on a device: int8 is the fast one on CPUs, fp16 on GPUs."""
+        order = ("int8", "fp32") if device == "cpu" else ("fp16", "fp32")
+        files = {file.precision: file for file in self.files if file.device == device}
+        return next((files[precision] for precision in order if precision in files), None)
+
+
+class GoldenRow(_Part):
+    """A hand-written example and the ensemble's answer to it at export: what a server must reproduce before it is ready."""
+
+    example: dict[str, Any] = Field(description="a KLUE-RE row")
+    relation: str
+    probabilities: list[float] = Field(min_length=len(RELATIONS), max_length=len(RELATIONS))
+
+
+class Golden(_Part):
+    tolerance: float = Field(gt=0, description="largest difference allowed to any probability; integer arithmetic is exact, floats are not")
+    rows: list[GoldenRow] = Field(min_length=1)
+
+
+class Quality(_Part):
+    """The whole ensemble, voting as it is served, on labelled rows."""
+
+    rows: int
+    data: str = Field(description="name and SHA-256 of the file of rows")
+    micro_f1: float
+    auprc: float
+
+
+class Source(_Part):
+    """Where the weights come from."""
+
+    encoder: str
+    data: str
+    licences: list[str]
+
+
+class Manifest(_Part):
+    format_version: Literal[1]
+    name: str
+    labels: list[str]
+    max_length: int = Field(ge=16, description="the models' window in tokens")
+    voting: Literal["weighted_mean_probability"]
+    cascade: None = Field(None, description="reserved: thresholds of early stopping")
+    members: list[Member] = Field(min_length=1)
+    golden: dict[Device, Golden]
+    quality: dict[Device, Quality]
+    source: Source
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> "Manifest":
+        if tuple(self.labels) != RELATIONS:
+            place = next((i for i, pair in enumerate(zip(self.labels, RELATIONS)) if pair[0] != pair[1]), None)
+            where = f"{len(self.labels)} of 30 given" if place is None else f"at {place}: {self.labels[place]!r}, not {RELATIONS[place]!r}"
+            raise ValueError(f"labels are not KLUE's 30 relations in their official order ({where})")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A folder whose every byte has been checked against its sums, and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path) -> "Bundle":
+        """Check and read a bundle.
+
+        Raises:
+            BundleRefused: a file is missing, altered or not listed, or the manifest's format or labels disagree.
+        """
+        if not path.is_dir():
+            raise BundleRefused(f"bundle {path}: no such folder")
+        _check_sums(path)
+        try:
+            manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
+        except ValidationError as error:
+            raise BundleRefused(f"bundle {path}: {MANIFEST}: {_first_fault(error)}") from None
+        bundle = cls(path, manifest)
+        for name in bundle.named_files():
+            if name not in _listed(path):
+                raise BundleRefused(f"bundle {path}: {MANIFEST} names {name}, which is not in the bundle")
+        return bundle
+
+    def named_files(self) -> set[str]:
+        """The files that the manifest's members need, as paths relative to the bundle."""
+        return {
+            name for member in self.manifest.members for name in (member.encoding.tokenizer, *(file.path for file in member.files))
+        }
+
+    def devices(self) -> list[Device]:
+        """The devices for which every member has a graph."""
+        devices: tuple[Device, ...] = ("cpu", "cuda")
+        return [device for device in devices if all(member.file_for(device) for member in self.manifest.members)]
+
+
+def write(path: Path, manifest: Manifest) -> None:
+    """Write the manifest into a folder that holds its files, then the sums over everything."""
+    (path / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    lines = [f"{_sha256(path / name)}  {name}\n" for name in sorted(_present(path))]
+    (path / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def _check_sums(path: Path) -> None:
+    listed = _listed(path)
+    present = _present(path)
+    for name in (MANIFEST, *sorted(listed)):
+        if name not in present:
+            raise BundleRefused(f"bundle {path}: {name} is missing")
+    for name in sorted(present):
+        if name not in listed:
+            raise BundleRefused(f"bundle {path}: {name} is not listed in {SUMS}")
+        if _sha256(path / name) != listed[name]:
+            raise BundleRefused(f"bundle {path}: {name} has been altered: its SHA-256 differs from {SUMS}")
+
+
+def _listed(path: Path) -> dict[str, str]:
+    try:
+        lines = (path / SUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise BundleRefused(f"bundle {path}: {SUMS} is missing or unreadable") from None
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def _present(path: Path) -> set[str]:
+    return {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()} - {SUMS}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    where = ".".join(map(str, fault["loc"]))
+    if where == "format_version":
+        return f"format_version {fault['input']!r} is not the one this version reads ({FORMAT_VERSION})"
+    message = str(fault["ctx"]["error"]) if "error" in fault.get("ctx", {}) else fault["msg"]
+    return f"{where}: {message}" if where else message

@@ -1,0 +1,151 @@
+"""The ensemble: every member's probabilities, and their weighted mean as the vote.
+
+Synchronous and ignorant of HTTP: the API's batcher and the offline door call the same `run` on the same lanes, so there is no second
+way to an answer that could drift from the first.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from models.bundle import Bundle, BundleRefused, Device, InputEncoding, Member
+from models.classifier import OnnxClassifier
+from models.encoding import Encoded, EncodedBatch, Encoder
+from models.example import Example, InvalidExample, Prediction
+from models.lanes import available_cores, cut_sorted
+from models.voting import softmax, weighted_mean_probability
+
+PROVIDERS: Final[dict[Device, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class DeviceUnavailable(RuntimeError):
+    """The device that was asked for cannot run this bundle; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedExample:
+    """One example, tokenised once for each distinct encoding among the members. Its length is the longest of them."""
+
+    encodings: tuple[Encoded, ...]
+
+    def __len__(self) -> int:
+        return max(map(len, self.encodings))
+
+
+@dataclass(frozen=True, slots=True)
+class _Voter:
+    """A member at work: its graph, its weight, and which of an example's encodings it reads."""
+
+    member: Member
+    classifier: OnnxClassifier
+    encoding: int
+
+
+class Ensemble:
+    """A bundle's members, loaded and ready to vote. Safe to call from several threads, each of which is a lane.
+
+    Attributes:
+        device: where the members really run.
+        lanes: how many batches run at a time.
+    """
+
+    def __init__(self, bundle: Bundle, device: Device, lanes: int) -> None:
+        self.bundle = bundle
+        self.device = device
+        self.lanes = lanes
+        encodings = list(dict.fromkeys(member.encoding for member in bundle.manifest.members))
+        self._encoders = [_encoder(bundle, encoding) for encoding in encodings]
+        self._voters = [_voter(bundle, member, device, encodings.index(member.encoding)) for member in bundle.manifest.members]
+        self._weights = np.array([voter.member.weight for voter in self._voters])
+
+    @classmethod
+    def load(cls, bundle: Bundle, device: Device = "cpu", lanes: int | None = None) -> "Ensemble":
+        """Load every member; by default with one lane a core.
+
+        Raises:
+            DeviceUnavailable: the bundle has no graphs for the device, or the device did not take them.
+        """
+        if device not in bundle.devices():
+            raise DeviceUnavailable(f"bundle {bundle.manifest.name} has no graphs for {device}, only for {', '.join(bundle.devices())}")
+        return cls(bundle, device, lanes or available_cores())
+
+    @property
+    def providers(self) -> list[str]:
+        """The execution provider in use, member by member."""
+        return [voter.classifier.provider for voter in self._voters]
+
+    def encode(self, example: Example) -> EncodedExample:
+        """Mark and tokenise one example for every member.
+
+        Raises:
+            InvalidExample: the two entities do not fit into the models' window together.
+        """
+        return EncodedExample(tuple(encoder.encode(example) for encoder in self._encoders))
+
+    def run(self, rows: Sequence[EncodedExample]) -> list[Prediction]:
+        """One batch through every member, in the calling thread: predictions in the order of the rows."""
+        batches = [
+            EncodedBatch.collate([row.encodings[index] for row in rows], encoder.pad_token_id)
+            for index, encoder in enumerate(self._encoders)
+        ]
+        members = np.stack([softmax(voter.classifier(batches[voter.encoding])) for voter in self._voters])
+        votes = weighted_mean_probability(members, self._weights)
+        return [Prediction(vote, members=len(self._voters)) for vote in votes]
+
+    def predict(self, examples: Sequence[Example]) -> list[Prediction]:
+        """Predictions for many examples, in their order, on all lanes.
+
+        Raises:
+            InvalidExample: an example's entities do not fit into the models' window.
+        """
+        rows = [self.encode(example) for example in examples]
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        batches = [[order[place] for place in cut] for cut in cut_sorted([len(rows[index]) for index in order])]
+        predictions: dict[int, Prediction] = {}
+        with ThreadPoolExecutor(self.lanes) as lanes:
+            for batch, answers in zip(batches, lanes.map(lambda batch: self.run([rows[i] for i in batch]), batches), strict=True):
+                predictions.update(zip(batch, answers, strict=True))
+        return [predictions[index] for index in range(len(rows))]
+
+    def prove(self) -> None:
+        """Answer the bundle's golden rows, each alone.
+
+        Raises:
+            BundleRefused: an answer has another label, or a probability beyond the tolerance, than the manifest promises.
+        """
+        golden = self.bundle.manifest.golden[self.device]
+        for number, row in enumerate(golden.rows, start=1):
+            try:
+                (prediction,) = self.run([self.encode(Example.from_row(row.example))])
+            except InvalidExample as error:
+                raise BundleRefused(f"bundle {self.bundle.path}: golden row {number}: {error}") from None
+            difference = float(np.abs(prediction.probabilities - row.probabilities).max())
+            if prediction.relation != row.relation or not difference <= golden.tolerance:
+                raise BundleRefused(
+                    f"bundle {self.bundle.path}: golden row {number} gives {prediction.relation}, not {row.relation} as promised, or "
+                    f"a probability is off by {difference:.2g} (tolerance {golden.tolerance:g}): these are not the models that were proven"
+                )
+
+
+def _encoder(bundle: Bundle, encoding: InputEncoding) -> Encoder:
+    path = bundle.path / encoding.tokenizer
+    try:
+        return Encoder.from_file(path, encoding.markers, bundle.manifest.max_length, encoding.pad_token_id)
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise BundleRefused(f"bundle {bundle.path}: {encoding.tokenizer}: {' '.join(str(error).split())}") from None
+
+
+def _voter(bundle: Bundle, member: Member, device: Device, encoding: int) -> _Voter:
+    file = member.file_for(device)
+    assert file is not None  # Ensemble.load has asked the bundle
+    try:
+        # On a CPU a lane is one thread: lanes share the session, and its weights, and each brings its own core.
+        classifier = OnnxClassifier(bundle.path / file.path, threads=1, provider=PROVIDERS[device])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise BundleRefused(f"bundle {bundle.path}: {file.path}: {' '.join(str(error).split())[:300]}") from None
+    if classifier.provider != PROVIDERS[device]:
+        raise DeviceUnavailable(f"{PROVIDERS[device]} was asked for, but ONNX Runtime took {classifier.provider}")
+    return _Voter(member, classifier, encoding)
