@@ -1,10 +1,12 @@
 """A checkpoint into an ONNX graph: optimum converts, ONNX Runtime's optimiser fuses, and the fusions are counted."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
+import torch
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
 from optimum.exporters.onnx import export
@@ -48,7 +50,11 @@ def convert(model: RelationClassifier, path: Path) -> None:
     """Write the model as an unfused fp32 ONNX graph. The model must be in evaluation mode: tracing keeps dropout otherwise."""
     if model.training:
         raise ConversionFailed("the model is in training mode: its dropout would be exported")
-    export(model, RelationOnnxConfig(model.config, task="text-classification"), path, opset=OPSET)
+    with warnings.catch_warnings():
+        # Fusion knows the tracing exporter's graphs, not the newer exporter's; the traced constants are checked by parity.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        export(model, RelationOnnxConfig(model.config, task="text-classification"), path, opset=OPSET)
 
 
 def fuse(path: Path, fused_path: Path, layers: int, heads: int, hidden_size: int) -> Mapping[str, int]:

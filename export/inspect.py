@@ -1,9 +1,10 @@
 """What is inside a bundle, on one screen. Needs no more than serving does.
 
-    python -m export.inspect bundles/default
+python -m export.inspect bundles/default
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -18,14 +19,16 @@ def describe(bundle: Bundle) -> str:
         f"source: {manifest.source.encoder}; {manifest.source.data}; {', '.join(manifest.source.licences) or 'no licence stated'}",
     ]
     for device, quality in manifest.quality.items():
-        lines.append(f"{device}: micro-F1 {quality.micro_f1:.2f}, AUPRC {quality.auprc:.2f} over {quality.rows} rows ({quality.data[:40]}…)")
+        lines.append(
+            f"{device}: micro-F1 {quality.micro_f1:.2f}, AUPRC {quality.auprc:.2f} over {quality.rows} rows ({quality.data[:40]}…)"
+        )
     for member in manifest.members:
         lines.append(f"member {member.name}: weight {member.weight:g}, {member.layers} layers, {member.encoding.markers}")
         for file in member.files:
             parity = file.parity
             megabytes = (bundle.path / file.path).stat().st_size / 1e6
             lines.append(
-                f"  {file.path}: {file.device}, {file.precision}, {megabytes:.1f} MB, {file.fusions.get('Attention', 0)} attention blocks fused;"
+                f"  {file.path}: {file.device}, {file.precision}, {megabytes:.1f} MB, {file.fusions['Attention']} attention blocks fused;"
                 f" {parity.label_agreement:.2%} of {parity.rows} labels as in PyTorch, largest difference {parity.largest_difference:.3g}"
                 f" (mean {parity.mean_difference:.3g}), micro-F1 {parity.micro_f1_before:.2f} -> {parity.micro_f1:.2f}"
             )
@@ -38,10 +41,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m export.inspect", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", type=Path)
     try:
-        print(describe(Bundle.open(parser.parse_args(argv).bundle)))
+        bundle = Bundle.open(parser.parse_args(argv).bundle)
     except BundleRefused as error:
         print(f"export.inspect: {error}", file=sys.stderr)
         return 2
+    print(describe(bundle))
+    print(json.dumps({"bundle": str(bundle.path), "name": bundle.manifest.name, "members": len(bundle.manifest.members)}))
     return 0
 
 

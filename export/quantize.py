@@ -142,9 +142,7 @@ def _integer_embedding(graph: onnx.GraphProto, node: NodeProto, table: NDArray[n
     ]
 
 
-def _symmetric(
-    values: NDArray[np.float32], axis: int, limit: int = WEIGHT_LIMIT
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def _symmetric(values: NDArray[np.float32], axis: int, limit: int = WEIGHT_LIMIT) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Integers in [-limit, limit] and the scales, one for each slice left when `axis` is reduced, that restore the values."""
     scales = np.maximum(np.abs(values).max(axis=axis), 1e-12) / limit
     integers = np.rint(values / np.expand_dims(scales, axis)).astype(np.int8)

@@ -132,7 +132,7 @@ class Manifest(_Part):
     @model_validator(mode="after")
     def _check_labels(self) -> "Manifest":
         if tuple(self.labels) != RELATIONS:
-            place = next((i for i, pair in enumerate(zip(self.labels, RELATIONS)) if pair[0] != pair[1]), None)
+            place = next((i for i, pair in enumerate(zip(self.labels, RELATIONS, strict=False)) if pair[0] != pair[1]), None)
             where = f"{len(self.labels)} of 30 given" if place is None else f"at {place}: {self.labels[place]!r}, not {RELATIONS[place]!r}"
             raise ValueError(f"labels are not KLUE's 30 relations in their official order ({where})")
         return self
@@ -167,9 +167,7 @@ class Bundle:
 
     def named_files(self) -> set[str]:
         """The files that the manifest's members need, as paths relative to the bundle."""
-        return {
-            name for member in self.manifest.members for name in (member.encoding.tokenizer, *(file.path for file in member.files))
-        }
+        return {name for member in self.manifest.members for name in (member.encoding.tokenizer, *(file.path for file in member.files))}
 
     def devices(self) -> list[Device]:
         """The devices for which every member has a graph."""

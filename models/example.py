@@ -90,8 +90,7 @@ class Example:
         subject, object_ = entities
         if subject.start_idx <= object_.end_idx and object_.start_idx <= subject.end_idx:
             message = (
-                f"the spans of subject ({subject.start_idx}-{subject.end_idx}) and object "
-                f"({object_.start_idx}-{object_.end_idx}) overlap"
+                f"the spans of subject ({subject.start_idx}-{subject.end_idx}) and object ({object_.start_idx}-{object_.end_idx}) overlap"
             )
             raise InvalidExample(Problem(("object_entity",), "overlap", message))
         return cls(sentence, subject, object_)

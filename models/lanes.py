@@ -6,7 +6,6 @@ split measured (docs/log.md): a batch in arrival order pads 20-token rows to 200
 
 import math
 import os
-from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final

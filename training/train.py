@@ -39,9 +39,7 @@ def train(recipe: Recipe) -> dict[str, float]:
     tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
     window = min(recipe.max_length, AutoConfig.from_pretrained(recipe.encoder).max_position_embeddings)
     encoder = Encoder(tokenizer.backend_tokenizer, recipe.markers, window, tokenizer.pad_token_id)
-    model = RelationClassifier.from_encoder(
-        recipe.encoder, recipe.pooling, recipe.markers, window, recipe.dropout, recipe.layers
-    )
+    model = RelationClassifier.from_encoder(recipe.encoder, recipe.pooling, recipe.markers, window, recipe.dropout, recipe.layers)
     trainer = RelationTrainer(
         recipe,
         model,
@@ -62,9 +60,7 @@ def train(recipe: Recipe) -> dict[str, float]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.train", description="Train one member of an ensemble from a recipe.")
     parser.add_argument("recipe", type=Path, help="a YAML file; its fields are described in training/recipe.py")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field of the recipe; may be repeated"
-    )
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field of the recipe; may be repeated")
     arguments = parser.parse_args(argv)
     transformers.logging.set_verbosity_error()  # it warns of every layer and pooler that a recipe leaves out on purpose
     overrides = dict(override.partition("=")[::2] for override in arguments.set)

@@ -1,0 +1,55 @@
+# The only list of commands; CI calls the same targets. `make` alone lists them.
+PYTHON ?= python3
+DEVICE ?= cpu
+BUNDLE ?= bundles/default
+HOST ?= 127.0.0.1
+PORT ?= 8000
+BIN := .venv/bin
+# The other ONNX Runtime package must go first: installed together they overwrite each other and the CUDA provider disappears.
+OTHER_RUNTIME := $(if $(filter cuda,$(DEVICE)),onnxruntime,onnxruntime-gpu)
+RUNTIME_EXTRA := $(if $(filter cuda,$(DEVICE)),cuda,cpu)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help serve test lint train export clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+serve: .venv/serve-$(RUNTIME_EXTRA) ## serve a bundle on 127.0.0.1:8000 (BUNDLE=…, DEVICE=cuda, PORT=…)
+	@echo
+	@echo "Once it says ready, ask it:"
+	@echo
+	@echo "curl -s http://$(HOST):$(PORT)/relations -H 'Content-Type: application/json' -d '{\"sentence\": \"이순신은 조선 중기의 무신이다.\", \"subject_entity\": {\"word\": \"이순신\", \"type\": \"PER\"}, \"object_entity\": {\"word\": \"무신\", \"type\": \"POH\"}, \"top_k\": 3}'"
+	@echo
+	@exec $(BIN)/python -m api --host $(HOST) --port $(PORT) --bundle $(BUNDLE) $(if $(filter command line,$(origin DEVICE)),--device $(DEVICE))
+
+test: .venv/develop ## all tests; with KLUE_RE_DATA set to the folder of the KLUE-RE rows, also those on real rows
+	$(BIN)/python -m pytest
+
+lint: .venv/develop ## formatting, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+train: .venv/develop ## train one member: RECIPE=recipes/default/member-6.yaml
+	$(BIN)/python -m training.train $(RECIPE)
+
+export: .venv/develop ## checkpoints into a bundle: CHECKPOINTS="runs/a runs/b" OUTPUT=bundles/mine DATA=rows.jsonl
+	$(BIN)/python -m export $(CHECKPOINTS) --output $(OUTPUT) --data $(DATA)
+
+clean: ## remove the environment and caches
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/serve-%: pyproject.toml constraints.txt | .venv/bin/python
+	$(if $(wildcard .venv/serve-cpu .venv/serve-cuda .venv/develop),$(BIN)/pip uninstall --quiet --yes $(OTHER_RUNTIME))
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,$*]'
+	@rm -f .venv/serve-cpu .venv/serve-cuda && touch $@
+
+.venv/develop: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,cpu,train,export,test]'
+	@touch $@

@@ -1,0 +1,58 @@
+"""Serve a bundle: `python -m api`, with settings from `KORE_*` or from flags (see --help)."""
+
+import logging
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from api.app import create_app
+from api.settings import Settings
+
+USER_ERROR = 2
+
+
+def read_settings(argv: list[str]) -> Settings:
+    """Settings from the environment and the command line, which wins.
+
+    Raises:
+        SystemExit: 2, after one plain line on stderr for each setting that is wrong.
+    """
+    try:
+        return CliApp.run(Settings, cli_args=argv)
+    except ValidationError as error:
+        for found in error.errors():
+            name = "_".join(map(str, found["loc"])).upper()
+            print(f"api: KORE_{name}: {found['msg']}", file=sys.stderr)
+        raise SystemExit(USER_ERROR) from None
+
+
+def main(argv: list[str] | None = None) -> int:
+    settings = read_settings(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    refusals: list[str] = []
+
+    def refuse(reason: str) -> None:
+        refusals.append(reason)
+        server.should_exit = True
+
+    config = uvicorn.Config(
+        create_app(settings, refuse),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        server_header=False,
+        log_config=None,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    for reason in refusals:
+        print(f"api: {reason}", file=sys.stderr)
+    return USER_ERROR if refusals else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

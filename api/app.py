@@ -1,0 +1,77 @@
+"""The application: routes, errors and middleware around one `RelationService`."""
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import SecretStr
+from pydantic.json_schema import models_json_schema
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api import __version__, errors
+from api.routes import router
+from api.schemas import OneExample, SeveralExamples
+from api.service import RelationService
+from api.settings import Settings
+from api.telemetry import Telemetry
+
+OPEN_PATHS: Final = frozenset({"/health", "/ready"})  # an orchestrator's probes hold no key
+
+
+def create_app(settings: Settings, on_refusal: Callable[[str], None] = print) -> FastAPI:
+    """The server for one bundle. Loading starts with it and goes on in the background.
+
+    Args:
+        on_refusal: called with one plain line when the bundle must not be served.
+    """
+    service = RelationService(settings, on_refusal)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(service.load())
+        yield
+        await loading
+        await service.close()
+
+    app = FastAPI(title="KoRE Serve", version=__version__, summary="Korean relation extraction", lifespan=lifespan)
+    app.state.service = service
+    app.include_router(router)
+    errors.install(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    if settings.api_key is not None:
+        app.add_middleware(BearerKey, key=settings.api_key)
+    app.add_middleware(Telemetry)
+    return app
+
+
+class BearerKey:
+    """ASGI middleware: every path but the probes asks for `Authorization: Bearer KEY`."""
+
+    def __init__(self, app: ASGIApp, key: SecretStr) -> None:
+        self._app = app
+        self._expected = f"Bearer {key.get_secret_value()}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+            if not hmac.compare_digest(sent, self._expected):
+                refusal = errors.response(errors.Unauthorized("a valid bearer token is required"))
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document with the request schemas added: the body is read by hand, so FastAPI does not know them."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        _, definitions = models_json_schema(
+            [(OneExample, "validation"), (SeveralExamples, "validation")], ref_template="#/components/schemas/{model}"
+        )
+        document["components"]["schemas"] |= definitions["$defs"]
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,205 @@
+"""The dynamic batcher: one queue of encoded examples, lanes that take from it what goes together, and every answer to its asker.
+
+Order of service is fair between requests, not between examples: an example's turn is counted from the turn being served when its
+request came, plus its place in that request. A single example that comes after a request of 256 waits for one turn, not for 256.
+A free lane takes the waiting example whose turn is lowest and fills the batch with those nearest to it in length.
+"""
+
+import asyncio
+import itertools
+import logging
+import threading
+import time
+from bisect import insort
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from api.errors import BatchLost, DeadlineExceeded, NotReady, Overloaded
+from models.ensemble import EncodedExample
+from models.example import Prediction
+from models.lanes import grow_batch
+
+log = logging.getLogger("kore")
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request's predictions, in the order asked, and where its time went (seconds)."""
+
+    predictions: list[Prediction]
+    queue_s: float
+    inference_s: float
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    deadline: float
+    submitted: float
+    future: asyncio.Future[None]
+    predictions: list[Prediction | None]
+    missing: int
+    started: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    turn: tuple[int, int]
+    row: EncodedExample
+    request: _Request
+    index: int
+    length: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.length = len(self.row)
+
+
+class DynamicBatcher:
+    """Batches examples of concurrent requests over a synchronous `run`.
+
+    Args:
+        run: predictions for a batch, in the order of its rows; called from several threads, one a lane.
+        lanes: how many batches run at a time.
+        max_queue: examples that may wait.
+        max_wait_s: how long a free lane waits for company for the oldest example.
+    """
+
+    def __init__(
+        self, run: Callable[[Sequence[EncodedExample]], list[Prediction]], lanes: int, max_queue: int, max_wait_s: float = 0.0
+    ) -> None:
+        self._run = run
+        self._max_queue = max_queue
+        self._max_wait_s = max_wait_s
+        self._lanes = lanes
+        self._waiting: list[_Item] = []  # by length, so that a batch is a slice
+        self._changed = threading.Condition()
+        self._closed = False
+        self._turn = 0  # of the example served last
+        self._arrivals = itertools.count()
+        self._row_s = 0.0  # seconds one row takes of the whole machine, a moving average
+        self._threads = [threading.Thread(target=self._lane, name=f"lane-{index}", daemon=True) for index in range(lanes)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Examples in the queue."""
+        return len(self._waiting)
+
+    async def submit(self, rows: Sequence[EncodedExample], deadline: float) -> Answered:
+        """Predict a request's rows.
+
+        Args:
+            rows: at least one.
+            deadline: on `time.monotonic`'s clock. What has not started by then is dropped before it costs anything.
+
+        Raises:
+            Overloaded: the rows do not fit into the queue, or their turn would come after the deadline.
+            DeadlineExceeded: the deadline passed.
+            BatchLost: `run` failed under one of the rows.
+            NotReady: the batcher is closed.
+        """
+        loop = asyncio.get_running_loop()
+        request = _Request(deadline, time.monotonic(), loop.create_future(), [None] * len(rows), len(rows))
+        self._admit(rows, request)
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                await request.future
+        except TimeoutError:
+            raise DeadlineExceeded("the request's deadline passed before its answer was ready") from None
+        finally:
+            if request.missing:
+                self._withdraw(request)
+        assert request.started is not None
+        predictions = [prediction for prediction in request.predictions if prediction is not None]
+        return Answered(predictions, request.started - request.submitted, time.monotonic() - request.started)
+
+    def close(self) -> None:
+        """Let the lanes finish what waits, then end them. Requests that come later get `NotReady`."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _admit(self, rows: Sequence[EncodedExample], request: _Request) -> None:
+        with self._changed:
+            if self._closed:
+                raise NotReady("the server is shutting down", retry_after_s=1)
+            ahead = len(self._waiting)
+            wait_s = ahead * self._row_s
+            if ahead + len(rows) > self._max_queue:
+                raise Overloaded(f"the queue is full: {ahead} examples wait, {self._max_queue} may", retry_after_s=wait_s)
+            if request.submitted + wait_s > request.deadline:
+                raise Overloaded(f"the queue's {wait_s:.1f} s would pass the request's deadline", retry_after_s=wait_s)
+            for index, row in enumerate(rows):
+                insort(self._waiting, _Item((self._turn + index, next(self._arrivals)), row, request, index), key=_length)
+            self._changed.notify(len(rows))
+
+    def _withdraw(self, request: _Request) -> None:
+        with self._changed:
+            self._waiting = [item for item in self._waiting if item.request is not request]
+
+    def _lane(self) -> None:
+        while batch := self._take():
+            started = time.monotonic()
+            try:
+                predictions = self._run([item.row for item in batch])
+                assert len(predictions) == len(batch)
+            except Exception:
+                log.exception("a batch of %d examples was lost", len(batch))
+                self._tell(batch, None)
+            else:
+                self._tell(batch, predictions)
+                row_s = (time.monotonic() - started) / len(batch) / self._lanes
+                self._row_s = 0.9 * self._row_s + 0.1 * row_s if self._row_s else row_s
+
+    def _take(self) -> list[_Item]:
+        """The next batch, once there is one; an empty one when the batcher is closed and nothing waits."""
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                if any(item.request.deadline <= now for item in self._waiting):
+                    self._waiting = [item for item in self._waiting if item.request.deadline > now]
+                if self._waiting:
+                    anchor = min(range(len(self._waiting)), key=lambda index: self._waiting[index].turn)
+                    cut = grow_batch([item.length for item in self._waiting], anchor)
+                    wait_s = self._waiting[anchor].request.submitted + self._max_wait_s - now
+                    if wait_s <= 0 or self._closed or len(cut) < len(self._waiting):
+                        break
+                    self._changed.wait(wait_s)
+                elif self._closed:
+                    return []
+                else:
+                    self._changed.wait()
+            self._turn = max(self._turn, self._waiting[anchor].turn[0])
+            batch = self._waiting[cut.start : cut.stop]
+            del self._waiting[cut.start : cut.stop]
+            for item in batch:
+                item.request.started = item.request.started or now
+            return batch
+
+    def _tell(self, batch: list[_Item], predictions: list[Prediction] | None) -> None:
+        """Hand a batch's answers to its askers' event loops; `None` means that the batch was lost."""
+        for index, item in enumerate(batch):
+            loop = item.request.future.get_loop()
+            try:
+                loop.call_soon_threadsafe(_deliver, item, predictions[index] if predictions else None)
+            except RuntimeError:  # the asker's loop is closed: nobody waits any more
+                log.debug("an answer came after its event loop had closed")
+
+
+def _deliver(item: _Item, prediction: Prediction | None) -> None:
+    request = item.request
+    if request.future.done():
+        return
+    if prediction is None:
+        request.future.set_exception(BatchLost("the engine failed under this request; it can be sent again", retry_after_s=1))
+        return
+    request.predictions[item.index] = prediction
+    request.missing -= 1
+    if not request.missing:
+        request.future.set_result(None)
+
+
+def _length(item: _Item) -> int:
+    return item.length

@@ -1,0 +1,146 @@
+"""The routes: a request's way from body to answer, and what the server tells of itself."""
+
+import asyncio
+import math
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect
+
+from api import __version__
+from api.errors import DeadlineExceeded, InvalidRequest, NotReady, TooLarge, fault
+from api.schemas import OneExample, PredictionOut, PredictionsOut, SeveralExamples
+from api.service import RelationService
+from models.labels import RELATIONS
+
+LONGEST_TIMEOUT_S = 86_400
+
+router = APIRouter()
+
+
+def _service(request: Request) -> RelationService:
+    service: RelationService = request.app.state.service
+    return service
+
+
+Service = Annotated[RelationService, Depends(_service)]
+
+_REQUEST_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"anyOf": [{"$ref": f"#/components/schemas/{m.__name__}"} for m in (OneExample, SeveralExamples)]}}
+    },
+}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    401: {"description": "The bearer token is missing or wrong"},
+    413: {"description": "Body or number of examples over the limit"},
+    422: {"description": "Not JSON, or an example that cannot be asked; every fault with its place"},
+    429: {"description": "The queue is full, or the wait would pass the deadline; see Retry-After"},
+    503: {"description": "Not ready, shutting down, or the engine lost the batch; see Retry-After"},
+    504: {"description": "The deadline passed"},
+}
+
+
+@router.post(
+    "/relations",
+    summary="The relation between the two marked entities of one sentence, or of several",
+    responses={200: {"model": PredictionOut | PredictionsOut}, **_ERRORS},
+    openapi_extra={"requestBody": _REQUEST_BODY},
+)
+async def relations(request: Request, service: Service) -> Response:
+    state = request.state
+    timeout_s = _timeout(request, service.settings.request_timeout_s)
+    _require_json(request)
+    try:
+        body = await _read_body(request, service.settings.max_body_bytes, deadline=state.began + timeout_s)
+    except ClientDisconnect:
+        return Response(status_code=499)  # nobody reads it
+    received = time.monotonic()
+    question = await service.read(body)
+    state.timings["encode"] = time.monotonic() - received
+    answered = await service.predict(question, deadline=state.began + timeout_s)
+    state.timings.update(queue=answered.queue_s, inference=answered.inference_s)
+    return JSONResponse(question.answer(answered.predictions))
+
+
+@router.get("/health", summary="200 while the process lives, also while it loads")
+async def health() -> dict[str, str]:
+    return {"status": "alive"}
+
+
+@router.get("/ready", summary="200 once the ensemble has loaded and answered the bundle's golden rows", responses={503: _ERRORS[503]})
+async def ready(service: Service) -> dict[str, str]:
+    if service.state != "ready":
+        raise NotReady(f"the server is {service.state}", retry_after_s=1)
+    return {"status": "ready"}
+
+
+@router.get("/info", summary="What is served, where and within which limits")
+async def info(service: Service) -> dict[str, Any]:
+    settings, ensemble = service.settings, service.ensemble
+    limits = {
+        "max_examples": settings.example_limit,
+        "max_queue": settings.max_queue,
+        "max_body_bytes": settings.max_body_bytes,
+        "max_wait_ms": settings.max_wait_ms,
+        "request_timeout_s": settings.request_timeout_s,
+    }
+    document: dict[str, Any] = {"version": __version__, "state": service.state, "labels": list(RELATIONS), "limits": limits}
+    if ensemble is not None:
+        manifest = ensemble.bundle.manifest
+        document |= {
+            "bundle": manifest.name,
+            "voting": manifest.voting,
+            "max_length": manifest.max_length,
+            "device": ensemble.device,
+            "lanes": ensemble.lanes,
+            "members": [
+                {"name": member.name, "weight": member.weight, "layers": member.layers, "file": file.path, "provider": provider}
+                for member, provider in zip(manifest.members, ensemble.providers, strict=True)
+                if (file := member.file_for(ensemble.device))
+            ],
+            "quality": manifest.quality[ensemble.device].model_dump(),
+            "source": manifest.source.model_dump(),
+        }
+    return document
+
+
+def _timeout(request: Request, default_s: float) -> float:
+    text = request.headers.get("X-Request-Timeout")
+    if text is None:
+        return default_s
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= LONGEST_TIMEOUT_S:
+        message = f"a number of seconds above 0 and up to {LONGEST_TIMEOUT_S} is required"
+        raise InvalidRequest([fault("timeout", ["header", "X-Request-Timeout"], message)])
+    return seconds
+
+
+def _require_json(request: Request) -> None:
+    kind, _, parameters = request.headers.get("Content-Type", "application/json").partition(";")
+    charset = parameters.lower().partition("charset=")[2].strip(' "')
+    if kind.strip().lower() != "application/json" or charset not in ("", "utf-8", "utf8"):
+        raise InvalidRequest([fault("content_type", ["header", "Content-Type"], "application/json in UTF-8 is required")])
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise InvalidRequest([fault("content_encoding", ["header", "Content-Encoding"], "a body without compression is required")])
+
+
+async def _read_body(request: Request, limit: int, deadline: float) -> bytes:
+    announced = request.headers.get("Content-Length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise TooLarge(f"a body may hold {limit} bytes, {announced} were announced")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise TooLarge(f"a body may hold {limit} bytes, more were sent")
+    except TimeoutError:
+        raise DeadlineExceeded("the request's deadline passed before its body had come") from None
+    return bytes(body)

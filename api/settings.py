@@ -1,0 +1,39 @@
+"""Every setting of the server, each written once: from the environment with the prefix `KORE_`, or as a flag of `python -m api`.
+
+What belongs to the model (window, labels, tokenizer) is not here: it travels in the bundle.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "default"
+
+
+class Settings(BaseSettings):
+    """Machine facts and limits of one server process."""
+
+    model_config = SettingsConfigDict(env_prefix="KORE_", extra="ignore", frozen=True, cli_kebab_case=True, cli_hide_none_type=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on")
+    bundle: Path = Field(DEFAULT_BUNDLE, description="folder of the ensemble to serve")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where to run it; auto takes a GPU where bundle and machine have one"
+    )
+    lanes: int | None = Field(None, ge=1, description="batches that run at a time; by default one a core")
+    max_examples: int = Field(256, ge=1, description="examples a request may hold (never above max_queue)")
+    max_queue: int = Field(1024, ge=1, description="examples that may wait; beyond them requests get 429")
+    max_body_bytes: int = Field(4 * 1024 * 1024, ge=1, description="largest request body in bytes")
+    max_wait_ms: float = Field(0, ge=0, le=10_000, description="milliseconds a free lane waits for company for the oldest example")
+    request_timeout_s: float = Field(
+        30, gt=0, le=86_400, description="a request's deadline in seconds, unless X-Request-Timeout says otherwise"
+    )
+    api_key: SecretStr | None = Field(None, min_length=1, description="bearer token that callers must send; none by default")
+
+    @property
+    def example_limit(self) -> int:
+        """Examples a request may really hold: more than the queue takes could never be admitted."""
+        return min(self.max_examples, self.max_queue)

@@ -1,0 +1,137 @@
+"""A tiny ensemble, made for real and offline, once a session: tokenizer, encoder, two trained members, exported bundle, server."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from sentences import Row, make_rows
+
+# Tiny matrices gain nothing from threads, and lose much to their barriers when another process holds a core.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+ROOT = Path(__file__).resolve().parents[1]
+DEFAULT_BUNDLE = ROOT / "bundles" / "default"
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[Row]:
+    return make_rows()
+
+
+@pytest.fixture(scope="session")
+def rows_file(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pretrained encoder as users have them: an ordinary checkpoint folder, only tiny and with random weights."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("encoder")
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    alphabet = sorted(set("".join(str(row["sentence"]) for row in rows)) | set("@*#^사람단체장소날짜기타수량"))
+    trainer = trainers.UnigramTrainer(
+        vocab_size=600, special_tokens=specials, unk_token="<unk>", initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator((str(row["sentence"]) for row in rows), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    names = ("bos_token", "pad_token", "eos_token", "unk_token", "mask_token")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **dict(zip(names, specials, strict=True))).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=128,
+        pad_token_id=1,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recipe_file(encoder_folder: Path, rows_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recipe")
+    fields = {
+        "encoder": str(encoder_folder),
+        "train": str(rows_file),
+        "validation": str(rows_file),
+        "output": str(folder / "member"),
+        "epochs": 4,
+        "learning_rate": 5e-3,
+        "head_learning_rate": 1e-2,
+        "save_steps": 1000,
+        "bf16": False,
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(json.dumps(fields), encoding="utf-8")  # JSON is YAML
+    return path
+
+
+@pytest.fixture(scope="session")
+def checkpoints(recipe_file: Path) -> list[Path]:
+    """Two members trained by the project's own command: all layers, and half of them."""
+    from training.train import main
+
+    folders = [recipe_file.parent / "full", recipe_file.parent / "half"]
+    for folder, override in zip(folders, ["seed=1", "layers=1"], strict=True):
+        assert main([str(recipe_file), "--set", f"output={folder}", "--set", override]) == 0
+    return folders
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(checkpoints: list[Path], rows_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from export.__main__ import main
+
+    output = tmp_path_factory.mktemp("bundles") / "tiny"
+    arguments = [*map(str, checkpoints), "--output", str(output), "--data", str(rows_file), "--precision", "int8,fp32"]
+    assert main([*arguments, "--weights", "2,1"]) == 0
+    return output
+
+
+@contextmanager
+def serve(bundle: Path, **settings: object) -> Iterator[httpx.Client]:
+    """A real server in a process of its own, on a port of its own, once it is ready."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("KORE_")}
+    environment |= {f"KORE_{key.upper()}": str(value) for key, value in settings.items()}
+    command = [sys.executable, "-m", "api", "--port", "0", "--bundle", str(bundle)]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        port, lines = "", []
+        for line in process.stderr:
+            lines.append(line)
+            if "running on" in line:
+                port = line.split("http://127.0.0.1:")[1].split()[0]
+            if "ready:" in line:
+                break
+        else:
+            raise AssertionError(f"the server never became ready:\n{''.join(lines)}")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+            yield client
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def client(tiny_bundle: Path) -> Iterator[httpx.Client]:
+    """A client of a server of the tiny bundle with the settings as they come."""
+    with serve(tiny_bundle) as connected:
+        yield connected
