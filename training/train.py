@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import transformers
 from transformers import AutoConfig, AutoTokenizer, set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
 
 from models.encoding import Encoder
 from models.rows import InvalidRows, read_labelled
@@ -28,7 +28,7 @@ def train(recipe: Recipe) -> dict[str, float]:
 
     Raises:
         InvalidRows: a data file cannot be used.
-        OSError: the encoder is neither a checkpoint folder nor a name on the hub.
+        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub.
     """
     set_seed(recipe.seed)
     rows = read_labelled(recipe.train)
@@ -36,10 +36,13 @@ def train(recipe: Recipe) -> dict[str, float]:
         chosen = np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.train_rows]
         rows = [rows[index] for index in chosen]
     validation = read_labelled(recipe.validation)
-    tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
-    window = min(recipe.max_length, AutoConfig.from_pretrained(recipe.encoder).max_position_embeddings)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
+        window = min(recipe.max_length, AutoConfig.from_pretrained(recipe.encoder).max_position_embeddings)
+        model = RelationClassifier.from_encoder(recipe.encoder, recipe.pooling, recipe.markers, window, recipe.dropout, recipe.layers)
+    except (OSError, ValueError) as error:
+        raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
     encoder = Encoder(tokenizer.backend_tokenizer, recipe.markers, window, tokenizer.pad_token_id)
-    model = RelationClassifier.from_encoder(recipe.encoder, recipe.pooling, recipe.markers, window, recipe.dropout, recipe.layers)
     trainer = RelationTrainer(
         recipe,
         model,
@@ -47,14 +50,24 @@ def train(recipe: Recipe) -> dict[str, float]:
         RelationDataset(validation, encoder),
         tokenizer.pad_token_id,
     )
-    checkpoints = Path(trainer.args.output_dir)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
+    trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
     metrics = trainer.evaluate(metric_key_prefix="validation")
     trainer.model.save_pretrained(recipe.output)
     tokenizer.save_pretrained(recipe.output)
     summary = {"micro_f1": metrics["validation_micro_f1"], "auprc": metrics["validation_auprc"]}
     (recipe.output / "metrics.json").write_text(json.dumps(summary | {"rows": len(validation)}, indent=2) + "\n")
     return summary
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end: the Trainer writes its state last, and a kill may come before."""
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True):
+        try:
+            json.loads((checkpoint / TRAINER_STATE_NAME).read_bytes())
+        except (OSError, ValueError):
+            continue
+        return str(checkpoint)
+    return None
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,0 +1,220 @@
+"""The batcher: every request gets exactly its own answer, whatever happens beside it.
+
+The engine here is a function, so that a test can hold it, fail it and see what it was given; the real one is behind test_api.py.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from api.batching import DynamicBatcher
+from api.errors import BatchLost, DeadlineExceeded, NotReady, Overloaded
+from models.encoding import Encoded
+from models.ensemble import EncodedExample
+from models.example import Prediction
+from models.labels import RELATIONS
+from models.lanes import TOKEN_BUDGET
+
+FAR = 60.0
+POISON = 13
+
+
+def row(mark: int, length: int = 10) -> EncodedExample:
+    """An example whose first token is `mark`, so that its answer can be told from every other."""
+    ids = np.full(length, 7, dtype=np.int64)
+    ids[0] = mark
+    return EncodedExample((Encoded(ids, np.array([1, 2])),))
+
+
+def marks(predictions: Sequence[Prediction]) -> list[int]:
+    return [prediction.members for prediction in predictions]
+
+
+class Engine:
+    """Answers a row with its mark; keeps what it was given; can be held, and fails on `POISON`."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.lengths: list[list[int]] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.entered = threading.Semaphore(0)
+
+    def __call__(self, rows: Sequence[EncodedExample]) -> list[Prediction]:
+        batch = [int(row.encodings[0].input_ids[0]) for row in rows]
+        self.batches.append(batch)
+        self.lengths.append([len(row) for row in rows])
+        self.entered.release()
+        assert self.open.wait(30)
+        if POISON in batch:
+            raise RuntimeError("the engine's own words")
+        return [Prediction(np.eye(len(RELATIONS))[0], members=mark) for mark in batch]
+
+
+def with_batcher(
+    test: Callable[[DynamicBatcher, Engine], Coroutine[Any, Any, None]], lanes: int = 1, max_queue: int = 64, max_wait_s: float = 0.0
+) -> None:
+    engine = Engine()
+    batcher = DynamicBatcher(engine, lanes, max_queue, max_wait_s)
+    try:
+        asyncio.run(test(batcher, engine))
+    finally:
+        engine.open.set()
+        batcher.close()
+
+
+async def hold(batcher: DynamicBatcher, engine: Engine, mark: int = 999) -> asyncio.Task[object]:
+    """Shut the engine with one request inside, so that what is asked next has to wait."""
+    engine.open.clear()
+    task: asyncio.Task[object] = asyncio.create_task(batcher.submit([row(mark)], time.monotonic() + FAR))
+    await asyncio.to_thread(engine.entered.acquire)
+    return task
+
+
+async def ask(batcher: DynamicBatcher, *rows: EncodedExample, timeout: float = FAR) -> list[int]:
+    return marks((await batcher.submit(rows, time.monotonic() + timeout)).predictions)
+
+
+def test_a_thousand_requests_each_get_their_own_answers_in_order() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        generator = np.random.default_rng(0)
+        requests = [[100 + 10 * n + k for k in range(generator.integers(1, 8))] for n in range(1000)]
+        asked = [ask(batcher, *(row(mark, int(generator.integers(5, 200))) for mark in request)) for request in requests]
+        assert await asyncio.gather(*asked) == requests
+        assert sum(map(len, engine.batches)) == sum(map(len, requests)), "every row ran exactly once"
+
+    with_batcher(test, lanes=3, max_queue=10_000)
+
+
+def test_batches_hold_rows_of_like_length_within_the_budget() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        held = await hold(batcher, engine)
+        asked = [asyncio.create_task(ask(batcher, row(n, length))) for n, length in enumerate([20, 200, 21, 190, 22, 210, 23])]
+        await asyncio.sleep(0)
+        engine.open.set()
+        await asyncio.gather(held, *asked)
+        assert engine.lengths[1:] == [[20, 21, 22, 23], [200, 210], [190]]
+        assert all(max(lengths) * len(lengths) <= TOKEN_BUDGET for lengths in engine.lengths)
+
+    with_batcher(test)
+
+
+def test_a_failing_batch_fails_alone_and_the_engine_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        held = await hold(batcher, engine)
+        good = asyncio.create_task(ask(batcher, row(1, 20), row(2, 20)))
+        bad = asyncio.create_task(ask(batcher, row(POISON, 400)))
+        await asyncio.sleep(0)
+        engine.open.set()
+        with pytest.raises(BatchLost) as lost:
+            await bad
+        assert "own words" not in str(lost.value), "what went wrong inside stays inside"
+        assert await good == [1, 2]
+        assert await ask(batcher, row(3)) == [3]
+        await held
+
+    with_batcher(test)
+    assert "the engine's own words" in caplog.text
+
+
+def test_what_remains_of_a_lost_request_is_not_run() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        held = await hold(batcher, engine)
+        lost = asyncio.create_task(ask(batcher, row(POISON, 300), *(row(20 + n, 400) for n in range(5))))
+        await asyncio.sleep(0)
+        engine.open.set()
+        with pytest.raises(BatchLost):
+            await lost
+        await held
+        assert batcher.waiting == 0
+
+    with_batcher(test)
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        held = await hold(batcher, engine)
+        waiting = asyncio.create_task(ask(batcher, *(row(n) for n in range(4))))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded) as refused:
+            await ask(batcher, row(5))
+        assert refused.value.retry_after_s is not None
+        engine.open.set()
+        assert await waiting == [0, 1, 2, 3]
+        await held
+
+    with_batcher(test, max_queue=4)
+
+
+def test_a_passed_deadline_is_told_and_its_rows_cost_nothing() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        held = await hold(batcher, engine)
+        with pytest.raises(DeadlineExceeded):
+            await ask(batcher, row(1), timeout=0.01)
+        assert batcher.waiting == 0
+        engine.open.set()
+        await held
+        assert await ask(batcher, row(2)) == [2]
+        assert [1] not in engine.batches
+
+    with_batcher(test)
+
+
+def test_a_caller_who_leaves_takes_the_work_along() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        held = await hold(batcher, engine)
+        gone = asyncio.create_task(ask(batcher, row(1)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert batcher.waiting == 0
+        engine.open.set()
+        await held
+
+    with_batcher(test)
+
+
+def test_a_large_request_does_not_starve_a_small_one() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        held = await hold(batcher, engine)
+        large = asyncio.create_task(ask(batcher, *(row(100 + n, TOKEN_BUDGET) for n in range(20))))
+        await asyncio.sleep(0)
+        small = asyncio.create_task(ask(batcher, row(1, TOKEN_BUDGET)))
+        await asyncio.sleep(0)
+        engine.open.set()
+        await asyncio.gather(held, large, small)
+        assert engine.batches.index([1]) <= 2, "after the held batch and the large request's first row"
+
+    with_batcher(test)
+
+
+def test_a_lane_waits_for_company_when_it_is_told_to() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        budget_full = [row(n, 100) for n in range(6)]
+        assert await asyncio.gather(*(ask(batcher, one) for one in budget_full)) == [[n] for n in range(6)]
+        assert len(engine.batches[0]) == TOKEN_BUDGET // 100, "the batch left as soon as no more fitted in"
+
+    with_batcher(test, max_wait_s=0.2)
+
+
+def test_a_closed_batcher_finishes_what_waits_and_refuses_what_comes() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        held = await hold(batcher, engine)
+        waiting = asyncio.create_task(ask(batcher, row(1)))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+        while not batcher._closed:
+            await asyncio.sleep(0)
+        with pytest.raises(NotReady):
+            await ask(batcher, row(2))
+        engine.open.set()
+        assert await waiting == [1]
+        await asyncio.gather(held, closing)
+
+    with_batcher(test)
