@@ -1,6 +1,7 @@
 """Serve a bundle: `python -m api`, with settings from `KORE_*` or from flags (see --help)."""
 
 import logging
+import socket
 import sys
 
 import uvicorn
@@ -37,18 +38,19 @@ def main(argv: list[str] | None = None) -> int:
         refusals.append(reason)
         server.should_exit = True
 
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        print(f"api: cannot listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr)
+        return USER_ERROR
+    logging.getLogger("kore").info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
+    app = create_app(settings, refuse)
     config = uvicorn.Config(
-        create_app(settings, refuse),
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        server_header=False,
-        log_config=None,
+        app, loop="uvloop", http="httptools", access_log=False, server_header=False, log_config=None, log_level="warning"
     )
     server = uvicorn.Server(config)
-    server.run()
+    server.run(sockets=[listener])
     for reason in refusals:
         print(f"api: {reason}", file=sys.stderr)
     return USER_ERROR if refusals else 0

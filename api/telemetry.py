@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 log = logging.getLogger("kore")
 
 REQUEST_ID: Final = "X-Request-ID"
-_PLAIN: Final = re.compile(r"[\x21-\x7e]{1,200}")  # what may be echoed into a header and a log line as it came
+_PLAIN: Final = re.compile(r"[\x20-\x7e]{1,200}")  # what may be echoed into a header and a log line as it came
 
 
 class Telemetry:

@@ -119,8 +119,8 @@ def serve(bundle: Path, **settings: object) -> Iterator[httpx.Client]:
         port, lines = "", []
         for line in process.stderr:
             lines.append(line)
-            if "running on" in line:
-                port = line.split("http://127.0.0.1:")[1].split()[0]
+            if "listening on" in line:
+                port = line.split("http://127.0.0.1:")[1].strip()
             if "ready:" in line:
                 break
         else:

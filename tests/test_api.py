@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -270,6 +271,12 @@ def test_a_wrong_bundle_is_refused_at_the_start(tiny_bundle: Path, tmp_path: Pat
 
 def test_a_gpu_that_is_not_there_is_refused_at_the_start(tiny_bundle: Path) -> None:
     assert "no graphs for cuda" in refused_start("--bundle", str(tiny_bundle), "--device", "cuda")
+
+
+def test_a_port_that_is_taken_is_refused_at_the_start(tiny_bundle: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"cannot listen on 127.0.0.1:{port}" in refused_start("--bundle", str(tiny_bundle), "--port", str(port))
 
 
 @pytest.mark.parametrize("flags", [["--port", "99999"], ["--max-queue", "0"], ["--device", "tpu"], ["--nonsense", "1"]])
