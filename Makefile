@@ -22,7 +22,7 @@ serve: .venv/serve-$(RUNTIME_EXTRA) ## serve a bundle on 127.0.0.1:8000 (BUNDLE=
 	@echo
 	@echo "curl -s http://$(HOST):$(PORT)/relations -H 'Content-Type: application/json' -d '{\"sentence\": \"이순신은 조선 중기의 무신이다.\", \"subject_entity\": {\"word\": \"이순신\", \"type\": \"PER\"}, \"object_entity\": {\"word\": \"무신\", \"type\": \"POH\"}, \"top_k\": 3}'"
 	@echo
-	@exec $(BIN)/python -m api --host $(HOST) --port $(PORT) --bundle $(BUNDLE) $(if $(filter command line,$(origin DEVICE)),--device $(DEVICE))
+	@exec $(BIN)/python -m api --host $(HOST) --port $(PORT) --bundle $(BUNDLE) --log-format text $(if $(filter command line,$(origin DEVICE)),--device $(DEVICE))
 
 test: .venv/develop ## all tests; with KLUE_RE_DATA set to the folder of the KLUE-RE rows, also those on real rows
 	$(BIN)/python -m pytest
@@ -51,5 +51,5 @@ clean: ## remove the environment and caches
 	@rm -f .venv/serve-cpu .venv/serve-cuda && touch $@
 
 .venv/develop: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,cpu,train,export,test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,otel,cpu,train,export,test]'
 	@touch $@

@@ -8,8 +8,12 @@ import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
+from api import logs
 from api.app import create_app
+from api.lifecycle import Server
+from api.service import RelationService
 from api.settings import Settings
+from api.tracing import TracingUnavailable, from_environment
 
 USER_ERROR = 2
 
@@ -31,7 +35,7 @@ def read_settings(argv: list[str]) -> Settings:
 
 def main(argv: list[str] | None = None) -> int:
     settings = read_settings(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    logs.configure(settings.log_format)
     refusals: list[str] = []
 
     def refuse(reason: str) -> None:
@@ -39,21 +43,27 @@ def main(argv: list[str] | None = None) -> int:
         server.should_exit = True
 
     try:
+        tracing = from_environment()
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except TracingUnavailable as error:
+        return _refuse(str(error))
     except OSError as error:
-        print(f"api: cannot listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr)
-        return USER_ERROR
+        return _refuse(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}")
     logging.getLogger("kore").info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
-    app = create_app(settings, refuse)
+    service = RelationService(settings, refuse)
+    app = create_app(service, tracing)
     config = uvicorn.Config(
         app, loop="uvloop", http="httptools", access_log=False, server_header=False, log_config=None, log_level="warning"
     )
-    server = uvicorn.Server(config)
+    server = Server(config, service)
     server.run(sockets=[listener])
-    for reason in refusals:
-        print(f"api: {reason}", file=sys.stderr)
-    return USER_ERROR if refusals else 0
+    return _refuse(refusals[0]) if refusals else 0
+
+
+def _refuse(reason: str) -> int:
+    print(f"api: {reason}", file=sys.stderr)
+    return USER_ERROR
 
 
 if __name__ == "__main__":

@@ -2,33 +2,30 @@
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import PlainTextResponse
 from pydantic import SecretStr
 from pydantic.json_schema import models_json_schema
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import __version__, errors
-from api.routes import router
+from api.routes import metrics, router
 from api.schemas import OneExample, SeveralExamples
 from api.service import RelationService
-from api.settings import Settings
 from api.telemetry import Telemetry
+from api.tracing import Tracing
 
 OPEN_PATHS: Final = frozenset({"/health", "/ready"})  # an orchestrator's probes hold no key
 
 
-def create_app(settings: Settings, on_refusal: Callable[[str], None] = print) -> FastAPI:
-    """The server for one bundle. Loading starts with it and goes on in the background.
-
-    Args:
-        on_refusal: called with one plain line when the bundle must not be served.
-    """
-    service = RelationService(settings, on_refusal)
+def create_app(service: RelationService, tracing: Tracing | None = None) -> FastAPI:
+    """The application around a service. Loading starts with it and goes on in the background."""
+    settings = service.settings
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -36,15 +33,27 @@ def create_app(settings: Settings, on_refusal: Callable[[str], None] = print) ->
         yield
         await loading
         await service.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
-    app = FastAPI(title="KoRE Serve", version=__version__, summary="Korean relation extraction", lifespan=lifespan)
+    app = FastAPI(
+        title="KoRE Serve",
+        version=__version__,
+        summary="Korean relation extraction",
+        lifespan=lifespan,
+        openapi_url="/openapi.json" if settings.docs else None,
+        docs_url="/docs" if settings.docs else None,
+        redoc_url=None,
+    )
     app.state.service = service
     app.include_router(router)
+    if settings.metrics:
+        app.add_api_route("/metrics", metrics, summary="Prometheus metrics", response_class=PlainTextResponse)
     errors.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     if settings.api_key is not None:
         app.add_middleware(BearerKey, key=settings.api_key)
-    app.add_middleware(Telemetry)
+    app.add_middleware(Telemetry, tracing=tracing)
     return app
 
 

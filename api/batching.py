@@ -14,7 +14,7 @@ from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from api.errors import BatchLost, DeadlineExceeded, NotReady, Overloaded
+from api.errors import BatchLost, DeadlineExceeded, NotReady, QueueFull, WaitTooLong
 from models.ensemble import EncodedExample
 from models.example import Prediction
 from models.lanes import grow_batch
@@ -93,7 +93,8 @@ class DynamicBatcher:
             deadline: on `time.monotonic`'s clock. What has not started by then is dropped before it costs anything.
 
         Raises:
-            Overloaded: the rows do not fit into the queue, or their turn would come after the deadline.
+            QueueFull: the rows do not fit into the queue.
+            WaitTooLong: their turn would come after the deadline.
             DeadlineExceeded: the deadline passed.
             BatchLost: `run` failed under one of the rows.
             NotReady: the batcher is closed.
@@ -128,9 +129,9 @@ class DynamicBatcher:
             ahead = len(self._waiting)
             wait_s = ahead * self._row_s
             if ahead + len(rows) > self._max_queue:
-                raise Overloaded(f"the queue is full: {ahead} examples wait, {self._max_queue} may", retry_after_s=wait_s)
+                raise QueueFull(f"the queue is full: {ahead} examples wait, {self._max_queue} may", retry_after_s=wait_s)
             if request.submitted + wait_s > request.deadline:
-                raise Overloaded(f"the queue's {wait_s:.1f} s would pass the request's deadline", retry_after_s=wait_s)
+                raise WaitTooLong(f"the queue's {wait_s:.1f} s would pass the request's deadline", retry_after_s=wait_s)
             for index, row in enumerate(rows):
                 insort(self._waiting, _Item((self._turn + index, next(self._arrivals)), row, request, index), key=_length)
             self._changed.notify(len(rows))

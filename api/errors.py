@@ -4,21 +4,22 @@ ServiceError
 ├── Unauthorized       the bearer token is missing or wrong
 ├── TooLarge           body or number of examples over the limit
 ├── InvalidRequest     nothing to predict in what was sent; lists every fault with its place
-├── Overloaded         the queue is full, or the wait would pass the deadline
+├── QueueFull          no room for the request's examples
+├── WaitTooLong        their turn would come after the deadline
 ├── NotReady           loading, or on the way out
 ├── BatchLost          the engine failed under this batch
 └── DeadlineExceeded   the request's time is up
 """
 
-import logging
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-log = logging.getLogger("kore")
+from api.metrics import REJECTIONS
 
 Fault = dict[str, Any]
 """`{"type": kind, "loc": ["body", ...], "msg": sentence}`: FastAPI's list form without echoing the input."""
@@ -42,7 +43,10 @@ class TooLarge(ServiceError): ...
 class InvalidRequest(ServiceError): ...
 
 
-class Overloaded(ServiceError): ...
+class QueueFull(ServiceError): ...
+
+
+class WaitTooLong(ServiceError): ...
 
 
 class NotReady(ServiceError): ...
@@ -58,11 +62,15 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     Unauthorized: 401,
     TooLarge: 413,
     InvalidRequest: 422,
-    Overloaded: 429,
+    QueueFull: 429,
+    WaitTooLong: 429,
     NotReady: 503,
     BatchLost: 503,
     DeadlineExceeded: 504,
 }
+
+REASONS: Final[dict[type[ServiceError], str]] = {kind: re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kind in STATUS}
+"""The kinds' names as metrics spell them: `queue_full`."""
 
 
 def fault(kind: str, loc: Sequence[str | int], message: str) -> Fault:
@@ -70,16 +78,20 @@ def fault(kind: str, loc: Sequence[str | int], message: str) -> Fault:
 
 
 def response(error: ServiceError) -> JSONResponse:
+    """The answer to a request that failed this way; counts it."""
+    REJECTIONS.labels(REASONS[type(error)]).inc()
     headers = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooLarge | NotReady):
+        headers["Connection"] = "close"  # the rest of the body is not read, or the server is about to leave
     return JSONResponse({"detail": error.detail}, STATUS[type(error)], headers)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every `ServiceError` by the table, and anything else with a 500 that tells nothing but the request's id."""
+    """Answer every `ServiceError` by the table. What else is raised becomes a bare 500 in `api/telemetry.py`."""
 
     @app.exception_handler(ServiceError)
     async def on_service_error(request: Request, error: ServiceError) -> JSONResponse:

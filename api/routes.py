@@ -3,19 +3,24 @@
 import asyncio
 import math
 import time
-from typing import Annotated, Any
+from collections.abc import Coroutine
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import ClientDisconnect
 
 from api import __version__
+from api.batching import Answered
 from api.errors import DeadlineExceeded, InvalidRequest, NotReady, TooLarge, fault
+from api.metrics import REGISTRY
 from api.schemas import OneExample, PredictionOut, PredictionsOut, SeveralExamples
 from api.service import RelationService
 from models.labels import RELATIONS
 
-LONGEST_TIMEOUT_S = 86_400
+LONGEST_TIMEOUT_S: Final = 86_400
+CLIENT_CLOSED_REQUEST: Final = 499
 
 router = APIRouter()
 
@@ -51,16 +56,17 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 )
 async def relations(request: Request, service: Service) -> Response:
     state = request.state
-    timeout_s = _timeout(request, service.settings.request_timeout_s)
+    deadline = state.began + _timeout(request, service.settings.request_timeout_s)
     _require_json(request)
     try:
-        body = await _read_body(request, service.settings.max_body_bytes, deadline=state.began + timeout_s)
+        with service.engine() as engine:
+            body = await _read_body(request, service.settings.max_body_bytes, deadline)
+            received = time.monotonic()
+            question = await engine.read(body)
+            state.timings["encode"] = time.monotonic() - received
+            answered = await _while_connected(request, engine.predict(question, deadline))
     except ClientDisconnect:
-        return Response(status_code=499)  # nobody reads it
-    received = time.monotonic()
-    question = await service.read(body)
-    state.timings["encode"] = time.monotonic() - received
-    answered = await service.predict(question, deadline=state.began + timeout_s)
+        return Response(status_code=CLIENT_CLOSED_REQUEST)  # for the metrics: nobody reads it
     state.timings.update(queue=answered.queue_s, inference=answered.inference_s)
     return JSONResponse(question.answer(answered.predictions))
 
@@ -79,7 +85,7 @@ async def ready(service: Service) -> dict[str, str]:
 
 @router.get("/info", summary="What is served, where and within which limits")
 async def info(service: Service) -> dict[str, Any]:
-    settings, ensemble = service.settings, service.ensemble
+    settings = service.settings
     limits = {
         "max_examples": settings.example_limit,
         "max_queue": settings.max_queue,
@@ -87,24 +93,34 @@ async def info(service: Service) -> dict[str, Any]:
         "max_wait_ms": settings.max_wait_ms,
         "request_timeout_s": settings.request_timeout_s,
     }
-    document: dict[str, Any] = {"version": __version__, "state": service.state, "labels": list(RELATIONS), "limits": limits}
-    if ensemble is not None:
-        manifest = ensemble.bundle.manifest
-        document |= {
-            "bundle": manifest.name,
-            "voting": manifest.voting,
-            "max_length": manifest.max_length,
-            "device": ensemble.device,
-            "lanes": ensemble.lanes,
-            "members": [
-                {"name": member.name, "weight": member.weight, "layers": member.layers, "file": file.path, "provider": provider}
-                for member, provider in zip(manifest.members, ensemble.providers, strict=True)
-                if (file := member.file_for(ensemble.device))
-            ],
-            "quality": manifest.quality[ensemble.device].model_dump(),
-            "source": manifest.source.model_dump(),
-        }
-    return document
+    return {"version": __version__, **service.describe(), "labels": list(RELATIONS), "limits": limits}
+
+
+async def metrics() -> Response:
+    """Prometheus' text form; added to the app unless `KORE_METRICS` is off."""
+    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Answered]) -> Answered:
+    """The work's result, unless the client leaves first: then the work is dropped.
+
+    Raises:
+        ClientDisconnect: the client has gone.
+    """
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        gone.cancel()
+        task.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _timeout(request: Request, default_s: float) -> float:

@@ -1,82 +1,136 @@
-"""The bundle at work behind the routes: loaded in the background, ready when proven, then asked."""
+"""The server's state behind the routes: loading, ready, draining; and which engine answers."""
 
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
-from api.batching import Answered, DynamicBatcher
+from api.engine import Engine
 from api.errors import NotReady
-from api.schemas import Question, read_question
+from api.metrics import BUNDLE_SWAPS, QUEUE_EXAMPLES, READY
 from api.settings import Settings
 from models.bundle import Bundle, BundleRefused, Device
 from models.ensemble import DeviceUnavailable, Ensemble
-from models.lanes import available_cores
 
 log = logging.getLogger("kore")
 
-State = Literal["loading", "ready", "draining", "refused"]
+State = Literal["loading", "ready", "draining", "stopping", "refused"]
+"""draining: `/ready` says 503, requests are still taken; stopping: requests get 503, those inside are finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """What came of the last request to take over a new bundle."""
+
+    outcome: Literal["swapped", "refused"]
+    reason: str
 
 
 class RelationService:
-    """One ensemble, one batcher, and the state that `/ready` tells.
+    """Loads a bundle in the background, serves it once it is proven, swaps it, and leaves without losing a request.
 
     Args:
-        on_refusal: called with one plain line when the bundle must not be served.
+        on_refusal: called with one plain line when the first bundle must not be served.
     """
 
     def __init__(self, settings: Settings, on_refusal: Callable[[str], None]) -> None:
         self.settings = settings
-        self.state: State = "loading"
-        self.ensemble: Ensemble | None = None
-        self._batcher: DynamicBatcher | None = None
+        self.last_swap: Swap | None = None
+        self._state: State = "loading"
+        self._engine: Engine | None = None
         self._on_refusal = on_refusal
-        # Parsing and tokenising 256 examples takes tens of milliseconds: never on the event loop.
-        self._encoding = ThreadPoolExecutor(available_cores(), thread_name_prefix="encode")
+        self._swapping = asyncio.Lock()
 
-    async def load(self) -> None:
-        """Load, warm and prove the bundle; `ready` only after that."""
-        try:
-            ensemble = await asyncio.to_thread(self._load)
-        except (BundleRefused, DeviceUnavailable) as error:
-            self.state = "refused"
-            self._on_refusal(str(error))
-            return
-        except Exception as error:
-            log.exception("the bundle could not be loaded")
-            self.state = "refused"
-            self._on_refusal(f"bundle {self.settings.bundle}: {error}")
-            return
-        settings = self.settings
-        self.ensemble = ensemble
-        self._batcher = DynamicBatcher(ensemble.run, ensemble.lanes, settings.max_queue, settings.max_wait_ms / 1000)
-        self.state = "ready"
-        log.info("ready: %s on %s, %d lanes", ensemble.bundle.manifest.name, ", ".join(ensemble.providers), ensemble.lanes)
+    @property
+    def state(self) -> State:
+        return self._state
 
-    async def read(self, body: bytes) -> Question:
-        """Parse, check and encode a request's body, off the event loop.
+    def engine(self) -> Engine:
+        """The engine that answers now.
 
         Raises:
-            NotReady: the bundle is not proven yet, or the server is on its way out.
-            InvalidRequest, TooLarge: as `read_question`.
+            NotReady: the bundle is not proven yet, or the server no longer takes requests.
         """
-        if self.state != "ready" or self.ensemble is None:
-            raise NotReady(f"the server is {self.state}", retry_after_s=1)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._encoding, read_question, body, self.settings.example_limit, self.ensemble.encode)
+        if self._engine is None or self._state == "stopping":
+            raise NotReady(f"the server is {self._state}", retry_after_s=1)
+        return self._engine
 
-    async def predict(self, question: Question, deadline: float) -> Answered:
-        """The ensemble's predictions, in the order asked. Raises as `DynamicBatcher.submit`."""
-        assert self._batcher is not None  # a Question exists only once the service is ready
-        return await self._batcher.submit(question.rows, deadline)
+    async def load(self) -> None:
+        """Load, warm and prove the first bundle; `ready` only after that."""
+        try:
+            ensemble = await asyncio.to_thread(self._load)
+        except Exception as error:
+            self._state = "refused"
+            self._on_refusal(_reason(error))
+            return
+        self._engine = Engine(ensemble, self.settings)
+        QUEUE_EXAMPLES.set_function(lambda: self._engine.waiting if self._engine else 0)
+        self._become("ready" if self._state == "loading" else self._state)
+        log.info("ready: %s on %s, %d lanes", ensemble.bundle.manifest.name, ", ".join(ensemble.providers), ensemble.lanes)
+
+    async def swap(self) -> None:
+        """Take over what lies at the bundle's path now. If it is refused, the old one goes on, and `/info` tells the reason."""
+        async with self._swapping:
+            if self._state != "ready" or self._engine is None:
+                log.warning("no bundle can be swapped in while the server is %s", self._state)
+                return
+            try:
+                ensemble = await asyncio.to_thread(self._load)
+            except Exception as error:
+                self.last_swap = Swap("refused", _reason(error))
+                log.error("the new bundle was refused, the old one goes on: %s", self.last_swap.reason)
+            else:
+                retired, self._engine = self._engine, Engine(ensemble, self.settings)
+                self.last_swap = Swap("swapped", f"{ensemble.bundle.manifest.name} serves since then")
+                log.info("swapped: %s serves now", ensemble.bundle.manifest.name)
+                await retired.idle()
+                await retired.close()
+            BUNDLE_SWAPS.labels(self.last_swap.outcome).inc()
+
+    async def drain(self, delay_s: float, grace_s: float) -> None:
+        """On the way out: `/ready` says 503 at once; after the delay no request is taken any more, and those inside are finished, for
+        at most the grace period."""
+        self._become("draining")
+        await asyncio.sleep(delay_s)
+        self._become("stopping")
+        if self._engine is not None:
+            try:
+                await asyncio.wait_for(self._engine.idle(), grace_s)
+            except TimeoutError:
+                log.error("%d examples still waited after %g s of grace", self._engine.waiting, grace_s)
 
     async def close(self) -> None:
-        """Finish what waits, then let go of the threads."""
-        self.state = "draining"
-        if self._batcher is not None:
-            await asyncio.to_thread(self._batcher.close)
-        self._encoding.shutdown(cancel_futures=True)
+        """Let go of the engine."""
+        self._become("stopping")
+        if self._engine is not None:
+            await self._engine.close()
+
+    def describe(self) -> dict[str, Any]:
+        """What is served and where, for `/info`."""
+        document: dict[str, Any] = {"state": self._state, "last_swap": asdict(self.last_swap) if self.last_swap else None}
+        if self._engine is None:
+            return document
+        ensemble = self._engine.ensemble
+        manifest = ensemble.bundle.manifest
+        return document | {
+            "bundle": manifest.name,
+            "voting": manifest.voting,
+            "max_length": manifest.max_length,
+            "device": ensemble.device,
+            "lanes": ensemble.lanes,
+            "members": [
+                {"name": member.name, "weight": member.weight, "layers": member.layers, "file": file.path, "provider": provider}
+                for member, provider in zip(manifest.members, ensemble.providers, strict=True)
+                if (file := member.file_for(ensemble.device))
+            ],
+            "quality": manifest.quality[ensemble.device].model_dump(),
+            "source": manifest.source.model_dump(),
+        }
+
+    def _become(self, state: State) -> None:
+        self._state = state
+        READY.set(state == "ready")
 
     def _load(self) -> Ensemble:
         bundle = Bundle.open(self.settings.bundle)
@@ -97,3 +151,10 @@ class RelationService:
             log.info("device auto: cpu, because %s", error)
             return "cpu"
         return "cuda"
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, BundleRefused | DeviceUnavailable):
+        log.error("the bundle could not be loaded", exc_info=error)
+        return f"the bundle could not be loaded: {type(error).__name__}: {' '.join(str(error).split())}"
+    return str(error)

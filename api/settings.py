@@ -19,7 +19,7 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
-    bundle: Path = Field(DEFAULT_BUNDLE, description="folder of the ensemble to serve")
+    bundle: Path = Field(DEFAULT_BUNDLE, description="folder of the ensemble to serve; SIGHUP takes over what lies there then")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where to run it; auto takes a GPU where bundle and machine have one"
     )
@@ -31,7 +31,12 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         30, gt=0, le=86_400, description="a request's deadline in seconds, unless X-Request-Timeout says otherwise"
     )
+    drain_delay_s: float = Field(5, ge=0, le=3600, description="seconds between SIGTERM (/ready turns 503) and the first refused request")
+    drain_grace_s: float = Field(30, ge=0, le=3600, description="seconds that requests inside may then take to finish")
     api_key: SecretStr | None = Field(None, min_length=1, description="bearer token that callers must send; none by default")
+    metrics: bool = Field(True, description="whether /metrics answers")
+    docs: bool = Field(True, description="whether /docs and /openapi.json answer")
+    log_format: Literal["json", "text"] = Field("json", description="one JSON object a line, or plain text")
 
     @property
     def example_limit(self) -> int:

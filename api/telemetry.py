@@ -1,4 +1,5 @@
-"""What every request carries: its id, its time in `Server-Timing`, and, if it fails inside, one log entry with a traceback."""
+"""What every request carries: its id, its time in `Server-Timing`, its place in metrics and traces, and, if it fails inside, one log
+entry with a traceback."""
 
 import logging
 import re
@@ -6,50 +7,70 @@ import time
 import uuid
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.logs import REQUEST_ID
+from api.metrics import ENCODE_SECONDS, INFERENCE_SECONDS, QUEUE_SECONDS, REQUEST_SECONDS, REQUESTS
+from api.tracing import Tracing
+
 log = logging.getLogger("kore")
 
-REQUEST_ID: Final = "X-Request-ID"
+MEASURED_PATH: Final = "/relations"
+_HISTOGRAMS: Final = {"encode": ENCODE_SECONDS, "queue": QUEUE_SECONDS, "inference": INFERENCE_SECONDS}
 _PLAIN: Final = re.compile(r"[\x20-\x7e]{1,200}")  # what may be echoed into a header and a log line as it came
 
 
 class Telemetry:
     """ASGI middleware, outermost: nothing inside it fails without an answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, tracing: Tracing | None = None) -> None:
         self._app = app
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         began = time.monotonic()
-        request_id = _request_id(scope)
+        headers = Headers(scope=scope)
+        request_id = _request_id(headers)
+        REQUEST_ID.set(request_id)
         timings: dict[str, float] = {}
-        scope.setdefault("state", {}).update(began=began, request_id=request_id, timings=timings)
-        started = False
+        scope.setdefault("state", {}).update(began=began, timings=timings)
+        status = 0
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
-                headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID] = request_id
+                status = message["status"]
+                sent = MutableHeaders(scope=message)
+                sent["X-Request-ID"] = request_id
                 stages = {**timings, "total": time.monotonic() - began}
-                headers["Server-Timing"] = ", ".join(f"{stage};dur={1000 * seconds:.3f}" for stage, seconds in stages.items())
+                sent["Server-Timing"] = ", ".join(f"{stage};dur={1000 * seconds:.3f}" for stage, seconds in stages.items())
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception:
-            log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
-            if not started:
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            if not status:
                 await JSONResponse({"detail": "internal error"}, 500)(scope, receive, send_with_headers)
+        if scope["path"] == MEASURED_PATH:
+            self._measure(scope, headers, began, timings, status, request_id)
+
+    def _measure(self, scope: Scope, headers: Headers, began: float, timings: dict[str, float], status: int, request_id: str) -> None:
+        REQUESTS.labels(status).inc()
+        REQUEST_SECONDS.observe(time.monotonic() - began)
+        for stage, seconds in timings.items():
+            _HISTOGRAMS[stage].observe(seconds)
+        if self._tracing is not None:
+            attributes = {"http.request.method": scope["method"], "http.route": scope["path"], "http.response.status_code": status}
+            name = f"{scope['method']} {scope['path']}"
+            self._tracing.record(name, headers, began, timings, attributes | {"request.id": request_id}, failed=status >= 500)
 
 
-def _request_id(scope: Scope) -> str:
-    sent = next((value.decode("latin-1") for name, value in scope["headers"] if name == REQUEST_ID.lower().encode()), "")
+def _request_id(headers: Headers) -> str:
+    sent = headers.get("X-Request-ID", "")
     return sent if _PLAIN.fullmatch(sent) else uuid.uuid4().hex

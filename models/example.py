@@ -105,8 +105,16 @@ class Example:
         sentence = row.get("sentence")
         if not isinstance(sentence, str):
             raise InvalidExample(Problem(("sentence",), "type", "a string is required"))
-        subject, object_ = (_mention(row.get(field), field) for field in ("subject_entity", "object_entity"))
-        return cls.resolve(sentence, subject, object_)
+        problems: list[Problem] = []
+        mentions: list[Mention] = []
+        for field in ("subject_entity", "object_entity"):
+            try:
+                mentions.append(_mention(row.get(field), field))
+            except InvalidExample as error:
+                problems.extend(error.problems)
+        if problems:
+            raise InvalidExample(*problems)
+        return cls.resolve(sentence, *mentions)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,7 +177,7 @@ def _locate(sentence: str, mention: Mention, field: str) -> Entity:
         start = _only_occurrence(sentence, word, field)
         return Entity(word, start, start + len(word) - 1, mention.type)
     problems = [
-        Problem((field, key), "out_of_range", f"{index} is outside the sentence, whose indices run from 0 to {len(sentence) - 1}")
+        Problem((field, key), "out_of_range", f"{_number(index)} is outside the sentence, whose indices run from 0 to {len(sentence) - 1}")
         for key, index in (("start_idx", start), ("end_idx", end))
         if not 0 <= index < len(sentence)
     ]
@@ -198,6 +206,10 @@ def _only_occurrence(sentence: str, word: str, field: str) -> int:
         message = f"{_short(word)} occurs {len(starts)} times, at start_idx {places}: give start_idx and end_idx"
         raise InvalidExample(Problem((field, "word"), "ambiguous_word", message))
     return first
+
+
+def _number(index: int) -> str:
+    return str(index) if abs(index) < 10**12 else "a number of more than 12 digits"  # thousands of digits cannot even be printed
 
 
 def _short(text: str) -> str:

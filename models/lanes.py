@@ -59,14 +59,27 @@ def cut_sorted(lengths: Sequence[int], budget: int = TOKEN_BUDGET) -> list[range
 
 
 def _cgroup_quota() -> float | None:
+    """The tightest quota in cores on the way from this process's cgroup to the root, or `None` where there is no limit."""
+    quotas = [quota for folder in _cgroup_folders() if (quota := _quota(folder)) is not None]
+    return min(quotas, default=None)
+
+
+def _cgroup_folders() -> list[Path]:
+    root = Path("/sys/fs/cgroup")
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
+        own = next(line[3:].strip() for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    except (OSError, StopIteration):
+        own = "/"
+    group = Path(own.strip("/"))
+    return [root / part for part in (group, *group.parents)] + [root / "cpu"]
+
+
+def _quota(folder: Path) -> float | None:
     try:
-        folder = Path("/sys/fs/cgroup/cpu")
-        quota_us = int((folder / "cpu.cfs_quota_us").read_text())
-        return None if quota_us <= 0 else quota_us / int((folder / "cpu.cfs_period_us").read_text())
+        quota, period = (folder / "cpu.max").read_text().split()  # version 2
     except (OSError, ValueError):
-        return None
+        try:
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))  # version 1
+        except OSError:
+            return None
+    return None if quota in ("max", "-1") else int(quota) / int(period)

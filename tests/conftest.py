@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +43,7 @@ def encoder_folder(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) ->
     specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     text = " ".join(str(row["sentence"]) for row in rows)
     characters = sorted(set(text) - {" "} | set("@*#^사람단체장소날짜기타수량"))
-    words = sorted({f"▁{word}" for word in text.split()})
+    words = sorted({f"▁{word}" for word in [*text.split(), *"@*#^", "사람", "단체", "장소", "날짜", "기타", "수량"]})
     # A vocabulary written down, not trained: the trainer's result differs from run to run.
     vocabulary = [(token, 0.0) for token in specials] + [("▁", -4.0)]
     vocabulary += [(character, -5.0) for character in characters] + [(word, -6.0) for word in words]
@@ -107,29 +108,75 @@ def tiny_bundle(checkpoints: list[Path], rows_file: Path, tmp_path_factory: pyte
     return output
 
 
+class Server:
+    """A real server in a process of its own, on a port of its own. Its log is read as it comes: a full pipe would stop it."""
+
+    def __init__(self, bundle: Path, module: str, settings: dict[str, object]) -> None:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("KORE_")}
+        environment |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "KORE_DRAIN_DELAY_S": "0"}
+        environment |= {key if key.startswith("OTEL_") else f"KORE_{key.upper()}": str(value) for key, value in settings.items()}
+        command = [sys.executable, "-m", module, "--port", "0", "--bundle", str(bundle)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
+        self.log: list[str] = []
+        self._grown = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.port = int(self.logged("listening on").rpartition(":")[2])
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, trust_env=False)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._grown:
+                self.log.append(line)
+                self._grown.notify_all()
+        with self._grown:
+            self._grown.notify_all()
+
+    def logged(self, words: str) -> str:
+        """The message of the first log line with these words, once it has come."""
+
+        def found() -> str | None:
+            return next((line for line in self.log if words in line), None)
+
+        with self._grown:
+            self._grown.wait_for(lambda: found() or not self._reader.is_alive() or self.process.poll() is not None, timeout=60)
+            line = found()
+        assert line is not None, f"no {words!r} in the log:\n{''.join(self.log)}"
+        return str(json.loads(line)["message"])
+
+    def stop(self) -> int:
+        """End the process politely; returns its exit status."""
+        self.client.close()
+        self.process.terminate()
+        return self.process.wait(timeout=60)
+
+
+@contextmanager
+def running(bundle: Path, module: str = "api", **settings: object) -> Iterator[Server]:
+    """A server that is ready. Settings are those of `KORE_*`; names that begin with `OTEL_` are passed as they are."""
+    server = Server(bundle, module, settings)
+    try:
+        server.logged("ready: ")
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.wait(timeout=60)
+        server.client.close()
+        server._reader.join(timeout=60)
+        for stream in (server.process.stdin, server.process.stdout, server.process.stderr):
+            assert stream is not None
+            stream.close()
+
+
 @contextmanager
 def serve(bundle: Path, **settings: object) -> Iterator[httpx.Client]:
-    """A real server in a process of its own, on a port of its own, once it is ready."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("KORE_")}
-    environment |= {f"KORE_{key.upper()}": str(value) for key, value in settings.items()}
-    command = [sys.executable, "-m", "api", "--port", "0", "--bundle", str(bundle)]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr is not None
-        port, lines = "", []
-        for line in process.stderr:
-            lines.append(line)
-            if "listening on" in line:
-                port = line.split("http://127.0.0.1:")[1].strip()
-            if "ready:" in line:
-                break
-        else:
-            raise AssertionError(f"the server never became ready:\n{''.join(lines)}")
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
-            yield client
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
+    """A client of a server that is ready, and that must exit with 0 when it is told to leave."""
+    with running(bundle, **settings) as server:
+        yield server.client
+        assert server.stop() == 0
 
 
 @pytest.fixture(scope="session")

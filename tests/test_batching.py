@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from api.batching import DynamicBatcher
-from api.errors import BatchLost, DeadlineExceeded, NotReady, Overloaded
+from api.errors import BatchLost, DeadlineExceeded, NotReady, QueueFull
 from models.encoding import Encoded
 from models.ensemble import EncodedExample
 from models.example import Prediction
@@ -141,7 +141,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
         held = await hold(batcher, engine)
         waiting = asyncio.create_task(ask(batcher, *(row(n) for n in range(4))))
         await asyncio.sleep(0)
-        with pytest.raises(Overloaded) as refused:
+        with pytest.raises(QueueFull) as refused:
             await ask(batcher, row(5))
         assert refused.value.retry_after_s is not None
         engine.open.set()

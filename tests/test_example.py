@@ -99,7 +99,10 @@ def test_the_type_may_be_left_out() -> None:
 
 
 def test_null_is_as_good_as_left_out() -> None:
-    nulls = row(subject_entity={"word": None, "start_idx": 0, "end_idx": 2, "type": None}, object_entity={**OBJECT, "start_idx": None, "end_idx": None})
+    nulls = row(
+        subject_entity={"word": None, "start_idx": 0, "end_idx": 2, "type": None},
+        object_entity={**OBJECT, "start_idx": None, "end_idx": None},
+    )
     example = Example.from_row(nulls)
     assert example.subject_entity == Entity("강하늘", 0, 2, None)
     assert example.object_entity == Entity("무신", 9, 10, "POH")
@@ -232,6 +235,7 @@ def test_a_span_of_white_space_is_refused() -> None:
         pytest.param((0, 3), (2, 6), id="partial"),
         pytest.param((2, 6), (0, 3), id="partial, object first"),
         pytest.param((0, 2), (2, 6), id="one shared character"),
+        pytest.param((2, 6), (0, 2), id="one shared character, object first"),
         pytest.param((0, 2), (0, 6), id="same start"),
     ],
 )
@@ -250,9 +254,14 @@ def test_touching_spans_are_fine(subject: tuple[int, int], object_: tuple[int, i
     assert (example.subject_entity.start_idx, example.object_entity.start_idx) == (subject[0], object_[0])
 
 
-@pytest.mark.parametrize("surrogate", ["\ud800", "\udfff", "\ud83d"])
-def test_a_lone_surrogate_is_not_text(surrogate: str) -> None:
-    assert faults_of(row(sentence=SENTENCE + surrogate)) == [(("sentence",), "surrogate")]
+@pytest.mark.parametrize("code_point", [0xD800, 0xDBFF, 0xDC00, 0xDFFF])
+def test_a_lone_surrogate_is_not_text(code_point: int) -> None:
+    assert faults_of(row(sentence=SENTENCE + chr(code_point))) == [(("sentence",), "surrogate")]
+
+
+@pytest.mark.parametrize("code_point", [0xD7FF, 0xE000])
+def test_the_neighbours_of_the_surrogates_are_text(code_point: int) -> None:
+    assert Example.from_row(row(sentence=SENTENCE + chr(code_point))).sentence == SENTENCE + chr(code_point)
 
 
 def test_a_surrogate_pair_in_json_is_an_emoji() -> None:
@@ -369,3 +378,14 @@ def test_ties_come_in_label_order_and_the_first_is_the_relation() -> None:
 def test_a_prediction_is_made_of_plain_numbers() -> None:
     answer = prediction(at_1=1.0)
     assert json.loads(json.dumps([answer.score, answer.top(2)])) == [1.0, {RELATIONS[1]: 1.0, RELATIONS[0]: 0.0}]
+
+
+def test_type_faults_of_both_entities_are_listed() -> None:
+    with pytest.raises(InvalidExample) as invalid:
+        Example.from_row({"sentence": "강하늘은 이름난 무신이다.", "subject_entity": {"word": 3}, "object_entity": {"word": 4}})
+    assert [problem.loc for problem in invalid.value.problems] == [("subject_entity", "word"), ("object_entity", "word")]
+
+
+def test_an_index_too_long_to_print_is_out_of_range() -> None:
+    with pytest.raises(InvalidExample, match="a number of more than 12 digits is outside"):
+        Example.resolve("강하늘은 이름난 무신이다.", Mention("강하늘", 10**5000, 10**5000), Mention("무신"))

@@ -5,14 +5,13 @@ import warnings
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import auc, f1_score, precision_recall_curve
 
 from models.labels import RELATIONS
 from models.metrics import auprc, micro_f1
 
 Ids = NDArray[np.int64]
-Probabilities = NDArray[np.float64]
+Probabilities = NDArray[np.floating]
 
 
 def reference_micro_f1(labels: Ids, predicted: Ids) -> float:
@@ -22,7 +21,7 @@ def reference_micro_f1(labels: Ids, predicted: Ids) -> float:
 def reference_auprc(labels: Ids, probabilities: Probabilities) -> float:
     areas = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        warnings.filterwarnings("ignore", message="No positive class found in y_true", category=UserWarning)
         for relation in range(len(RELATIONS)):
             precision, recall, _ = precision_recall_curve(labels == relation, probabilities[:, relation])
             areas.append(auc(recall, precision))

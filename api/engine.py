@@ -1,0 +1,104 @@
+"""One proven ensemble at work: it reads requests, batches their examples over its lanes, and is rebuilt when a run fails."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from api.batching import Answered, DynamicBatcher
+from api.metrics import ANSWERS, BATCH_PADDING_SHARE, BATCH_ROWS, BATCH_TOKENS, PREDICTIONS
+from api.schemas import Question, read_question
+from api.settings import Settings
+from models.bundle import Bundle
+from models.ensemble import EncodedExample, Ensemble
+from models.example import Prediction
+from models.lanes import available_cores
+
+log = logging.getLogger("kore")
+
+REBUILD_PAUSE_S: Final = 10.0
+"""Between two rebuilds: an input that fails every run must not keep the server busy loading models."""
+
+
+class Engine:
+    """Requests hold the engine that read them until they are answered (`with engine:`), so that a new bundle can take over at any
+    moment: its predecessor retires when the last of its requests has gone."""
+
+    def __init__(self, ensemble: Ensemble, settings: Settings) -> None:
+        self.ensemble = ensemble
+        self._limit = settings.example_limit
+        self._batcher = DynamicBatcher(self._run, ensemble.lanes, settings.max_queue, settings.max_wait_ms / 1000)
+        # Parsing and tokenising 256 examples takes tens of milliseconds: never on the event loop.
+        self._encoding = ThreadPoolExecutor(available_cores(), thread_name_prefix="encode")
+        self._requests = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._rebuilding = threading.Lock()
+        self._rebuilt = -REBUILD_PAUSE_S
+
+    def __enter__(self) -> "Engine":
+        self._requests += 1
+        self._idle.clear()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._requests -= 1
+        if not self._requests:
+            self._idle.set()
+
+    @property
+    def waiting(self) -> int:
+        """Examples in the queue."""
+        return self._batcher.waiting
+
+    async def read(self, body: bytes) -> Question:
+        """Parse, check and encode a request's body, off the event loop. Raises as `read_question`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._encoding, read_question, body, self._limit, self.ensemble.encode)
+
+    async def predict(self, question: Question, deadline: float) -> Answered:
+        """Predictions in the order asked. Raises as `DynamicBatcher.submit`."""
+        answered = await self._batcher.submit(question.rows, deadline)
+        for prediction in answered.predictions:
+            ANSWERS.labels(prediction.members).inc()
+            PREDICTIONS.labels(prediction.relation).inc()
+        return answered
+
+    async def idle(self) -> None:
+        """Until no request holds this engine."""
+        await self._idle.wait()
+
+    async def close(self) -> None:
+        """Finish what waits, then let go of the threads."""
+        await asyncio.to_thread(self._batcher.close)
+        self._encoding.shutdown(cancel_futures=True)
+
+    def _run(self, rows: Sequence[EncodedExample]) -> list[Prediction]:
+        lengths = [len(row) for row in rows]
+        padded = max(lengths) * len(lengths)
+        BATCH_ROWS.observe(len(rows))
+        BATCH_TOKENS.observe(padded)
+        BATCH_PADDING_SHARE.observe(1 - sum(lengths) / padded)
+        ensemble = self.ensemble
+        try:
+            return ensemble.run(rows)
+        except Exception:
+            self._rebuild(ensemble)
+            raise
+
+    def _rebuild(self, broken: Ensemble) -> None:
+        """Load the members anew behind a failed run: a session may be left in a state that fails every run after it."""
+        with self._rebuilding:
+            if self.ensemble is not broken or time.monotonic() - self._rebuilt < REBUILD_PAUSE_S:
+                return
+            try:
+                bundle = Bundle.open(broken.bundle.path)
+                if bundle.manifest == broken.bundle.manifest:  # else another bundle lies there by now, whose tokens differ
+                    self.ensemble = Ensemble.load(bundle, broken.device, broken.lanes)
+                    log.warning("the members were loaded anew after a failed run")
+            except Exception:
+                log.exception("the members could not be loaded anew; the old ones go on")
+            self._rebuilt = time.monotonic()

@@ -1,0 +1,59 @@
+"""The process's life: SIGTERM leaves politely, SIGHUP takes over a new bundle, and a second SIGTERM does not wait."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Coroutine
+from types import FrameType
+from typing import Any, Final
+
+import uvicorn
+
+from api.service import RelationService
+
+log = logging.getLogger("kore")
+
+CLOSING_S: Final = 5
+"""How long answers that are being sent may take once every prediction is made."""
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, told how this service comes and goes.
+
+    SIGTERM: `/ready` says 503, requests are taken for `drain_delay_s` more (load balancers need that long to look), then get 503 while
+    those inside are finished, and the process exits with 0. SIGINT, from a person at a terminal, skips the delay.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: RelationService) -> None:
+        config.timeout_graceful_shutdown = CLOSING_S
+        super().__init__(config)
+        self._service = service
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._leaving = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        if hasattr(signal, "SIGHUP"):
+            self._loop.add_signal_handler(signal.SIGHUP, lambda: self._start(self._service.swap()))
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # uvicorn's own handler would raise the signal again at the end, and the exit status would not be 0.
+        if self._leaving or self._loop is None:
+            self.should_exit = self.force_exit = True
+            return
+        self._leaving = True
+        delay_s = self._service.settings.drain_delay_s if sig == signal.SIGTERM else 0.0
+        self._loop.call_soon_threadsafe(lambda: self._start(self._leave(delay_s)))
+
+    async def _leave(self, delay_s: float) -> None:
+        log.info("leaving: requests are taken for %g s more", delay_s)
+        await self._service.drain(delay_s, self._service.settings.drain_grace_s)
+        self.should_exit = True
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

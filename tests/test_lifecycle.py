@@ -1,0 +1,256 @@
+"""Coming, going and failing: a real process, real signals, and not one accepted request lost."""
+
+import http.server
+import json
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import Server, running
+from test_api import ASKED, post
+from test_bundle import rewrite
+
+
+class Puppet:
+    """A server of tests/faulty_server.py and the string that it hangs on."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.client = server.client
+
+    def order(self, word: str) -> None:
+        stdin, stdout = self.server.process.stdin, self.server.process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(word + "\n")
+        stdin.flush()
+        assert stdout.readline().strip() == word
+
+
+@contextmanager
+def puppet(bundle: Path, **settings: object) -> Iterator[Puppet]:
+    with running(bundle, "faulty_server", **settings) as server:
+        yield Puppet(server)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that another process does; the deadline is there so that a failure ends."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never came about"
+
+
+def metric(client: httpx.Client, line: str) -> float:
+    """The value of one line of /metrics, 0 where it is not there yet."""
+    found = [text.rpartition(" ")[2] for text in client.get("/metrics").text.splitlines() if text.startswith(line + " ")]
+    return float(found[0]) if found else 0.0
+
+
+def queued(client: httpx.Client) -> float:
+    return metric(client, "kore_queue_examples")
+
+
+def in_background(callers: ThreadPoolExecutor, client: httpx.Client, requests: int) -> list["Future[httpx.Response]"]:
+    """Requests that wait inside a held server: one in each lane, the rest in the queue."""
+    lanes = client.get("/info").json()["lanes"]
+    before = metric(client, "kore_batch_rows_count")
+    futures = []
+    for lane in range(lanes):
+        futures.append(callers.submit(post, client, ASKED))
+        until(lambda taken=before + lane + 1: metric(client, "kore_batch_rows_count") == taken)
+    futures += [callers.submit(post, client, ASKED) for _ in range(requests - lanes)]
+    until(lambda: queued(client) == requests - lanes)
+    return futures
+
+
+def test_a_failing_run_costs_its_own_batch_only_and_the_engine_is_rebuilt(tiny_bundle: Path) -> None:
+    with puppet(tiny_bundle) as held:
+        held.order("fail")
+        lost = post(held.client, ASKED)
+        assert lost.status_code == 503
+        assert "Retry-After" in lost.headers
+        assert "injected" not in lost.text
+        held.server.logged("loaded anew after a failed run")
+        held.order("go")
+        assert post(held.client, ASKED).status_code == 200
+        assert metric(held.client, 'kore_rejections_total{reason="batch_lost"}') == 1
+
+
+def test_sigterm_finishes_every_request_inside_and_exits_with_0(tiny_bundle: Path) -> None:
+    with puppet(tiny_bundle) as held, ThreadPoolExecutor(12) as callers:
+        held.order("wait")
+        inside = in_background(callers, held.client, 10)
+        held.server.process.send_signal(signal.SIGTERM)
+        until(lambda: held.client.get("/ready").status_code == 503)
+        until(lambda: post(held.client, ASKED, **{"X-Request-Timeout": "0.05"}).status_code == 503)
+        assert held.client.get("/health").status_code == 200
+        held.order("go")
+        assert [future.result().status_code for future in inside] == [200] * 10
+        assert held.server.process.wait(timeout=30) == 0
+
+
+def test_while_it_drains_the_server_is_not_ready_but_answers(tiny_bundle: Path) -> None:
+    with running(tiny_bundle, drain_delay_s=3600) as server:
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: server.client.get("/ready").status_code == 503)
+        assert post(server.client, ASKED).status_code == 200
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=30) == 0, "a second signal does not wait"
+
+
+def test_a_new_bundle_takes_over_and_the_old_one_finishes_its_requests(tiny_bundle: Path, tmp_path: Path) -> None:
+    current = tmp_path / "current"
+    current.symlink_to(tiny_bundle)
+    renamed = Path(shutil.copytree(tiny_bundle, tmp_path / "renamed"))
+    rewrite(renamed, lambda manifest: manifest.update(name="the new one"))
+    with puppet(current) as held, ThreadPoolExecutor(12) as callers:
+        held.order("wait")
+        inside = in_background(callers, held.client, 10)
+        current.unlink()
+        current.symlink_to(renamed)
+        held.server.process.send_signal(signal.SIGHUP)
+        held.order("go")
+        held.server.logged("swapped: the new one")
+        until(lambda: held.client.get("/info").json()["bundle"] == "the new one")
+        assert [future.result().status_code for future in inside] == [200] * 10
+        assert post(held.client, ASKED).status_code == 200
+
+
+def test_a_bad_bundle_is_refused_and_the_old_one_goes_on(tiny_bundle: Path, tmp_path: Path) -> None:
+    current = tmp_path / "current"
+    current.symlink_to(tiny_bundle)
+    permuted = Path(shutil.copytree(tiny_bundle, tmp_path / "permuted"))
+    rewrite(permuted, lambda manifest: manifest["labels"].reverse())
+    with running(current) as server:
+        before = post(server.client, ASKED).json()
+        current.unlink()
+        current.symlink_to(permuted)
+        server.process.send_signal(signal.SIGHUP)
+        server.logged("the new bundle was refused")
+        swap = server.client.get("/info").json()["last_swap"]
+        assert swap["outcome"] == "refused"
+        assert "labels are not KLUE's" in swap["reason"]
+        assert post(server.client, ASKED).json() == before
+        assert metric(server.client, 'kore_bundle_swaps_total{outcome="refused"}') == 1
+
+
+def test_the_work_of_a_client_that_left_is_dropped(tiny_bundle: Path) -> None:
+    with puppet(tiny_bundle) as held, ThreadPoolExecutor(12) as callers:
+        held.order("wait")
+        inside = in_background(callers, held.client, 6)
+        before = queued(held.client)
+        body = json.dumps(ASKED).encode()
+        with socket.create_connection(("127.0.0.1", held.server.port)) as leaver:
+            head = f"POST /relations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            leaver.sendall(head.encode() + body)
+            until(lambda: queued(held.client) == before + 1)
+        until(lambda: queued(held.client) == before)
+        held.order("go")
+        assert [future.result().status_code for future in inside] == [200] * 6
+        until(lambda: metric(held.client, 'kore_requests_total{status="499"}') == 1)
+
+
+def test_a_deadline_that_passes_in_the_queue_is_504_and_costs_nothing(tiny_bundle: Path) -> None:
+    with puppet(tiny_bundle) as held, ThreadPoolExecutor(12) as callers:
+        held.order("wait")
+        inside = in_background(callers, held.client, 4)
+        assert post(held.client, ASKED, **{"X-Request-Timeout": "0.2"}).status_code == 504
+        answered = metric(held.client, 'kore_answers_total{members="2"}')
+        held.order("go")
+        assert [future.result().status_code for future in inside] == [200] * 4
+        assert metric(held.client, 'kore_answers_total{members="2"}') == answered + 4
+
+
+def test_a_full_queue_is_429_with_retry_after(tiny_bundle: Path) -> None:
+    with puppet(tiny_bundle, max_queue=4) as held, ThreadPoolExecutor(12) as callers:
+        held.order("wait")
+        lanes = held.client.get("/info").json()["lanes"]
+        inside = in_background(callers, held.client, lanes + 4)
+        refused = post(held.client, ASKED)
+        assert refused.status_code == 429
+        assert int(refused.headers["Retry-After"]) >= 1
+        held.order("go")
+        assert [future.result().status_code for future in inside] == [200] * (lanes + 4)
+
+
+def test_metrics_count_what_happened_in_the_words_of_server_timing(tiny_bundle: Path) -> None:
+    with running(tiny_bundle) as server:
+        post(server.client, {"examples": [ASKED] * 3})
+        post(server.client, {})
+        assert metric(server.client, 'kore_requests_total{status="200"}') == 1
+        assert metric(server.client, 'kore_requests_total{status="422"}') == 1
+        assert metric(server.client, 'kore_rejections_total{reason="invalid_request"}') == 1
+        assert metric(server.client, 'kore_answers_total{members="2"}') == 3
+        assert metric(server.client, "kore_batch_rows_sum") == 3
+        assert metric(server.client, "kore_ready") == 1
+        for stage in ("encode", "queue", "inference", "request"):
+            assert metric(server.client, f"kore_{stage}_seconds_count") >= 1
+
+
+def test_metrics_and_docs_can_be_turned_off(tiny_bundle: Path) -> None:
+    with running(tiny_bundle, metrics="false", docs="false") as server:
+        assert [server.client.get(path).status_code for path in ("/metrics", "/docs", "/openapi.json", "/redoc")] == [404] * 4
+        assert post(server.client, ASKED).status_code == 200
+
+
+def test_log_lines_are_json_with_the_request_they_belong_to(tiny_bundle: Path) -> None:
+    with puppet(tiny_bundle) as held:
+        held.order("fail")
+        post(held.client, ASKED)
+        held.server.logged("was lost")
+        lines = [json.loads(line) for line in held.server.log]
+        assert all({"timestamp", "level", "logger", "message", "request_id"} <= line.keys() for line in lines)
+        assert "injected" in next(line["exc_info"] for line in lines if "was lost" in line["message"])
+
+
+def test_no_cross_origin_headers_are_sent(tiny_bundle: Path) -> None:
+    with running(tiny_bundle) as server:
+        answer = post(server.client, ASKED, Origin="https://elsewhere.example")
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+class Collector(http.server.BaseHTTPRequestHandler):
+    """An OpenTelemetry collector that keeps the names of the spans it is sent."""
+
+    def do_POST(self) -> None:
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+        request = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
+        for resource in request.resource_spans:
+            for scope in resource.scope_spans:
+                self.server.spans.extend(scope.spans)  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *arguments: Any) -> None: ...
+
+
+def test_traces_go_to_the_collector_that_the_environment_names(tiny_bundle: Path) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        collector.spans = []  # type: ignore[attr-defined]
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{collector.server_address[1]}"
+        trace = "0af7651916cd43dd8448eb211c80319c"
+        with running(tiny_bundle, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as server:
+            post(server.client, ASKED, traceparent=f"00-{trace}-b7ad6b7169203331-01")
+            assert server.stop() == 0
+        spans = {span.name: span for span in collector.spans}  # type: ignore[attr-defined]
+        collector.shutdown()
+    assert set(spans) == {"POST /relations", "encode", "queue", "inference"}
+    assert spans["POST /relations"].trace_id.hex() == trace
+    assert all(spans[stage].parent_span_id == spans["POST /relations"].span_id for stage in ("encode", "queue", "inference"))
+
+
+@pytest.mark.parametrize("drain_delay_s", [0, 1])
+def test_an_idle_server_leaves_with_0(tiny_bundle: Path, drain_delay_s: int) -> None:
+    with running(tiny_bundle, drain_delay_s=drain_delay_s) as server:
+        assert server.stop() == 0
