@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 from conftest import DEFAULT_BUNDLE, ROOT, serve
-from sentences import Row
 from test_bundle import rewrite
 
+from loadtest.sentences import Row
 from models.bundle import Bundle
 from models.ensemble import Ensemble
 from models.example import Example

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
-from sentences import Row
 from tokenizers import Tokenizer
 
+from loadtest.sentences import Row
 from models.encoding import TYPE_WORDS, Encoded, EncodedBatch, Encoder
 from models.example import ENTITY_TYPES, Entity, EntityType, Example, InvalidExample, Mention
 

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from sentences import Row
 from test_bundle import sign
 
+from loadtest.sentences import Row
 from models.bundle import Bundle, BundleRefused
 from models.classifier import OnnxClassifier
 from models.encoding import EncodedBatch

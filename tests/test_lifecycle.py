@@ -7,39 +7,19 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from conftest import Server, running
 from test_api import ASKED, post
 from test_bundle import rewrite
 
+from loadtest.server import running
 
-class Puppet:
-    """A server of tests/faulty_server.py and the string that it hangs on."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.client = server.client
-
-    def order(self, word: str) -> None:
-        stdin, stdout = self.server.process.stdin, self.server.process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        stdin.write(word + "\n")
-        stdin.flush()
-        assert stdout.readline().strip() == word
-
-
-@contextmanager
-def puppet(bundle: Path, **settings: object) -> Iterator[Puppet]:
-    with running(bundle, "faulty_server", **settings) as server:
-        yield Puppet(server)
+FAULTY = "loadtest.faulty_server"
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -73,29 +53,29 @@ def in_background(callers: ThreadPoolExecutor, client: httpx.Client, requests: i
 
 
 def test_a_failing_run_costs_its_own_batch_only_and_the_engine_is_rebuilt(tiny_bundle: Path) -> None:
-    with puppet(tiny_bundle) as held:
-        held.order("fail")
+    with running(tiny_bundle, FAULTY) as held:
+        held.order("fail 1")
         lost = post(held.client, ASKED)
         assert lost.status_code == 503
         assert "Retry-After" in lost.headers
         assert "injected" not in lost.text
-        held.server.logged("loaded anew after a failed run")
+        held.logged("loaded anew after a failed run")
         held.order("go")
         assert post(held.client, ASKED).status_code == 200
         assert metric(held.client, 'kore_rejections_total{reason="batch_lost"}') == 1
 
 
 def test_sigterm_finishes_every_request_inside_and_exits_with_0(tiny_bundle: Path) -> None:
-    with puppet(tiny_bundle) as held, ThreadPoolExecutor(12) as callers:
+    with running(tiny_bundle, FAULTY) as held, ThreadPoolExecutor(12) as callers:
         held.order("wait")
         inside = in_background(callers, held.client, 10)
-        held.server.process.send_signal(signal.SIGTERM)
+        held.process.send_signal(signal.SIGTERM)
         until(lambda: held.client.get("/ready").status_code == 503)
         until(lambda: post(held.client, ASKED, **{"X-Request-Timeout": "0.05"}).status_code == 503)
         assert held.client.get("/health").status_code == 200
         held.order("go")
         assert [future.result().status_code for future in inside] == [200] * 10
-        assert held.server.process.wait(timeout=30) == 0
+        assert held.process.wait(timeout=30) == 0
 
 
 def test_while_it_drains_the_server_is_not_ready_but_answers(tiny_bundle: Path) -> None:
@@ -112,14 +92,14 @@ def test_a_new_bundle_takes_over_and_the_old_one_finishes_its_requests(tiny_bund
     current.symlink_to(tiny_bundle)
     renamed = Path(shutil.copytree(tiny_bundle, tmp_path / "renamed"))
     rewrite(renamed, lambda manifest: manifest.update(name="the new one"))
-    with puppet(current) as held, ThreadPoolExecutor(12) as callers:
+    with running(current, FAULTY) as held, ThreadPoolExecutor(12) as callers:
         held.order("wait")
         inside = in_background(callers, held.client, 10)
         current.unlink()
         current.symlink_to(renamed)
-        held.server.process.send_signal(signal.SIGHUP)
+        held.process.send_signal(signal.SIGHUP)
         held.order("go")
-        held.server.logged("swapped: the new one")
+        held.logged("swapped: the new one")
         until(lambda: held.client.get("/info").json()["bundle"] == "the new one")
         assert [future.result().status_code for future in inside] == [200] * 10
         assert post(held.client, ASKED).status_code == 200
@@ -144,12 +124,12 @@ def test_a_bad_bundle_is_refused_and_the_old_one_goes_on(tiny_bundle: Path, tmp_
 
 
 def test_the_work_of_a_client_that_left_is_dropped(tiny_bundle: Path) -> None:
-    with puppet(tiny_bundle) as held, ThreadPoolExecutor(12) as callers:
+    with running(tiny_bundle, FAULTY) as held, ThreadPoolExecutor(12) as callers:
         held.order("wait")
         inside = in_background(callers, held.client, 6)
         before = queued(held.client)
         body = json.dumps(ASKED).encode()
-        with socket.create_connection(("127.0.0.1", held.server.port)) as leaver:
+        with socket.create_connection(("127.0.0.1", held.port)) as leaver:
             head = f"POST /relations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             leaver.sendall(head.encode() + body)
             until(lambda: queued(held.client) == before + 1)
@@ -160,7 +140,7 @@ def test_the_work_of_a_client_that_left_is_dropped(tiny_bundle: Path) -> None:
 
 
 def test_a_deadline_that_passes_in_the_queue_is_504_and_costs_nothing(tiny_bundle: Path) -> None:
-    with puppet(tiny_bundle) as held, ThreadPoolExecutor(12) as callers:
+    with running(tiny_bundle, FAULTY) as held, ThreadPoolExecutor(12) as callers:
         held.order("wait")
         inside = in_background(callers, held.client, 4)
         assert post(held.client, ASKED, **{"X-Request-Timeout": "0.2"}).status_code == 504
@@ -171,7 +151,7 @@ def test_a_deadline_that_passes_in_the_queue_is_504_and_costs_nothing(tiny_bundl
 
 
 def test_a_full_queue_is_429_with_retry_after(tiny_bundle: Path) -> None:
-    with puppet(tiny_bundle, max_queue=4) as held, ThreadPoolExecutor(12) as callers:
+    with running(tiny_bundle, FAULTY, max_queue=4) as held, ThreadPoolExecutor(12) as callers:
         held.order("wait")
         lanes = held.client.get("/info").json()["lanes"]
         inside = in_background(callers, held.client, lanes + 4)
@@ -203,11 +183,11 @@ def test_metrics_and_docs_can_be_turned_off(tiny_bundle: Path) -> None:
 
 
 def test_log_lines_are_json_with_the_request_they_belong_to(tiny_bundle: Path) -> None:
-    with puppet(tiny_bundle) as held:
-        held.order("fail")
+    with running(tiny_bundle, FAULTY) as held:
+        held.order("fail 1")
         post(held.client, ASKED)
-        held.server.logged("was lost")
-        lines = [json.loads(line) for line in held.server.log]
+        held.logged("was lost")
+        lines = [json.loads(line) for line in held.log]
         assert all({"timestamp", "level", "logger", "message", "request_id"} <= line.keys() for line in lines)
         assert "injected" in next(line["exc_info"] for line in lines if "was lost" in line["message"])
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sentences import Row
 
+from loadtest.sentences import Row
 from models.labels import RELATION_IDS
 from models.rows import InvalidRows, label_ids, read_labelled
 

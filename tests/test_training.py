@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from sentences import Row
 
+from loadtest.sentences import Row
 from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import Example
 from models.rows import read_labelled

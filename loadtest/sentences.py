@@ -1,4 +1,4 @@
-"""Korean sentences of our own with two marked entities and a relation: what the tests train, export and ask. No row of KLUE-RE."""
+"""Korean sentences of our own with two marked entities and a relation: what trials and tests ask. No row of KLUE-RE."""
 
 import itertools
 import random
@@ -32,6 +32,34 @@ def make_rows() -> list[Row]:
     ]
     random.Random(7).shuffle(rows)
     return [{"guid": f"own-{number:04d}", **row} for number, row in enumerate(rows)]
+
+
+CONTEXT = [
+    "이 소식은 지난주 여러 신문에 실렸다.",
+    "당시 사람들은 그 일을 오래도록 이야기하였다.",
+    "한편 같은 해에 마을에는 큰 다리가 놓였고, 장이 서는 날이면 멀리서도 손님이 찾아왔다.",
+    "그 뒤로도 비슷한 일이 여러 번 있었다.",
+    "기록에 따르면 그날은 비가 내렸으며, 행사는 예정보다 두 시간 늦게 시작되었다고 한다.",
+    "전문가들은 앞으로 몇 년 동안 이런 흐름이 이어질 것으로 내다보았다.",
+]
+
+
+def make_long_rows(count: int, seed: int = 11) -> list[Row]:
+    """Rows with sentences before and after them, as long as real text is: 20 to 300 characters, most of them around 90."""
+    generator = random.Random(seed)
+    return [_lengthen(row, generator) for row in generator.choices(make_rows(), k=count)]
+
+
+def _lengthen(row: Row, generator: random.Random) -> Row:
+    before = " ".join(generator.choices(CONTEXT, k=generator.choice([0, 0, 1, 1, 2, 3])))
+    after = " ".join(generator.choices(CONTEXT, k=generator.choice([0, 1, 1, 2, 3])))
+    shift = len(before) + 1 if before else 0
+    moved = {
+        field: {**entity, "start_idx": entity["start_idx"] + shift, "end_idx": entity["end_idx"] + shift}
+        for field in ("subject_entity", "object_entity")
+        if isinstance(entity := row[field], dict)
+    }
+    return {**row, "sentence": " ".join(part for part in (before, str(row["sentence"]), after) if part), **moved}
 
 
 def mark(template: str, subject: str, subject_type: str | None, object_: str, object_type: str | None, relation: str) -> Row:
