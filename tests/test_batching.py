@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from api.batching import DynamicBatcher
-from api.errors import BatchLost, DeadlineExceeded, NotReady, QueueFull
+from api.errors import BatchLost, DeadlineExceeded, NotReady, QueueFull, WaitTooLong
 from models.encoding import Encoded
 from models.ensemble import EncodedExample
 from models.example import Prediction
@@ -218,3 +220,48 @@ def test_a_closed_batcher_finishes_what_waits_and_refuses_what_comes() -> None:
         await asyncio.gather(held, closing)
 
     with_batcher(test)
+
+
+@st.composite
+def storms(draw: st.DrawFn) -> list[tuple[float, list[tuple[int, int]], float, float | None]]:
+    """Requests as (arrives at, rows as (kind, length), deadline, leaves at); times in hundredths of a second, kind 13 fails its run."""
+    request = st.tuples(
+        st.floats(0, 5),
+        st.lists(st.tuples(st.sampled_from([0, 0, 0, 0, POISON]), st.integers(3, 400)), min_size=1, max_size=6),
+        st.sampled_from([FAR, FAR, 0.01, 0.0]),
+        st.sampled_from([None, None, None, 1.0]),
+    )
+    return draw(st.lists(request, min_size=1, max_size=30))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(storms(), st.integers(1, 3), st.sampled_from([4, 20, 1000]))
+def test_whatever_comes_every_request_gets_exactly_one_answer_its_own(
+    caplog: pytest.LogCaptureFixture, storm: list[tuple[float, list[tuple[int, int]], float, float | None]], lanes: int, max_queue: int
+) -> None:
+    caplog.set_level("CRITICAL")
+    ran: list[int] = []
+
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        async def one(number: int, arrives: float, rows: list[tuple[int, int]], timeout: float, leaves: float | None) -> None:
+            await asyncio.sleep(arrives / 100)
+            own = [POISON if kind == POISON else 100 + 10 * number + place for place, (kind, _) in enumerate(rows)]
+            asked = asyncio.create_task(ask(batcher, *map(row, own, (length for _, length in rows)), timeout=timeout))  # noqa: RUF006
+            if leaves is not None:
+                await asyncio.sleep(leaves / 100)
+                asked.cancel()
+            try:
+                assert await asked == own
+                assert POISON not in own, "a failed run was answered"
+            except (BatchLost, QueueFull, WaitTooLong, DeadlineExceeded):
+                pass
+            except asyncio.CancelledError:
+                assert leaves is not None
+
+        async with asyncio.timeout(30):
+            await asyncio.gather(*(one(number, *request) for number, request in enumerate(storm)))
+        assert batcher.waiting == 0
+        ran.extend(mark for batch in engine.batches for mark in batch if mark != POISON)
+
+    with_batcher(test, lanes, max_queue)
+    assert len(ran) == len(set(ran)), "a row ran twice"
