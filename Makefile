@@ -11,7 +11,7 @@ RUNTIME_EXTRA := $(if $(filter cuda,$(DEVICE)),cuda,cpu)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve test lint train export clean
+.PHONY: help serve test lint train export trials soak audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,18 @@ train: .venv/develop ## train one member: RECIPE=recipes/default/member-6.yaml
 
 export: .venv/develop ## checkpoints into a bundle: CHECKPOINTS="runs/a runs/b" OUTPUT=bundles/mine DATA=rows.jsonl
 	$(BIN)/python -m export $(CHECKPOINTS) --output $(OUTPUT) --data $(DATA)
+
+trials: .venv/develop ## hostile requests, overload, upheaval at full load, the OpenAPI document as a weapon: minutes each
+	$(BIN)/python -m loadtest.hostile
+	$(BIN)/python -m loadtest.overload
+	$(BIN)/python -m loadtest.upheaval
+	$(BIN)/python -m loadtest.openapi
+
+soak: .venv/develop ## ten minutes of steady load
+	$(BIN)/python -m loadtest.soak
+
+audit: .venv/develop ## known vulnerabilities of what is pinned; asks a public database
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 clean: ## remove the environment and caches
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

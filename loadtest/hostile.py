@@ -33,8 +33,11 @@ TYPES = ["PER", "ORG", "LOC", "DAT", "POH", "NOH"]
 
 rows = make_long_rows(200)
 
+FAMILY = "\U0001f469\u200d\U0001f469\u200d\U0001f467"  # three people and two zero-width joiners, one sign on the screen
+
 NASTY_TEXT = [
-    "", " ", "\u200b", "\u200d\u200d", "\x00", "\x07", "@", "# ^ 기타 ^", "</s>", "<mask>", "<s>[CLS]", "＜/s＞", "\u202e뒤집힌", "한글", "각", "👩‍👩‍👧",
+    "", " ", "\u200b", "\u200d\u200d", "\x00", "\x07", "@", "# ^ 기타 ^", "</s>", "<mask>", "<s>[CLS]", "＜/s＞",
+    "\u202e뒤집힌", "한글", "각", FAMILY,
     "\ufeff",
     "가" * 3000, "é́́́", "'; DROP TABLE--", "${jndi:ldap://x}", "\\ud800", "\n\r\t", "NaN",
 ]  # fmt: skip
@@ -59,12 +62,16 @@ def broken_row(draw: st.DrawFn) -> Any:
     """A good row with something replaced, removed or moved."""
     row: dict[str, Any] = json.loads(json.dumps(draw(st.sampled_from(rows))))
     for _ in range(draw(st.integers(1, 3))):
-        field = draw(st.sampled_from(["sentence", "subject_entity", "object_entity", "top_k", "inside", "inside", "insert"]))
+        field = draw(
+            st.sampled_from(["sentence", "subject_entity", "object_entity", "top_k", "inside", "insert", "append", "append", "append"])
+        )
         if field == "inside" and isinstance(row.get("object_entity"), dict):
             row["object_entity"][draw(st.sampled_from(["word", "start_idx", "end_idx", "type"]))] = draw(index | text | anything)
         elif field == "insert" and isinstance(row.get("sentence"), str):
             place = draw(st.integers(0, len(row["sentence"])))
             row["sentence"] = row["sentence"][:place] + draw(text) + row["sentence"][place:]
+        elif field == "append" and isinstance(row.get("sentence"), str):
+            row["sentence"] += draw(text)  # still a good row, with whatever beside its entities
         elif field == "top_k":
             row[field] = draw(anything)
         elif field in ("sentence", "subject_entity", "object_entity"):
@@ -111,7 +118,7 @@ def by_hand() -> Iterator[tuple[bytes, dict[str, str]]]:
     yield json.dumps({"examples": rows * 50}).encode(), plain  # 10,000 of them
     yield json.dumps({"examples": [rows[0]] * 256, "top_k": 30}).encode(), plain
     yield json.dumps({"examples": [rows[0]] * 257}).encode(), plain
-    for filler in ("가", "가 ", "\u200b", "👩‍👩‍👧", "각", " ", "@", "</s>"):
+    for filler in ("가", "가 ", "\u200b", FAMILY, "각", " ", "@", "</s>"):
         sentence = "강하늘은 " + filler * (100_000 // len(filler)) + " 수원에 갔다."
         yield json.dumps({"sentence": sentence, "subject_entity": {"word": "강하늘"}, "object_entity": {"word": "수원"}}).encode(), plain
         near = "강하늘은 수원에 갔다. " + filler * (100_000 // len(filler))
