@@ -11,7 +11,7 @@ RUNTIME_EXTRA := $(if $(filter cuda,$(DEVICE)),cuda,cpu)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve test lint train export trials soak audit clean
+.PHONY: help serve test lint train export bundle image trials soak audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,16 @@ train: .venv/develop ## train one member: RECIPE=recipes/default/member-6.yaml
 
 export: .venv/develop ## checkpoints into a bundle: CHECKPOINTS="runs/a runs/b" OUTPUT=bundles/mine DATA=rows.jsonl
 	$(BIN)/python -m export $(CHECKPOINTS) --output $(OUTPUT) --data $(DATA)
+
+image: ## the container image kore-serve:cpu, or with DEVICE=cuda kore-serve:cuda
+	docker build --target $(RUNTIME_EXTRA) --tag kore-serve:$(RUNTIME_EXTRA) .
+
+bundle: .venv/develop ## train and export the default ensemble again: KORE_ENCODER=…, KLUE_RE_DATA=…, OUTPUT=…; hours without a GPU
+	$(BIN)/python -m training.train recipes/default/member-6.yaml
+	$(BIN)/python -m training.train recipes/default/member-12.yaml
+	$(BIN)/python -m export runs/default/member-6 runs/default/member-12 --output $(OUTPUT) --name default \
+		--data $(KLUE_RE_DATA)/validation.jsonl --calibration $(KLUE_RE_DATA)/train.jsonl \
+		--source recipes/default/source.json --notice recipes/default/NOTICE.md
 
 trials: .venv/develop ## hostile requests, overload, upheaval at full load, the OpenAPI document as a weapon: minutes each
 	$(BIN)/python -m loadtest.hostile

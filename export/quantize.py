@@ -19,7 +19,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS
+from models.classifier import INPUT_IDS, feed
 from models.encoding import EncodedBatch
 
 WEIGHT_LIMIT: Final = 63
@@ -73,9 +73,8 @@ def _observe(model: onnx.ModelProto, names: list[str], calibration: Iterable[Enc
     session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
     ranges: dict[str, _Range] = {}
     for batch in calibration:
-        feed = {INPUT_IDS: batch.input_ids, ATTENTION_MASK: batch.attention_mask, ENTITY_POSITIONS: batch.entity_positions}
         tokens = batch.attention_mask.astype(bool)
-        for name, values in zip(names, session.run(names, feed), strict=True):
+        for name, values in zip(names, session.run(names, feed(batch)), strict=True):
             seen = values[tokens]  # padding is computed too, but nobody reads it
             low, high = seen.min(axis=0), seen.max(axis=0)
             if name in ranges:

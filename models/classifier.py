@@ -40,10 +40,10 @@ class OnnxClassifier:
 
     def __call__(self, batch: EncodedBatch) -> NDArray[np.float32]:
         """Logits of shape (rows, 30)."""
-        feed = {
-            INPUT_IDS: batch.input_ids,
-            ATTENTION_MASK: batch.attention_mask,
-            ENTITY_POSITIONS: batch.entity_positions,
-        }
-        logits: NDArray[np.float32] = self._session.run([LOGITS], feed)[0]
+        logits: NDArray[np.float32] = self._session.run([LOGITS], feed(batch))[0]
         return logits
+
+
+def feed(batch: EncodedBatch) -> dict[str, NDArray[np.int64]]:
+    """A batch under the names that the graphs give their inputs."""
+    return {INPUT_IDS: batch.input_ids, ATTENTION_MASK: batch.attention_mask, ENTITY_POSITIONS: batch.entity_positions}

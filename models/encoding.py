@@ -107,8 +107,9 @@ class EncodedBatch:
     entity_positions: NDArray[np.int64]
 
     @classmethod
-    def collate(cls, rows: Sequence[Encoded], pad_token_id: int) -> "EncodedBatch":
-        tokens = max(map(len, rows))
+    def collate(cls, rows: Sequence[Encoded], pad_token_id: int, tokens: int | None = None) -> "EncodedBatch":
+        """Pad rows to `tokens`, by default to the longest of them."""
+        tokens = tokens or max(map(len, rows))
         input_ids = np.full((len(rows), tokens), pad_token_id, dtype=np.int64)
         attention_mask = np.zeros((len(rows), tokens), dtype=np.int64)
         for index, row in enumerate(rows):

@@ -18,6 +18,9 @@ from models.rows import LabelledExample
 BATCHES_A_BUCKET = 50  # rows are sorted by length within so many shuffled batches: little padding, and order still random
 
 
+LENGTH_STEP = 8  # tokens: on a CPU every new shape costs compiled kernels and memory, so batches come in few lengths
+
+
 class RelationDataset(Dataset[tuple[Encoded, int]]):
     """Encodes rows as they are asked for; each entity loses its type with probability `type_dropout`, anew each epoch.
 
@@ -77,9 +80,11 @@ class LengthBucketSampler(Sampler[int]):
             yield from map(int, [*full, *short][place])
 
 
-def collate(rows: Sequence[tuple[Encoded, int]], pad_token_id: int) -> dict[str, torch.Tensor]:
+def collate(rows: Sequence[tuple[Encoded, int]], pad_token_id: int, window: int) -> dict[str, torch.Tensor]:
     """Input tensors as `EncodedBatch` describes them, and `labels` of shape (rows,)."""
-    batch = EncodedBatch.collate([encoded for encoded, _ in rows], pad_token_id)
+    longest = max(len(encoded) for encoded, _ in rows)
+    tokens = min(-(-longest // LENGTH_STEP) * LENGTH_STEP, window)
+    batch = EncodedBatch.collate([encoded for encoded, _ in rows], pad_token_id, tokens)
     return {
         "input_ids": torch.from_numpy(batch.input_ids),
         "attention_mask": torch.from_numpy(batch.attention_mask),

@@ -48,7 +48,7 @@ def train(recipe: Recipe) -> dict[str, float]:
         model,
         RelationDataset(rows, encoder, recipe.seed, recipe.type_dropout),
         RelationDataset(validation, encoder),
-        tokenizer.pad_token_id,
+        encoder,
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
     metrics = trainer.evaluate(metric_key_prefix="validation")

@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import Sampler
 from transformers import EvalPrediction, Trainer, TrainingArguments
 
+from models.encoding import Encoder
 from models.metrics import auprc, micro_f1
 from models.voting import softmax
 from training.dataset import LengthBucketSampler, RelationDataset, collate
@@ -18,7 +19,7 @@ class RelationTrainer(Trainer):
     """Trains a `RelationClassifier` as a `Recipe` says."""
 
     def __init__(
-        self, recipe: Recipe, model: RelationClassifier, train: RelationDataset, validation: RelationDataset, pad_token_id: int
+        self, recipe: Recipe, model: RelationClassifier, train: RelationDataset, validation: RelationDataset, encoder: Encoder
     ) -> None:
         self.recipe = recipe
         super().__init__(
@@ -26,7 +27,7 @@ class RelationTrainer(Trainer):
             args=arguments(recipe),
             train_dataset=train,
             eval_dataset=validation,
-            data_collator=partial(collate, pad_token_id=pad_token_id),
+            data_collator=partial(collate, pad_token_id=encoder.pad_token_id, window=encoder.max_length),
             compute_metrics=klue_metrics,
         )
 
