@@ -5,6 +5,6 @@ Imports neither PyTorch nor transformers nor anything of HTTP, so that serving i
 
 import os
 
-# ONNX Runtime's Linux builds report usage to their maker unless told not to, and write a device id into the home folder. A server that reads
-# other people's sentences must not; who wants it sets the variable to 0.
+# ONNX Runtime's Linux builds report usage to their maker unless told not to, and write a device id into the home folder. A server that
+# reads other people's sentences must not; who wants it sets the variable to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
