@@ -20,7 +20,7 @@ serve: .venv/serve-$(RUNTIME_EXTRA) ## serve a bundle on 127.0.0.1:8000 (BUNDLE=
 	@echo
 	@echo "Once it says ready, ask it:"
 	@echo
-	@echo "curl -s http://$(HOST):$(PORT)/relations -H 'Content-Type: application/json' -d '{\"sentence\": \"이순신은 조선 중기의 무신이다.\", \"subject_entity\": {\"word\": \"이순신\", \"type\": \"PER\"}, \"object_entity\": {\"word\": \"무신\", \"type\": \"POH\"}, \"top_k\": 3}'"
+	@echo "curl -s http://$(HOST):$(PORT)/relations -H 'Content-Type: application/json' -d '{\"sentence\": \"배우 윤가람은 1990년 3월 2일 부산에서 태어났다.\", \"subject_entity\": {\"word\": \"윤가람\", \"type\": \"PER\"}, \"object_entity\": {\"word\": \"1990년 3월 2일\", \"type\": \"DAT\"}, \"top_k\": 3}'"
 	@echo
 	@exec $(BIN)/python -m api --host $(HOST) --port $(PORT) --bundle $(BUNDLE) --log-format text $(if $(filter command line,$(origin DEVICE)),--device $(DEVICE))
 

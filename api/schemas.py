@@ -40,9 +40,9 @@ class OneExample(ExampleIn):
         json_schema_extra={
             "examples": [
                 {
-                    "sentence": "이순신은 조선 중기의 무신이다.",
-                    "subject_entity": {"word": "이순신", "start_idx": 0, "end_idx": 2, "type": "PER"},
-                    "object_entity": {"word": "무신", "start_idx": 12, "end_idx": 13, "type": "POH"},
+                    "sentence": "배우 윤가람은 1990년 3월 2일 부산에서 태어났다.",
+                    "subject_entity": {"word": "윤가람", "start_idx": 3, "end_idx": 5, "type": "PER"},
+                    "object_entity": {"word": "1990년 3월 2일", "start_idx": 8, "end_idx": 18, "type": "DAT"},
                     "top_k": 3,
                 }
             ]

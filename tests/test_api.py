@@ -1,6 +1,7 @@
 """The contract over real HTTP: a server in its own process, a tiny real ensemble behind it."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -284,7 +285,11 @@ def test_a_wrong_setting_is_refused_with_its_name(flags: list[str]) -> None:
     assert flags[0].strip("-").replace("-", "_") in refused_start(*flags).lower().replace("-", "_")
 
 
-@pytest.mark.skipif(not DEFAULT_BUNDLE.exists(), reason="no default bundle yet")
-def test_the_default_bundle_answers_the_readmes_question() -> None:
+def test_the_default_bundle_answers_the_readmes_question_as_the_readme_says() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    question = json.loads(re.findall(r"-d '(\{.+?\})'", readme, re.DOTALL)[0])
+    promised = json.loads(re.findall(r"```json\n(\{.+?\})\n```", readme, re.DOTALL)[0])
     with serve(DEFAULT_BUNDLE) as connected:
-        assert post(connected, ASKED).json()["relation"] == "per:title"
+        answer = post(connected, question).json()
+    assert answer["relation"] == promised["relation"]
+    assert answer["probabilities"] == pytest.approx(promised["probabilities"], abs=0.02)
