@@ -13,6 +13,7 @@ import time
 from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from api.errors import BatchLost, DeadlineExceeded, NotReady, QueueFull, WaitTooLong
 from models.ensemble import EncodedExample
@@ -20,6 +21,9 @@ from models.example import Prediction
 from models.lanes import grow_batch
 
 log = logging.getLogger("kore")
+
+CAUTION: Final = 1.75
+"""How much longer than predicted an admitted request may take: neighbours of its length may be served before it, and padding costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,8 @@ class DynamicBatcher:
         self._closed = False
         self._turn = 0  # of the example served last
         self._arrivals = itertools.count()
-        self._row_s = 0.0  # seconds one row takes of the whole machine, a moving average
+        self._running = 0  # tokens in the lanes
+        self._token_s = 0.0  # seconds one token takes of the whole machine, a moving average
         self._threads = [threading.Thread(target=self._lane, name=f"lane-{index}", daemon=True) for index in range(lanes)]
         for thread in self._threads:
             thread.start()
@@ -126,12 +131,12 @@ class DynamicBatcher:
         with self._changed:
             if self._closed:
                 raise NotReady("the server is shutting down", retry_after_s=1)
-            ahead = len(self._waiting)
-            wait_s = ahead * self._row_s
-            if ahead + len(rows) > self._max_queue:
-                raise QueueFull(f"the queue is full: {ahead} examples wait, {self._max_queue} may", retry_after_s=wait_s)
-            if request.submitted + wait_s > request.deadline:
-                raise WaitTooLong(f"the queue's {wait_s:.1f} s would pass the request's deadline", retry_after_s=wait_s)
+            ahead = self._running + sum(item.length for item in self._waiting)
+            done_s = (ahead + sum(map(len, rows))) * self._token_s
+            if len(self._waiting) + len(rows) > self._max_queue:
+                raise QueueFull(f"the queue is full: {len(self._waiting)} examples wait, {self._max_queue} may", retry_after_s=done_s)
+            if ahead and request.submitted + done_s * CAUTION > request.deadline:
+                raise WaitTooLong(f"its answer would take {done_s:.1f} s, and the deadline would pass", retry_after_s=done_s)
             for index, row in enumerate(rows):
                 insort(self._waiting, _Item((self._turn + index, next(self._arrivals)), row, request, index), key=_length)
             self._changed.notify(len(rows))
@@ -143,6 +148,7 @@ class DynamicBatcher:
     def _lane(self) -> None:
         while batch := self._take():
             started = time.monotonic()
+            tokens = sum(item.length for item in batch)
             try:
                 predictions = self._run([item.row for item in batch])
                 assert len(predictions) == len(batch)
@@ -151,8 +157,10 @@ class DynamicBatcher:
                 self._tell(batch, None)
             else:
                 self._tell(batch, predictions)
-                row_s = (time.monotonic() - started) / len(batch) / self._lanes
-                self._row_s = 0.9 * self._row_s + 0.1 * row_s if self._row_s else row_s
+                token_s = (time.monotonic() - started) / tokens / self._lanes
+                self._token_s = 0.9 * self._token_s + 0.1 * token_s if self._token_s else token_s
+            with self._changed:
+                self._running -= tokens
 
     def _take(self) -> list[_Item]:
         """The next batch, once there is one; an empty one when the batcher is closed and nothing waits."""
@@ -177,6 +185,7 @@ class DynamicBatcher:
             del self._waiting[cut.start : cut.stop]
             for item in batch:
                 item.request.started = item.request.started or now
+                self._running += item.length
             return batch
 
     def _tell(self, batch: list[_Item], predictions: list[Prediction] | None) -> None:

@@ -17,10 +17,12 @@ NO_ANSWER = 0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One request: its status (0: the connection broke without an answer), seconds, and the answer's `Retry-After` and relation."""
+    """One request: its status (0: the connection broke without an answer), seconds since it was due, and of these the seconds by
+    which it was sent late; the answer's `Retry-After` and relation."""
 
     status: int
     seconds: float
+    late_s: float = 0.0
     retry_after: str | None = None
     relation: str | None = None
     row: int = 0
@@ -29,11 +31,12 @@ class Outcome:
 async def ask(session: aiohttp.ClientSession, url: str, rows: Sequence[Row], index: int, began: float, timeout_s: float | None) -> Outcome:
     """Post one row; never raises."""
     headers = {} if timeout_s is None else {"X-Request-Timeout": str(timeout_s)}
+    late_s = time.monotonic() - began
     try:
         async with session.post(f"{url}/relations", json=rows[index], headers=headers) as answer:
             document = await answer.json()
             seconds = time.monotonic() - began
-            return Outcome(answer.status, seconds, answer.headers.get("Retry-After"), document.get("relation"), index)
+            return Outcome(answer.status, seconds, late_s, answer.headers.get("Retry-After"), document.get("relation"), index)
     except (aiohttp.ClientError, OSError, ValueError):
         return Outcome(NO_ANSWER, time.monotonic() - began, row=index)
 
