@@ -1,9 +1,11 @@
 # The only list of commands; CI calls the same targets. `make` alone lists them.
 PYTHON ?= python3
 DEVICE ?= cpu
-BUNDLE ?= bundles/default
-HOST ?= 127.0.0.1
-PORT ?= 8000
+# The server's own settings, so that KORE_PORT and `make serve PORT=…` mean the same.
+BUNDLE ?= $(or $(KORE_BUNDLE),bundles/default)
+HOST ?= $(or $(KORE_HOST),127.0.0.1)
+PORT ?= $(or $(KORE_PORT),8000)
+LOG_FORMAT ?= $(or $(KORE_LOG_FORMAT),text)
 BIN := .venv/bin
 # The other ONNX Runtime package must go first: installed together they overwrite each other and the CUDA provider disappears.
 OTHER_RUNTIME := $(if $(filter cuda,$(DEVICE)),onnxruntime,onnxruntime-gpu)
@@ -22,7 +24,7 @@ serve: .venv/serve-$(RUNTIME_EXTRA) ## serve a bundle on 127.0.0.1:8000 (BUNDLE=
 	@echo
 	@echo "curl -s http://$(HOST):$(PORT)/relations -H 'Content-Type: application/json' -d '{\"sentence\": \"배우 윤가람은 1990년 3월 2일 부산에서 태어났다.\", \"subject_entity\": {\"word\": \"윤가람\", \"type\": \"PER\"}, \"object_entity\": {\"word\": \"1990년 3월 2일\", \"type\": \"DAT\"}, \"top_k\": 3}'"
 	@echo
-	@exec $(BIN)/python -m api --host $(HOST) --port $(PORT) --bundle $(BUNDLE) --log-format text $(if $(filter command line,$(origin DEVICE)),--device $(DEVICE))
+	@exec $(BIN)/python -m api --host $(HOST) --port $(PORT) --bundle $(BUNDLE) --log-format $(LOG_FORMAT) $(if $(filter command line,$(origin DEVICE)),--device $(DEVICE))
 
 test: .venv/develop ## all tests; with KLUE_RE_DATA set to the folder of the KLUE-RE rows, also those on real rows
 	$(BIN)/python -m pytest

@@ -1,6 +1,9 @@
 """Serve a bundle: `python -m api`, with settings from `KORE_*` or from flags (see --help)."""
 
+import contextlib
+import io
 import logging
+import os
 import socket
 import sys
 
@@ -24,8 +27,14 @@ def read_settings(argv: list[str]) -> Settings:
     Raises:
         SystemExit: 2, after one plain line on stderr for each setting that is wrong.
     """
+    complaint = io.StringIO()
     try:
-        return CliApp.run(Settings, cli_args=argv)
+        with contextlib.redirect_stderr(complaint):
+            return CliApp.run(Settings, cli_args=argv)
+    except SystemExit as leaving:
+        if leaving.code:
+            print(f"api: {complaint.getvalue().strip().splitlines()[-1].partition('error: ')[2]}", file=sys.stderr)  # without the usage
+        raise
     except ValidationError as error:
         for found in error.errors():
             name = "_".join(map(str, found["loc"])).upper()
@@ -49,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     except TracingUnavailable as error:
         return _refuse(str(error))
     except OSError as error:
-        return _refuse(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}")
+        return _refuse(f"cannot listen on {settings.host}:{settings.port}: {os.strerror(error.errno or 0)}")
     logging.getLogger("kore").info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
     service = RelationService(settings, refuse)
     app = create_app(service, tracing)

@@ -62,12 +62,13 @@ class BearerKey:
 
     def __init__(self, app: ASGIApp, key: SecretStr) -> None:
         self._app = app
-        self._expected = f"Bearer {key.get_secret_value()}".encode()
+        self._key = key.get_secret_value().encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
             sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-            if not hmac.compare_digest(sent, self._expected):
+            scheme, _, token = sent.partition(b" ")
+            if not hmac.compare_digest(token.strip(), self._key) or scheme.lower() != b"bearer":
                 refusal = errors.response(errors.Unauthorized("a valid bearer token is required"))
                 await refusal(scope, receive, send)
                 return

@@ -131,7 +131,8 @@ class DynamicBatcher:
         with self._changed:
             if self._closed:
                 raise NotReady("the server is shutting down", retry_after_s=1)
-            ahead = self._running + sum(item.length for item in self._waiting)
+            last_turn = self._turn + len(rows) - 1  # whoever has a later one is served after this request
+            ahead = self._running + sum(item.length for item in self._waiting if item.turn[0] <= last_turn)
             done_s = (ahead + sum(map(len, rows))) * self._token_s
             if len(self._waiting) + len(rows) > self._max_queue:
                 raise QueueFull(f"the queue is full: {len(self._waiting)} examples wait, {self._max_queue} may", retry_after_s=done_s)

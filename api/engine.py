@@ -50,6 +50,11 @@ class Engine:
             self._idle.set()
 
     @property
+    def busy(self) -> bool:
+        """Whether requests hold this engine."""
+        return self._requests > 0
+
+    @property
     def waiting(self) -> int:
         """Examples in the queue."""
         return self._batcher.waiting

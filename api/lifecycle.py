@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Coroutine
@@ -42,7 +43,10 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # uvicorn's own handler would raise the signal again at the end, and the exit status would not be 0.
         if self._leaving or self._loop is None:
-            self.should_exit = self.force_exit = True
+            if self._service.busy:
+                log.error("leaving at once, with requests inside")
+                os._exit(1)  # a thread inside ONNX Runtime cannot be interrupted
+            self.should_exit = True
             return
         self._leaving = True
         delay_s = self._service.settings.drain_delay_s if sig == signal.SIGTERM else 0.0

@@ -46,6 +46,11 @@ class RelationService:
     def state(self) -> State:
         return self._state
 
+    @property
+    def busy(self) -> bool:
+        """Whether requests are inside."""
+        return self._engine is not None and self._engine.busy
+
     def engine(self) -> Engine:
         """The engine that answers now.
 

@@ -15,7 +15,9 @@ DEFAULT_BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "default"
 class Settings(BaseSettings):
     """Machine facts and limits of one server process."""
 
-    model_config = SettingsConfigDict(env_prefix="KORE_", extra="ignore", frozen=True, cli_kebab_case=True, cli_hide_none_type=True)
+    model_config = SettingsConfigDict(
+        env_prefix="KORE_", extra="ignore", frozen=True, cli_kebab_case=True, cli_hide_none_type=True, cli_prog_name="python -m api"
+    )
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")

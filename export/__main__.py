@@ -183,7 +183,7 @@ def _weights(text: str) -> list[float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m export", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, prog="python -m export", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="folder of a fine-tuned member")
     parser.add_argument("--output", type=Path, required=True, metavar="BUNDLE", help="folder to write; must not exist")
     parser.add_argument("--data", type=Path, required=True, metavar="ROWS.jsonl", help="labelled KLUE-RE rows for the proof")

@@ -38,7 +38,7 @@ def describe(bundle: Bundle) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m export.inspect", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, prog="python -m export.inspect", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", type=Path)
     try:
         bundle = Bundle.open(parser.parse_args(argv).bundle)

@@ -41,7 +41,7 @@ def verify(path: Path, data: Path | None = None) -> dict[str, object]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m export.verify", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, prog="python -m export.verify", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--data", type=Path, metavar="ROWS.jsonl", help="labelled KLUE-RE rows to measure micro-F1 and AUPRC on")
     arguments = parser.parse_args(argv)

@@ -36,7 +36,9 @@ def read_labelled(path: Path) -> list[LabelledExample]:
                     rows.append(_labelled(json.loads(line)))
                 except (ValueError, RecursionError) as error:
                     raise InvalidRows(f"{path}, line {number}: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InvalidRows(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise InvalidRows(f"{path}: {error}") from None
     if not rows:
         raise InvalidRows(f"{path}: no rows")

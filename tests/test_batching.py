@@ -196,6 +196,23 @@ def test_a_large_request_does_not_starve_a_small_one() -> None:
     with_batcher(test)
 
 
+def test_a_small_request_is_not_refused_for_a_large_one_that_it_overtakes() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        held = await hold(batcher, engine)
+        large = asyncio.create_task(ask(batcher, *(row(100 + n, TOKEN_BUDGET) for n in range(20))))
+        await asyncio.sleep(0)
+        batcher._token_s = 0.01  # the large request takes 100 s from now on, its first example 5 s
+        small = asyncio.create_task(ask(batcher, row(1, 10), timeout=30))
+        await asyncio.sleep(0)
+        with pytest.raises(WaitTooLong):
+            await ask(batcher, *(row(200 + n, TOKEN_BUDGET) for n in range(20)), timeout=30)
+        engine.open.set()
+        assert await small == [1]
+        await asyncio.gather(held, large)
+
+    with_batcher(test)
+
+
 def test_a_lane_waits_for_company_when_it_is_told_to() -> None:
     async def test(batcher: DynamicBatcher, engine: Engine) -> None:
         budget_full = [row(n, 100) for n in range(6)]

@@ -87,6 +87,17 @@ def test_while_it_drains_the_server_is_not_ready_but_answers(tiny_bundle: Path) 
         assert server.process.wait(timeout=30) == 0, "a second signal does not wait"
 
 
+def test_a_second_sigterm_does_not_wait_for_requests_inside(tiny_bundle: Path) -> None:
+    with running(tiny_bundle, FAULTY) as held, ThreadPoolExecutor(4) as callers:
+        held.order("wait")
+        inside = in_background(callers, held.client, 3)
+        held.process.send_signal(signal.SIGTERM)
+        until(lambda: held.client.get("/ready").status_code == 503)
+        held.process.send_signal(signal.SIGTERM)
+        assert held.process.wait(timeout=30) == 1
+        assert all(isinstance(future.exception(), httpx.TransportError) for future in inside)
+
+
 def test_a_new_bundle_takes_over_and_the_old_one_finishes_its_requests(tiny_bundle: Path, tmp_path: Path) -> None:
     current = tmp_path / "current"
     current.symlink_to(tiny_bundle)

@@ -71,7 +71,9 @@ def last_checkpoint(folder: Path) -> str | None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.train", description="Train one member of an ensemble from a recipe.")
+    parser = argparse.ArgumentParser(
+        usage=argparse.SUPPRESS, prog="python -m training.train", description="Train one member of an ensemble from a recipe."
+    )
     parser.add_argument("recipe", type=Path, help="a YAML file; its fields are described in training/recipe.py")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field of the recipe; may be repeated")
     arguments = parser.parse_args(argv)
