@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import signal
 import socket
 import sys
 
@@ -43,6 +44,8 @@ def read_settings(argv: list[str]) -> Settings:
 
 
 def main(argv: list[str] | None = None) -> int:
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a bundle to swap
     settings = read_settings(sys.argv[1:] if argv is None else argv)
     logs.configure(settings.log_format)
     refusals: list[str] = []

@@ -62,14 +62,14 @@ class BearerKey:
 
     def __init__(self, app: ASGIApp, key: SecretStr) -> None:
         self._app = app
-        self._key = key.get_secret_value().encode()
+        self._key = key.get_secret_value().strip().encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
             sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
             scheme, _, token = sent.partition(b" ")
             if not hmac.compare_digest(token.strip(), self._key) or scheme.lower() != b"bearer":
-                refusal = errors.response(errors.Unauthorized("a valid bearer token is required"))
+                refusal = errors.response(errors.Unauthorized("a valid bearer token is required"), scope["path"])
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)

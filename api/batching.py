@@ -173,7 +173,8 @@ class DynamicBatcher:
                 if self._waiting:
                     anchor = min(range(len(self._waiting)), key=lambda index: self._waiting[index].turn)
                     cut = grow_batch([item.length for item in self._waiting], anchor)
-                    wait_s = self._waiting[anchor].request.submitted + self._max_wait_s - now
+                    oldest = self._waiting[anchor].request
+                    wait_s = oldest.submitted + min(self._max_wait_s, (oldest.deadline - oldest.submitted) / 2) - now
                     if wait_s <= 0 or self._closed or len(cut) < len(self._waiting):
                         break
                     self._changed.wait(wait_s)

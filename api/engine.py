@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from api.batching import Answered, DynamicBatcher
+from api.errors import DeadlineExceeded
 from api.metrics import ANSWERS, BATCH_PADDING_SHARE, BATCH_ROWS, BATCH_TOKENS, PREDICTIONS
 from api.schemas import Question, read_question
 from api.settings import Settings
@@ -18,6 +19,8 @@ from models.example import Prediction
 from models.lanes import available_cores
 
 log = logging.getLogger("kore")
+
+SMALL_BODY_BYTES: Final = 64 * 1024
 
 REBUILD_PAUSE_S: Final = 10.0
 """Between two rebuilds: an input that fails every run must not keep the server busy loading models."""
@@ -31,8 +34,9 @@ class Engine:
         self.ensemble = ensemble
         self._limit = settings.example_limit
         self._batcher = DynamicBatcher(self._run, ensemble.lanes, settings.max_queue, settings.max_wait_ms / 1000)
-        # Parsing and tokenising 256 examples takes tens of milliseconds: never on the event loop.
+        # Parsing and tokenising 256 examples takes tens of milliseconds: never on the event loop, and never before a small request.
         self._encoding = ThreadPoolExecutor(available_cores(), thread_name_prefix="encode")
+        self._encoding_large = ThreadPoolExecutor(1, thread_name_prefix="encode-large")
         self._requests = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -59,10 +63,20 @@ class Engine:
         """Examples in the queue."""
         return self._batcher.waiting
 
-    async def read(self, body: bytes) -> Question:
-        """Parse, check and encode a request's body, off the event loop. Raises as `read_question`."""
+    async def read(self, body: bytes, deadline: float) -> Question:
+        """Parse, check and encode a request's body, off the event loop.
+
+        Raises:
+            DeadlineExceeded: the deadline (on `time.monotonic`'s clock) passed.
+            InvalidRequest, TooLarge: as `read_question`.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._encoding, read_question, body, self._limit, self.ensemble.encode)
+        threads = self._encoding if len(body) <= SMALL_BODY_BYTES else self._encoding_large
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                return await loop.run_in_executor(threads, read_question, body, self._limit, self.ensemble.encode)
+        except TimeoutError:
+            raise DeadlineExceeded("the request's deadline passed before it was read") from None
 
     async def predict(self, question: Question, deadline: float) -> Answered:
         """Predictions in the order asked. Raises as `DynamicBatcher.submit`."""
@@ -79,7 +93,8 @@ class Engine:
     async def close(self) -> None:
         """Finish what waits, then let go of the threads."""
         await asyncio.to_thread(self._batcher.close)
-        self._encoding.shutdown(cancel_futures=True)
+        for threads in (self._encoding, self._encoding_large):
+            threads.shutdown(cancel_futures=True)
 
     def _run(self, rows: Sequence[EncodedExample]) -> list[Prediction]:
         lengths = [len(row) for row in rows]
@@ -102,7 +117,9 @@ class Engine:
             try:
                 bundle = Bundle.open(broken.bundle.path)
                 if bundle.manifest == broken.bundle.manifest:  # else another bundle lies there by now, whose tokens differ
-                    self.ensemble = Ensemble.load(bundle, broken.device, broken.lanes)
+                    rebuilt = Ensemble.load(bundle, broken.device, broken.lanes)
+                    rebuilt.prove()
+                    self.ensemble = rebuilt
                     log.warning("the members were loaded anew after a failed run")
             except Exception:
                 log.exception("the members could not be loaded anew; the old ones go on")

@@ -19,7 +19,7 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from api.metrics import REJECTIONS
+from api.metrics import MEASURED_PATH, REJECTIONS
 
 Fault = dict[str, Any]
 """`{"type": kind, "loc": ["body", ...], "msg": sentence}`: FastAPI's list form without echoing the input."""
@@ -77,9 +77,10 @@ def fault(kind: str, loc: Sequence[str | int], message: str) -> Fault:
     return {"type": kind, "loc": list(loc), "msg": message}
 
 
-def response(error: ServiceError) -> JSONResponse:
-    """The answer to a request that failed this way; counts it."""
-    REJECTIONS.labels(REASONS[type(error)]).inc()
+def response(error: ServiceError, path: str) -> JSONResponse:
+    """The answer to a request that failed this way; counts it where a prediction was asked for."""
+    if path == MEASURED_PATH:
+        REJECTIONS.labels(REASONS[type(error)]).inc()
     headers = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
@@ -95,4 +96,4 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ServiceError)
     async def on_service_error(request: Request, error: ServiceError) -> JSONResponse:
-        return response(error)
+        return response(error, request.url.path)

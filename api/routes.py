@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Coroutine
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
@@ -12,7 +12,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import ClientDisconnect
 
 from api import __version__
-from api.batching import Answered
 from api.errors import DeadlineExceeded, InvalidRequest, NotReady, TooLarge, fault
 from api.metrics import REGISTRY
 from api.schemas import OneExample, PredictionOut, PredictionsOut, SeveralExamples
@@ -23,6 +22,8 @@ LONGEST_TIMEOUT_S: Final = 86_400
 CLIENT_CLOSED_REQUEST: Final = 499
 READ_AND_DROPPED: Final = 8
 """A body of up to so many limits is read to its end and dropped: a connection closed on a sender loses it the 413."""
+
+Result = TypeVar("Result")
 
 router = APIRouter()
 
@@ -61,10 +62,11 @@ async def relations(request: Request, service: Service) -> Response:
     deadline = state.began + _timeout(request, service.settings.request_timeout_s)
     _require_json(request)
     try:
+        service.engine()  # not ready: said before the body is read
+        body = await _read_body(request, service.settings.max_body_bytes, deadline)
+        received = time.monotonic()
         with service.engine() as engine:
-            body = await _read_body(request, service.settings.max_body_bytes, deadline)
-            received = time.monotonic()
-            question = await engine.read(body)
+            question = await _while_connected(request, engine.read(body, deadline))
             state.timings["encode"] = time.monotonic() - received
             answered = await _while_connected(request, engine.predict(question, deadline))
     except ClientDisconnect:
@@ -103,7 +105,7 @@ async def metrics() -> Response:
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _while_connected(request: Request, work: Coroutine[Any, Any, Answered]) -> Answered:
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
     """The work's result, unless the client leaves first: then the work is dropped.
 
     Raises:
@@ -141,11 +143,15 @@ def _timeout(request: Request, default_s: float) -> float:
 
 def _require_json(request: Request) -> None:
     kind, _, parameters = request.headers.get("Content-Type", "application/json").partition(";")
-    charset = parameters.lower().partition("charset=")[2].strip(' "')
+    charset = next((value.strip(' "') for name, _, value in _pairs(parameters) if name.strip() == "charset"), "")
     if kind.strip().lower() != "application/json" or charset not in ("", "utf-8", "utf8"):
         raise InvalidRequest([fault("content_type", ["header", "Content-Type"], "application/json in UTF-8 is required")])
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise InvalidRequest([fault("content_encoding", ["header", "Content-Encoding"], "a body without compression is required")])
+
+
+def _pairs(parameters: str) -> list[tuple[str, str, str]]:
+    return [parameter.partition("=") for parameter in parameters.lower().split(";")]
 
 
 async def _read_body(request: Request, limit: int, deadline: float) -> bytes:

@@ -41,6 +41,7 @@ class RelationService:
         self._engine: Engine | None = None
         self._on_refusal = on_refusal
         self._swapping = asyncio.Lock()
+        self._retiring: dict[Engine, asyncio.Task[None]] = {}
 
     @property
     def state(self) -> State:
@@ -49,7 +50,7 @@ class RelationService:
     @property
     def busy(self) -> bool:
         """Whether requests are inside."""
-        return self._engine is not None and self._engine.busy
+        return any(engine.busy for engine in self._engines())
 
     def engine(self) -> Engine:
         """The engine that answers now.
@@ -65,11 +66,11 @@ class RelationService:
         """Load, warm and prove the first bundle; `ready` only after that."""
         try:
             ensemble = await asyncio.to_thread(self._load)
+            self._engine = Engine(ensemble, self.settings)
         except Exception as error:
             self._state = "refused"
             self._on_refusal(_reason(error))
             return
-        self._engine = Engine(ensemble, self.settings)
         QUEUE_EXAMPLES.set_function(lambda: self._engine.waiting if self._engine else 0)
         self._become("ready" if self._state == "loading" else self._state)
         log.info("ready: %s on %s, %d lanes", ensemble.bundle.manifest.name, ", ".join(ensemble.providers), ensemble.lanes)
@@ -82,15 +83,15 @@ class RelationService:
                 return
             try:
                 ensemble = await asyncio.to_thread(self._load)
+                engine = Engine(ensemble, self.settings)
             except Exception as error:
                 self.last_swap = Swap("refused", _reason(error))
                 log.error("the new bundle was refused, the old one goes on: %s", self.last_swap.reason)
             else:
-                retired, self._engine = self._engine, Engine(ensemble, self.settings)
+                retired, self._engine = self._engine, engine
                 self.last_swap = Swap("swapped", f"{ensemble.bundle.manifest.name} serves since then")
                 log.info("swapped: %s serves now", ensemble.bundle.manifest.name)
-                await retired.idle()
-                await retired.close()
+                self._retiring[retired] = asyncio.create_task(self._retire(retired))
             BUNDLE_SWAPS.labels(self.last_swap.outcome).inc()
 
     async def drain(self, delay_s: float, grace_s: float) -> None:
@@ -99,17 +100,17 @@ class RelationService:
         self._become("draining")
         await asyncio.sleep(delay_s)
         self._become("stopping")
-        if self._engine is not None:
-            try:
-                await asyncio.wait_for(self._engine.idle(), grace_s)
-            except TimeoutError:
-                log.error("%d examples still waited after %g s of grace", self._engine.waiting, grace_s)
+        try:
+            await asyncio.wait_for(asyncio.gather(*(engine.idle() for engine in self._engines())), grace_s)
+        except TimeoutError:
+            waiting = sum(engine.waiting for engine in self._engines())
+            log.error("requests were still inside after %g s of grace, %d examples of theirs in the queue", grace_s, waiting)
 
     async def close(self) -> None:
         """Let go of the engine."""
         self._become("stopping")
-        if self._engine is not None:
-            await self._engine.close()
+        for engine in self._engines():
+            await engine.close()
 
     def describe(self) -> dict[str, Any]:
         """What is served and where, for `/info`."""
@@ -132,6 +133,15 @@ class RelationService:
             "quality": manifest.quality[ensemble.device].model_dump(),
             "source": manifest.source.model_dump(),
         }
+
+    def _engines(self) -> list[Engine]:
+        return [*self._retiring, *([self._engine] if self._engine else [])]
+
+    async def _retire(self, engine: Engine) -> None:
+        """Let an engine go once the last of its requests has been answered; nobody waits for that."""
+        await engine.idle()
+        await engine.close()
+        del self._retiring[engine]
 
     def _become(self, state: State) -> None:
         self._state = state

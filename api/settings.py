@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where to run it; auto takes a GPU where bundle and machine have one"
     )
-    lanes: int | None = Field(None, ge=1, description="batches that run at a time; by default one a core")
+    lanes: int | None = Field(None, ge=1, le=256, description="batches that run at a time; by default one a core")
     max_examples: int = Field(256, ge=1, description="examples a request may hold (never above max_queue)")
     max_queue: int = Field(1024, ge=1, description="examples that may wait; beyond them requests get 429")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1, description="largest request body in bytes")

@@ -12,12 +12,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.logs import REQUEST_ID
-from api.metrics import ENCODE_SECONDS, INFERENCE_SECONDS, QUEUE_SECONDS, REQUEST_SECONDS, REQUESTS
+from api.metrics import ENCODE_SECONDS, INFERENCE_SECONDS, MEASURED_PATH, QUEUE_SECONDS, REQUEST_SECONDS, REQUESTS
 from api.tracing import Tracing
 
 log = logging.getLogger("kore")
 
-MEASURED_PATH: Final = "/relations"
 _HISTOGRAMS: Final = {"encode": ENCODE_SECONDS, "queue": QUEUE_SECONDS, "inference": INFERENCE_SECONDS}
 _PLAIN: Final = re.compile(r"[\x20-\x7e]{1,200}")  # what may be echoed into a header and a log line as it came
 

@@ -25,10 +25,10 @@ def describe(bundle: Bundle) -> str:
     for member in manifest.members:
         lines.append(f"member {member.name}: weight {member.weight:g}, {member.layers} layers, {member.encoding.markers}")
         for file in member.files:
-            parity = file.parity
+            parity, fused = file.parity, file.fusions.get("Attention", 0)
             megabytes = (bundle.path / file.path).stat().st_size / 1e6
             lines.append(
-                f"  {file.path}: {file.device}, {file.precision}, {megabytes:.1f} MB, {file.fusions['Attention']} attention blocks fused;"
+                f"  {file.path}: {file.device}, {file.precision}, {megabytes:.1f} MB, {fused} attention blocks fused;"
                 f" {parity.label_agreement:.2%} of {parity.rows} labels as in PyTorch, largest difference {parity.largest_difference:.3g}"
                 f" (mean {parity.mean_difference:.3g}), micro-F1 {parity.micro_f1_before:.2f} -> {parity.micro_f1:.2f}"
             )

@@ -20,11 +20,12 @@ lock = threading.Lock()
 
 
 def run(ensemble: Ensemble, rows: Sequence[EncodedExample]) -> list[Prediction]:
-    flowing.wait()
-    with lock:
-        fails = next(faults)
-    if fails:
-        raise RuntimeError("injected")
+    if threading.current_thread().name.startswith("lane-"):  # not while a bundle is proven
+        flowing.wait()
+        with lock:
+            fails = next(faults)
+        if fails:
+            raise RuntimeError("injected")
     return healthy_run(ensemble, rows)
 
 

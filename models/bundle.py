@@ -160,6 +160,11 @@ class Bundle:
         except ValidationError as error:
             raise BundleRefused(f"bundle {path}: {MANIFEST}: {_first_fault(error)}") from None
         bundle = cls(path, manifest)
+        for device in bundle.devices():
+            if device not in manifest.golden or device not in manifest.quality:
+                raise BundleRefused(
+                    f"bundle {path}: {MANIFEST}: golden or quality is missing for {device}, which its members have graphs for"
+                )
         for name in bundle.named_files():
             if name not in _listed(path):
                 raise BundleRefused(f"bundle {path}: {MANIFEST} names {name}, which is not in the bundle")
@@ -204,7 +209,14 @@ def _listed(path: Path) -> dict[str, str]:
 
 
 def _present(path: Path) -> set[str]:
-    return {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()} - {SUMS}
+    files = set()
+    for file in path.rglob("*"):
+        name = file.relative_to(path).as_posix()
+        if file.is_symlink() or not (file.is_file() or file.is_dir()):
+            raise BundleRefused(f"bundle {path}: {name} is neither a file nor a folder")
+        if file.is_file():
+            files.add(name)
+    return files - {SUMS}
 
 
 def _sha256(path: Path) -> str:

@@ -15,6 +15,9 @@ from tokenizers import Tokenizer
 
 from models.example import Entity, EntityType, Example, InvalidExample, Problem
 
+CHARACTERS_A_TOKEN: Final = 64
+"""Text farther than so many characters for each token of the window is not even tokenised: megabytes of it would take seconds."""
+
 TYPE_WORDS: Final[dict[EntityType, str]] = {
     "PER": "사람",
     "ORG": "단체",
@@ -153,7 +156,12 @@ class Encoder:
             InvalidExample: the two entities, with what stands between them, do not fit into the window together.
         """
         marked = self.mark(example)
-        encoding = self._tokenizer.encode(marked.pieces, is_pretokenized=True, add_special_tokens=False)
+        before, *between, after = marked.pieces
+        reach = CHARACTERS_A_TOKEN * self.max_length
+        if sum(map(len, between)) > reach:
+            raise self._too_far_apart(f"more than {reach} characters")
+        near = [before[-reach:], *between, after[:reach]]
+        encoding = self._tokenizer.encode(near, is_pretokenized=True, add_special_tokens=False)
         ids, pieces = encoding.ids, np.asarray(encoding.word_ids)
         # Pieces come in order, so a binary search finds where each begins; markers always yield a token.
         subject, object_, first = np.searchsorted(pieces, [marked.subject, marked.object_, marked.first])
@@ -163,6 +171,11 @@ class Encoder:
         offset = 1 - low
         return Encoded(np.array(input_ids, dtype=np.int64), np.array([subject + offset, object_ + offset], dtype=np.int64))
 
+    def _too_far_apart(self, span: str) -> InvalidExample:
+        room = self.max_length - 1 - len(self._closing)
+        message = f"the two entities are too far apart: they span {span}, the model's window holds {room} tokens"
+        return InvalidExample(Problem(("sentence",), "window", message))
+
     def _window(self, tokens: int, first: int, stop: int) -> tuple[int, int]:
         """The part of the tokens to keep: all, or as much on both sides of the entities [first, stop) as the window holds."""
         room = self.max_length - 1 - len(self._closing)
@@ -170,7 +183,6 @@ class Encoder:
             return 0, tokens
         spare = room - (stop - first)
         if spare < 0:
-            message = f"the two entities are too far apart: they span {stop - first} tokens, the model's window holds {room}"
-            raise InvalidExample(Problem(("sentence",), "window", message))
+            raise self._too_far_apart(f"{stop - first} tokens")
         left = min(first, max(spare // 2, spare - (tokens - stop)))
         return first - left, first - left + room

@@ -111,11 +111,12 @@ class Ensemble:
         return [predictions[index] for index in range(len(rows))]
 
     def prove(self) -> None:
-        """Answer the bundle's golden rows, each alone.
+        """Answer the bundle's golden rows, each alone, and one row as long as the window.
 
         Raises:
             BundleRefused: an answer has another label, or a probability beyond the tolerance, than the manifest promises.
         """
+        self._fill_window()
         golden = self.bundle.manifest.golden[self.device]
         for number, row in enumerate(golden.rows, start=1):
             try:
@@ -128,6 +129,17 @@ class Ensemble:
                     f"bundle {self.bundle.path}: golden row {number} gives {prediction.relation}, not {row.relation} as promised, or "
                     f"a probability is off by {difference:.2g} (tolerance {golden.tolerance:g}): these are not the models that were proven"
                 )
+
+    def _fill_window(self) -> None:
+        window = self.bundle.manifest.max_length
+        longest = Encoded(np.ones(window, dtype=np.int64), np.array([1, window - 2]))
+        try:
+            (prediction,) = self.run([EncodedExample((longest,) * len(self._encoders))])
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            reason = " ".join(str(error).split())[:300]
+            raise BundleRefused(f"bundle {self.bundle.path}: a row of {window} tokens, its max_length, fails: {reason}") from None
+        if not np.isfinite(prediction.probabilities).all():
+            raise BundleRefused(f"bundle {self.bundle.path}: a row of {window} tokens, its max_length, gives no finite probabilities")
 
 
 def _encoder(bundle: Bundle, encoding: InputEncoding) -> Encoder:

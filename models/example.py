@@ -16,6 +16,7 @@ EntityType = Literal["PER", "ORG", "LOC", "DAT", "POH", "NOH"]
 ENTITY_TYPES: Final[tuple[EntityType, ...]] = get_args(EntityType)
 
 OCCURRENCES_NAMED: Final = 10  # of an ambiguous word: enough to choose from, short enough to read
+CHARACTERS_COMPARED: Final = 1_000_000  # while counting them: each costs a comparison of the whole word, and megabytes would take hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,10 @@ class Example:
         """
         if not sentence.strip():
             raise InvalidExample(Problem(("sentence",), "blank", "the sentence is empty"))
-        if any("\ud800" <= character <= "\udfff" for character in sentence):
-            raise InvalidExample(Problem(("sentence",), "surrogate", "the sentence holds a lone surrogate: not Unicode text"))
+        try:
+            sentence.encode()
+        except UnicodeEncodeError:
+            raise InvalidExample(Problem(("sentence",), "surrogate", "the sentence holds a lone surrogate: not Unicode text")) from None
         problems: list[Problem] = []
         entities: list[Entity] = []
         for field, mention in (("subject_entity", subject_entity), ("object_entity", object_entity)):
@@ -199,11 +202,13 @@ def _only_occurrence(sentence: str, word: str, field: str) -> int:
     if first < 0:
         raise InvalidExample(Problem((field, "word"), "not_in_sentence", f"{_short(word)} does not occur in the sentence"))
     starts = [first]
-    while (following := sentence.find(word, starts[-1] + 1)) >= 0:
+    most = max(OCCURRENCES_NAMED, CHARACTERS_COMPARED // len(word))
+    while len(starts) <= most and (following := sentence.find(word, starts[-1] + 1)) >= 0:
         starts.append(following)
     if len(starts) > 1:
+        count = str(len(starts)) if len(starts) <= most else f"more than {most}"
         places = ", ".join(map(str, starts[:OCCURRENCES_NAMED])) + (", …" if len(starts) > OCCURRENCES_NAMED else "")
-        message = f"{_short(word)} occurs {len(starts)} times, at start_idx {places}: give start_idx and end_idx"
+        message = f"{_short(word)} occurs {count} times, at start_idx {places}: give start_idx and end_idx"
         raise InvalidExample(Problem((field, "word"), "ambiguous_word", message))
     return first
 

@@ -78,6 +78,17 @@ def test_no_folder_is_refused(tmp_path: Path) -> None:
     assert "no such folder" in refusal(tmp_path / "nothing")
 
 
+def test_a_link_is_refused_whatever_it_points_to(copy: Path) -> None:
+    (copy / "members" / "extra").symlink_to(copy.parent)
+    assert "members/extra is neither a file nor a folder" in refusal(copy)
+
+
+@pytest.mark.parametrize("part", ["golden", "quality"])
+def test_a_bundle_without_a_proof_for_its_device_is_refused(copy: Path, part: str) -> None:
+    rewrite(copy, lambda manifest: manifest.update({part: {}}))
+    assert "golden or quality is missing for cpu" in refusal(copy)
+
+
 def test_permuted_labels_are_refused(copy: Path) -> None:
     rewrite(copy, lambda manifest: manifest["labels"].reverse())
     assert "labels are not KLUE's 30 relations in their official order" in refusal(copy)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from test_bundle import sign
+from test_bundle import rewrite, sign
 
 from loadtest.sentences import Row
 from models.bundle import Bundle, BundleRefused
@@ -89,6 +89,13 @@ def test_members_with_permuted_classes_fail_the_golden_rows(tiny_bundle: Path, t
         onnx.save(model, graph)
     sign(copy)
     with pytest.raises(BundleRefused, match=r"golden row \d+ gives"):
+        Ensemble.load(Bundle.open(copy)).prove()
+
+
+def test_a_window_longer_than_the_models_positions_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
+    rewrite(copy, lambda manifest: manifest.update(max_length=1000))
+    with pytest.raises(BundleRefused, match="a row of 1000 tokens, its max_length, fails"):
         Ensemble.load(Bundle.open(copy)).prove()
 
 

@@ -389,3 +389,10 @@ def test_type_faults_of_both_entities_are_listed() -> None:
 def test_an_index_too_long_to_print_is_out_of_range() -> None:
     with pytest.raises(InvalidExample, match="a number of more than 12 digits is outside"):
         Example.resolve("강하늘은 이름난 무신이다.", Mention("강하늘", 10**5000, 10**5000), Mention("무신"))
+
+
+def test_a_word_of_a_third_of_a_long_sentence_is_refused_without_comparing_it_a_million_times() -> None:
+    problem = only_problem(
+        {"sentence": "a" * 900_000, "subject_entity": {"word": "a" * 300_000}, "object_entity": {"word": "a", "start_idx": 0, "end_idx": 0}}
+    )
+    assert "occurs more than 10 times" in problem.message

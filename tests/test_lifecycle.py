@@ -116,6 +116,19 @@ def test_a_new_bundle_takes_over_and_the_old_one_finishes_its_requests(tiny_bund
         assert post(held.client, ASKED).status_code == 200
 
 
+def test_requests_of_an_engine_that_was_replaced_are_finished_before_the_process_leaves(tiny_bundle: Path) -> None:
+    with running(tiny_bundle, FAULTY) as held, ThreadPoolExecutor(12) as callers:
+        held.order("wait")
+        inside = in_background(callers, held.client, 6)
+        held.process.send_signal(signal.SIGHUP)
+        held.logged("swapped: ")
+        held.process.send_signal(signal.SIGTERM)
+        until(lambda: held.client.get("/ready").status_code == 503)
+        held.order("go")
+        assert [future.result().status_code for future in inside] == [200] * 6
+        assert held.process.wait(timeout=30) == 0
+
+
 def test_a_bad_bundle_is_refused_and_the_old_one_goes_on(tiny_bundle: Path, tmp_path: Path) -> None:
     current = tmp_path / "current"
     current.symlink_to(tiny_bundle)
