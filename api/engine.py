@@ -33,7 +33,7 @@ class Engine:
     def __init__(self, ensemble: Ensemble, settings: Settings) -> None:
         self.ensemble = ensemble
         self._limit = settings.example_limit
-        self._batcher = DynamicBatcher(self._run, ensemble.lanes, settings.max_queue, settings.max_wait_ms / 1000)
+        self._batcher = DynamicBatcher(self._run, ensemble.split.lanes, settings.max_queue, settings.max_wait_ms / 1000)
         # Parsing and tokenising 256 examples takes tens of milliseconds: never on the event loop, and never before a small request.
         self._encoding = ThreadPoolExecutor(available_cores(), thread_name_prefix="encode")
         self._encoding_large = ThreadPoolExecutor(1, thread_name_prefix="encode-large")
@@ -117,7 +117,7 @@ class Engine:
             try:
                 bundle = Bundle.open(broken.bundle.path)
                 if bundle.manifest == broken.bundle.manifest:  # else another bundle lies there by now, whose tokens differ
-                    rebuilt = Ensemble.load(bundle, broken.device, broken.lanes)
+                    rebuilt = Ensemble.load(bundle, broken.device, broken.split)
                     rebuilt.prove()
                     self.ensemble = rebuilt
                     log.warning("the members were loaded anew after a failed run")

@@ -12,6 +12,7 @@ from api.metrics import BUNDLE_SWAPS, QUEUE_EXAMPLES, READY
 from api.settings import Settings
 from models.bundle import Bundle, BundleRefused, Device
 from models.ensemble import DeviceUnavailable, Ensemble
+from models.lanes import Split, available_cores
 
 log = logging.getLogger("kore")
 
@@ -73,7 +74,7 @@ class RelationService:
             return
         QUEUE_EXAMPLES.set_function(lambda: self._engine.waiting if self._engine else 0)
         self._become("ready" if self._state == "loading" else self._state)
-        log.info("ready: %s on %s, %d lanes", ensemble.bundle.manifest.name, ", ".join(ensemble.providers), ensemble.lanes)
+        log.info("ready: %s on %s, %d lanes", ensemble.bundle.manifest.name, ", ".join(ensemble.providers), ensemble.split.lanes)
 
     async def swap(self) -> None:
         """Take over what lies at the bundle's path now. If it is refused, the old one goes on, and `/info` tells the reason."""
@@ -124,7 +125,7 @@ class RelationService:
             "voting": manifest.voting,
             "max_length": manifest.max_length,
             "device": ensemble.device,
-            "lanes": ensemble.lanes,
+            "lanes": ensemble.split.lanes,
             "members": [
                 {"name": member.name, "weight": member.weight, "layers": member.layers, "file": file.path, "provider": provider}
                 for member, provider in zip(manifest.members, ensemble.providers, strict=True)
@@ -149,7 +150,7 @@ class RelationService:
 
     def _load(self) -> Ensemble:
         bundle = Bundle.open(self.settings.bundle)
-        ensemble = Ensemble.load(bundle, self._choose_device(bundle), self.settings.lanes)
+        ensemble = Ensemble.load(bundle, self._choose_device(bundle), Split(self.settings.lanes or available_cores(), threads=1))
         ensemble.prove()
         return ensemble
 
@@ -161,7 +162,7 @@ class RelationService:
             log.info("device auto: cpu, because bundle %s has no graphs for a GPU", bundle.manifest.name)
             return "cpu"
         try:
-            Ensemble.load(bundle, "cuda", lanes=1)
+            Ensemble.load(bundle, "cuda", Split(1, threads=1))
         except DeviceUnavailable as error:
             log.info("device auto: cpu, because %s", error)
             return "cpu"

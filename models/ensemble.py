@@ -15,7 +15,7 @@ from models.bundle import Bundle, BundleRefused, Device, InputEncoding, Member
 from models.classifier import OnnxClassifier
 from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import Example, InvalidExample, Prediction
-from models.lanes import available_cores, cut_sorted
+from models.lanes import Split, available_cores, cut_sorted
 from models.voting import softmax, weighted_mean_probability
 
 PROVIDERS: Final[dict[Device, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -49,28 +49,30 @@ class Ensemble:
 
     Attributes:
         device: where the members really run.
-        lanes: how many batches run at a time.
+        split: how many batches run at a time, and on how many threads each.
     """
 
-    def __init__(self, bundle: Bundle, device: Device, lanes: int) -> None:
+    def __init__(self, bundle: Bundle, device: Device, split: Split) -> None:
         self.bundle = bundle
         self.device = device
-        self.lanes = lanes
+        self.split = split
         encodings = list(dict.fromkeys(member.encoding for member in bundle.manifest.members))
         self._encoders = [_encoder(bundle, encoding) for encoding in encodings]
-        self._voters = [_voter(bundle, member, device, encodings.index(member.encoding)) for member in bundle.manifest.members]
+        self._voters = [
+            _voter(bundle, member, device, split.threads, encodings.index(member.encoding)) for member in bundle.manifest.members
+        ]
         self._weights = np.array([voter.member.weight for voter in self._voters])
 
     @classmethod
-    def load(cls, bundle: Bundle, device: Device = "cpu", lanes: int | None = None) -> "Ensemble":
-        """Load every member; by default with one lane a core.
+    def load(cls, bundle: Bundle, device: Device = "cpu", split: Split | None = None) -> "Ensemble":
+        """Load every member; by default for one lane of one thread a core.
 
         Raises:
             DeviceUnavailable: the bundle has no graphs for the device, or the device did not take them.
         """
         if device not in bundle.devices():
             raise DeviceUnavailable(f"bundle {bundle.manifest.name} has no graphs for {device}, only for {', '.join(bundle.devices())}")
-        return cls(bundle, device, lanes or available_cores())
+        return cls(bundle, device, split or Split(available_cores(), threads=1))
 
     @property
     def providers(self) -> list[str]:
@@ -105,7 +107,7 @@ class Ensemble:
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         batches = [[order[place] for place in cut] for cut in cut_sorted([len(rows[index]) for index in order])]
         predictions: dict[int, Prediction] = {}
-        with ThreadPoolExecutor(self.lanes) as lanes:
+        with ThreadPoolExecutor(self.split.lanes) as lanes:
             for batch, answers in zip(batches, lanes.map(lambda batch: self.run([rows[i] for i in batch]), batches), strict=True):
                 predictions.update(zip(batch, answers, strict=True))
         return [predictions[index] for index in range(len(rows))]
@@ -150,12 +152,12 @@ def _encoder(bundle: Bundle, encoding: InputEncoding) -> Encoder:
         raise BundleRefused(f"bundle {bundle.path}: {encoding.tokenizer}: {' '.join(str(error).split())}") from None
 
 
-def _voter(bundle: Bundle, member: Member, device: Device, encoding: int) -> _Voter:
+def _voter(bundle: Bundle, member: Member, device: Device, threads: int, encoding: int) -> _Voter:
     file = member.file_for(device)
     assert file is not None  # Ensemble.load has asked the bundle
     try:
-        # On a CPU a lane is one thread: lanes share the session, and its weights, and each brings its own core.
-        classifier = OnnxClassifier(bundle.path / file.path, threads=1, provider=PROVIDERS[device])
+        # Lanes share the session, and with it the weights; the calling thread is the first of a run's threads.
+        classifier = OnnxClassifier(bundle.path / file.path, threads, provider=PROVIDERS[device])
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise BundleRefused(f"bundle {bundle.path}: {file.path}: {' '.join(str(error).split())[:300]}") from None
     if classifier.provider != PROVIDERS[device]:

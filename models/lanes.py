@@ -7,11 +7,20 @@ split measured (docs/log.md): a batch in arrival order pads 20-token rows to 200
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 TOKEN_BUDGET: Final = 512
 """Tokens a batch may hold, padding included: about 7 rows of KLUE-RE's mean length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Cores cut into equal lanes: how many batches run at a time, and on how many threads each."""
+
+    lanes: int
+    threads: int
 
 
 def available_cores() -> int:

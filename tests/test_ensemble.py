@@ -17,12 +17,13 @@ from models.encoding import EncodedBatch
 from models.ensemble import DeviceUnavailable, Ensemble
 from models.example import Example
 from models.labels import RELATIONS
+from models.lanes import Split
 from models.voting import softmax
 
 
 @pytest.fixture(scope="module")
 def ensemble(tiny_bundle: Path) -> Ensemble:
-    return Ensemble.load(Bundle.open(tiny_bundle), "cpu", lanes=2)
+    return Ensemble.load(Bundle.open(tiny_bundle), "cpu", Split(lanes=2, threads=1))
 
 
 @pytest.fixture(scope="module")
