@@ -29,7 +29,7 @@ from models.encoding import Encoded, EncodedBatch
 from models.ensemble import Ensemble
 from models.example import Example, InvalidExample
 from models.labels import RELATIONS
-from models.lanes import available_cores, cut_sorted
+from models.lanes import Split, available_cores, cut_sorted
 from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
 
 CALIBRATION_ROWS = 400
@@ -149,7 +149,7 @@ def _with_golden_and_quality(
     folder: Path, manifest: Manifest, data: Path, rows: list[LabelledExample], precisions: tuple[Precision, ...]
 ) -> Manifest:
     """The manifest with what the ensemble as a whole answers: it is served from the folder to find out."""
-    ensemble = Ensemble(Bundle(folder, manifest), "cpu", available_cores())
+    ensemble = Ensemble(Bundle(folder, manifest), "cpu", Split(available_cores(), threads=1))
     golden_rows = [json.loads(line) for line in GOLDEN_ROWS.read_text(encoding="utf-8").splitlines()]
     answers = [ensemble.run([ensemble.encode(Example.from_row(row))])[0] for row in golden_rows]
     golden = Golden(
