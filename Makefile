@@ -5,6 +5,8 @@ DEVICE ?= cpu
 BUNDLE ?= $(or $(KORE_BUNDLE),bundles/default)
 HOST ?= $(or $(KORE_HOST),127.0.0.1)
 PORT ?= $(or $(KORE_PORT),8000)
+# What `make loadtest` plays: a profile of loadtest/gates.yaml.
+PROFILE ?= short
 LOG_FORMAT ?= $(or $(KORE_LOG_FORMAT),text)
 BIN := .venv/bin
 # The other ONNX Runtime package must go first: installed together they overwrite each other and the CUDA provider disappears.
@@ -13,7 +15,7 @@ RUNTIME_EXTRA := $(if $(filter cuda,$(DEVICE)),cuda,cpu)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve test lint train export bundle image trials soak audit clean
+.PHONY: help serve test lint train export bundle image loadtest trials soak audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -50,6 +52,9 @@ bundle: .venv/develop ## train and export the default ensemble again: KORE_ENCOD
 	$(BIN)/python -m export runs/default/member-6 runs/default/member-12 --output $(OUTPUT) --name default \
 		--data $(KLUE_RE_DATA)/validation.jsonl --calibration $(KLUE_RE_DATA)/train.jsonl \
 		--source recipes/default/source.json --notice recipes/default/NOTICE.md
+
+loadtest: .venv/develop ## load test with latency gates: PROFILE=short|spike|soak|mixed|batch, BUNDLE=… or URL=… of a running server
+	$(BIN)/python -m loadtest $(PROFILE) $(if $(URL),--url $(URL),--bundle $(BUNDLE))
 
 trials: .venv/develop ## hostile requests, overload, upheaval at full load, the OpenAPI document as a weapon: minutes each
 	$(BIN)/python -m loadtest.hostile

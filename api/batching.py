@@ -2,7 +2,8 @@
 
 Order of service is fair between requests, not between examples: an example's turn is counted from the turn being served when its
 request came, plus its place in that request. A single example that comes after a request of 256 waits for one turn, not for 256.
-A free lane takes the waiting example whose turn is lowest and fills the batch with those nearest to it in length.
+A free lane takes the waiting example whose turn is lowest, and with it those that make the batch do the most work a second
+(models/batches.py). Work is measured in seconds of a lane, predicted by the cost model; what batches really take against that corrects it.
 """
 
 import asyncio
@@ -16,14 +17,20 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from api.errors import BatchLost, DeadlineExceeded, NotReady, QueueFull, WaitTooLong
+from models.batches import BatchPlanner
 from models.ensemble import EncodedExample
 from models.example import Prediction
-from models.lanes import grow_batch
 
 log = logging.getLogger("kore")
 
 CAUTION: Final = 1.75
-"""How much longer than predicted an admitted request may take: neighbours of its length may be served before it, and padding costs."""
+"""How much longer than predicted an admitted request may take: later ones whose length fits a batch better may overtake it."""
+
+FURTHEST_PROMISE_S: Final = 30.0
+"""Nobody is told to come back later than this because of others who may come back: they may have given up."""
+
+Run = Callable[[Sequence[EncodedExample], int], list[Prediction]]
+"""Predictions for a batch, in the order of its rows, on the lane of that number; called from several threads, one a lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ class _Item:
     row: EncodedExample
     request: _Request
     index: int
+    work: float  # seconds of a lane
     length: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,16 +69,20 @@ class DynamicBatcher:
     """Batches examples of concurrent requests over a synchronous `run`.
 
     Args:
-        run: predictions for a batch, in the order of its rows; called from several threads, one a lane.
+        run: predictions for a batch.
+        planner: which rows go together.
         lanes: how many batches run at a time.
         max_queue: examples that may wait.
         max_wait_s: how long a free lane waits for company for the oldest example.
+        run_alone: the same as `run`, on the whole machine, for one example that nothing runs or waits beside.
     """
 
     def __init__(
-        self, run: Callable[[Sequence[EncodedExample]], list[Prediction]], lanes: int, max_queue: int, max_wait_s: float = 0.0
+        self, run: Run, planner: BatchPlanner, lanes: int, max_queue: int, max_wait_s: float = 0.0, run_alone: Run | None = None
     ) -> None:
         self._run = run
+        self._run_alone = run_alone
+        self._planner = planner
         self._max_queue = max_queue
         self._max_wait_s = max_wait_s
         self._lanes = lanes
@@ -79,9 +91,11 @@ class DynamicBatcher:
         self._closed = False
         self._turn = 0  # of the example served last
         self._arrivals = itertools.count()
-        self._running = 0  # tokens in the lanes
-        self._token_s = 0.0  # seconds one token takes of the whole machine, a moving average
-        self._threads = [threading.Thread(target=self._lane, name=f"lane-{index}", daemon=True) for index in range(lanes)]
+        self._busy = 0  # lanes
+        self._running = 0.0  # work in the lanes
+        self._pace = 1.0  # seconds that a second of work takes, a moving average: padding, neighbours on the machine
+        self._promised = 0.0  # until when, on the monotonic clock, those who were refused may come back and fill the lanes
+        self._threads = [threading.Thread(target=self._serve, args=(index,), name=f"lane-{index}", daemon=True) for index in range(lanes)]
         for thread in self._threads:
             thread.start()
 
@@ -131,37 +145,53 @@ class DynamicBatcher:
         with self._changed:
             if self._closed:
                 raise NotReady("the server is shutting down", retry_after_s=1)
+            works = [self._planner.work(len(row)) for row in rows]
             last_turn = self._turn + len(rows) - 1  # whoever has a later one is served after this request
-            ahead = self._running + sum(item.length for item in self._waiting if item.turn[0] <= last_turn)
-            done_s = (ahead + sum(map(len, rows))) * self._token_s
-            if len(self._waiting) + len(rows) > self._max_queue:
-                raise QueueFull(f"the queue is full: {len(self._waiting)} examples wait, {self._max_queue} may", retry_after_s=done_s)
-            if ahead and request.submitted + done_s * CAUTION > request.deadline:
-                raise WaitTooLong(f"its answer would take {done_s:.1f} s, and the deadline would pass", retry_after_s=done_s)
-            for index, row in enumerate(rows):
-                insort(self._waiting, _Item((self._turn + index, next(self._arrivals)), row, request, index), key=_length)
+            ahead = self._running + sum(item.work for item in self._waiting if item.turn[0] <= last_turn)
+            own_s, done_s = (work * self._pace / self._lanes for work in (sum(works), ahead + sum(works)))
+            if (over := len(self._waiting) + len(rows) - self._max_queue) > 0:
+                retry_s = self._promise(done_s * over / (len(self._waiting) + len(rows)), own_s)
+                raise QueueFull(f"the queue is full: {len(self._waiting)} examples wait, {self._max_queue} may", retry_s)
+            if ahead and (late_s := request.submitted + done_s * CAUTION - request.deadline) > 0:
+                raise WaitTooLong(f"its answer would take {done_s:.1f} s, and the deadline would pass", self._promise(late_s, own_s))
+            for index, (row, work) in enumerate(zip(rows, works, strict=True)):
+                insort(self._waiting, _Item((self._turn + index, next(self._arrivals)), row, request, index, work), key=_length)
             self._changed.notify(len(rows))
+
+    def _promise(self, room_s: float, own_s: float) -> float:
+        """Seconds after which a refused request is admitted if it comes back: when there is room for it, and for those who were
+        refused before it. Told all the same time, they would all come back at once."""
+        now = time.monotonic()
+        comes_back = max(now + room_s, min(self._promised, now + FURTHEST_PROMISE_S))
+        self._promised = comes_back + own_s
+        return comes_back - now
 
     def _withdraw(self, request: _Request) -> None:
         with self._changed:
             self._waiting = [item for item in self._waiting if item.request is not request]
 
-    def _lane(self) -> None:
+    def _serve(self, lane: int) -> None:
         while batch := self._take():
+            alone = self._alone(batch)
             started = time.monotonic()
-            tokens = sum(item.length for item in batch)
             try:
-                predictions = self._run([item.row for item in batch])
+                predictions = (alone or self._run)([item.row for item in batch], lane)
                 assert len(predictions) == len(batch)
             except Exception:
                 log.exception("a batch of %d examples was lost", len(batch))
-                self._tell(batch, None)
-            else:
-                self._tell(batch, predictions)
-                token_s = (time.monotonic() - started) / tokens / self._lanes
-                self._token_s = 0.9 * self._token_s + 0.1 * token_s if self._token_s else token_s
+                predictions = None
+            work = sum(item.work for item in batch)
             with self._changed:
-                self._running -= tokens
+                self._busy -= 1
+                self._running -= work
+                if predictions and not alone:
+                    self._pace += 0.1 * ((time.monotonic() - started) / work - self._pace)
+            self._tell(batch, predictions)  # after the lane is free again: whoever is told may ask at once
+
+    def _alone(self, batch: list[_Item]) -> Run | None:
+        """The way over the whole machine, if it is there and nobody else needs the machine."""
+        with self._changed:
+            return self._run_alone if len(batch) == self._busy == 1 and not self._waiting else None
 
     def _take(self) -> list[_Item]:
         """The next batch, once there is one; an empty one when the batcher is closed and nothing waits."""
@@ -172,7 +202,7 @@ class DynamicBatcher:
                     self._waiting = [item for item in self._waiting if item.request.deadline > now]
                 if self._waiting:
                     anchor = min(range(len(self._waiting)), key=lambda index: self._waiting[index].turn)
-                    cut = grow_batch([item.length for item in self._waiting], anchor)
+                    cut = self._planner.choose([item.length for item in self._waiting], anchor, self._lanes - self._busy)
                     oldest = self._waiting[anchor].request
                     wait_s = oldest.submitted + min(self._max_wait_s, (oldest.deadline - oldest.submitted) / 2) - now
                     if wait_s <= 0 or self._closed or len(cut) < len(self._waiting):
@@ -187,7 +217,8 @@ class DynamicBatcher:
             del self._waiting[cut.start : cut.stop]
             for item in batch:
                 item.request.started = item.request.started or now
-                self._running += item.length
+                self._running += item.work
+            self._busy += 1
             return batch
 
     def _tell(self, batch: list[_Item], predictions: list[Prediction] | None) -> None:

@@ -17,6 +17,7 @@ from models.bundle import Bundle
 from models.ensemble import EncodedExample, Ensemble
 from models.example import Prediction
 from models.lanes import available_cores
+from models.tuning import TunedEnsemble
 
 log = logging.getLogger("kore")
 
@@ -30,10 +31,17 @@ class Engine:
     """Requests hold the engine that read them until they are answered (`with engine:`), so that a new bundle can take over at any
     moment: its predecessor retires when the last of its requests has gone."""
 
-    def __init__(self, ensemble: Ensemble, settings: Settings) -> None:
-        self.ensemble = ensemble
+    def __init__(self, tuned: TunedEnsemble, settings: Settings) -> None:
+        self.tuned = tuned
         self._limit = settings.example_limit
-        self._batcher = DynamicBatcher(self._run, ensemble.split.lanes, settings.max_queue, settings.max_wait_ms / 1000)
+        self._batcher = DynamicBatcher(
+            self._run,
+            tuned.measured.planner,
+            tuned.measured.split.lanes,
+            settings.max_queue,
+            settings.max_wait_ms / 1000,
+            run_alone=self._run_alone if tuned.alone else None,
+        )
         # Parsing and tokenising 256 examples takes tens of milliseconds: never on the event loop, and never before a small request.
         self._encoding = ThreadPoolExecutor(available_cores(), thread_name_prefix="encode")
         self._encoding_large = ThreadPoolExecutor(1, thread_name_prefix="encode-large")
@@ -74,7 +82,7 @@ class Engine:
         threads = self._encoding if len(body) <= SMALL_BODY_BYTES else self._encoding_large
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                return await loop.run_in_executor(threads, read_question, body, self._limit, self.ensemble.encode)
+                return await loop.run_in_executor(threads, read_question, body, self._limit, self.tuned.ensemble.encode)
         except TimeoutError:
             raise DeadlineExceeded("the request's deadline passed before it was read") from None
 
@@ -96,30 +104,35 @@ class Engine:
         for threads in (self._encoding, self._encoding_large):
             threads.shutdown(cancel_futures=True)
 
-    def _run(self, rows: Sequence[EncodedExample]) -> list[Prediction]:
+    def _run(self, rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
+        return self._run_on(self.tuned.ensemble, rows, lane)
+
+    def _run_alone(self, rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
+        assert self.tuned.alone is not None
+        return self._run_on(self.tuned.alone, rows, lane)
+
+    def _run_on(self, ensemble: Ensemble, rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
         lengths = [len(row) for row in rows]
         padded = max(lengths) * len(lengths)
         BATCH_ROWS.observe(len(rows))
         BATCH_TOKENS.observe(padded)
         BATCH_PADDING_SHARE.observe(1 - sum(lengths) / padded)
-        ensemble = self.ensemble
+        tuned = self.tuned
         try:
-            return ensemble.run(rows)
+            return ensemble.run(rows, lane)
         except Exception:
-            self._rebuild(ensemble)
+            self._rebuild(tuned)
             raise
 
-    def _rebuild(self, broken: Ensemble) -> None:
+    def _rebuild(self, broken: TunedEnsemble) -> None:
         """Load the members anew behind a failed run: a session may be left in a state that fails every run after it."""
         with self._rebuilding:
-            if self.ensemble is not broken or time.monotonic() - self._rebuilt < REBUILD_PAUSE_S:
+            if self.tuned is not broken or time.monotonic() - self._rebuilt < REBUILD_PAUSE_S:
                 return
             try:
-                bundle = Bundle.open(broken.bundle.path)
-                if bundle.manifest == broken.bundle.manifest:  # else another bundle lies there by now, whose tokens differ
-                    rebuilt = Ensemble.load(bundle, broken.device, broken.split)
-                    rebuilt.prove()
-                    self.ensemble = rebuilt
+                bundle = Bundle.open(broken.ensemble.bundle.path)
+                if bundle.manifest == broken.ensemble.bundle.manifest:  # else another bundle lies there by now, whose tokens differ
+                    self.tuned = broken.reload(bundle)
                     log.warning("the members were loaded anew after a failed run")
             except Exception:
                 log.exception("the members could not be loaded anew; the old ones go on")

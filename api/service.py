@@ -12,7 +12,8 @@ from api.metrics import BUNDLE_SWAPS, QUEUE_EXAMPLES, READY
 from api.settings import Settings
 from models.bundle import Bundle, BundleRefused, Device
 from models.ensemble import DeviceUnavailable, Ensemble
-from models.lanes import Split, available_cores
+from models.lanes import Split, available_cores, possible_splits
+from models.tuning import TunedEnsemble, tune
 
 log = logging.getLogger("kore")
 
@@ -66,15 +67,17 @@ class RelationService:
     async def load(self) -> None:
         """Load, warm and prove the first bundle; `ready` only after that."""
         try:
-            ensemble = await asyncio.to_thread(self._load)
-            self._engine = Engine(ensemble, self.settings)
+            tuned = await asyncio.to_thread(self._load)
+            self._engine = Engine(tuned, self.settings)
         except Exception as error:
             self._state = "refused"
             self._on_refusal(_reason(error))
             return
         QUEUE_EXAMPLES.set_function(lambda: self._engine.waiting if self._engine else 0)
         self._become("ready" if self._state == "loading" else self._state)
-        log.info("ready: %s on %s, %d lanes", ensemble.bundle.manifest.name, ", ".join(ensemble.providers), ensemble.split.lanes)
+        ensemble, split = tuned.ensemble, tuned.measured.split
+        name, providers = ensemble.bundle.manifest.name, ", ".join(ensemble.providers)
+        log.info("ready: %s on %s; lanes: %d, threads a lane: %d", name, providers, split.lanes, split.threads)
 
     async def swap(self) -> None:
         """Take over what lies at the bundle's path now. If it is refused, the old one goes on, and `/info` tells the reason."""
@@ -83,15 +86,15 @@ class RelationService:
                 log.warning("no bundle can be swapped in while the server is %s", self._state)
                 return
             try:
-                ensemble = await asyncio.to_thread(self._load)
-                engine = Engine(ensemble, self.settings)
+                tuned = await asyncio.to_thread(self._load, self._engine.tuned)
+                engine = Engine(tuned, self.settings)
             except Exception as error:
                 self.last_swap = Swap("refused", _reason(error))
                 log.error("the new bundle was refused, the old one goes on: %s", self.last_swap.reason)
             else:
                 retired, self._engine = self._engine, engine
-                self.last_swap = Swap("swapped", f"{ensemble.bundle.manifest.name} serves since then")
-                log.info("swapped: %s serves now", ensemble.bundle.manifest.name)
+                self.last_swap = Swap("swapped", f"{tuned.ensemble.bundle.manifest.name} serves since then")
+                log.info("swapped: %s serves now", tuned.ensemble.bundle.manifest.name)
                 self._retiring[retired] = asyncio.create_task(self._retire(retired))
             BUNDLE_SWAPS.labels(self.last_swap.outcome).inc()
 
@@ -118,7 +121,8 @@ class RelationService:
         document: dict[str, Any] = {"state": self._state, "last_swap": asdict(self.last_swap) if self.last_swap else None}
         if self._engine is None:
             return document
-        ensemble = self._engine.ensemble
+        tuned = self._engine.tuned
+        ensemble = tuned.ensemble
         manifest = ensemble.bundle.manifest
         return document | {
             "bundle": manifest.name,
@@ -126,6 +130,7 @@ class RelationService:
             "max_length": manifest.max_length,
             "device": ensemble.device,
             "lanes": ensemble.split.lanes,
+            "tuning": _describe(tuned),
             "members": [
                 {"name": member.name, "weight": member.weight, "layers": member.layers, "file": file.path, "provider": provider}
                 for member, provider in zip(manifest.members, ensemble.providers, strict=True)
@@ -148,11 +153,16 @@ class RelationService:
         self._state = state
         READY.set(state == "ready")
 
-    def _load(self) -> Ensemble:
-        bundle = Bundle.open(self.settings.bundle)
-        ensemble = Ensemble.load(bundle, self._choose_device(bundle), Split(self.settings.lanes or available_cores(), threads=1))
-        ensemble.prove()
-        return ensemble
+    def _load(self, serving: TunedEnsemble | None = None) -> TunedEnsemble:
+        settings = self.settings
+        bundle = Bundle.open(settings.bundle)
+        device = self._choose_device(bundle)
+        if serving is not None and serving.ensemble.device == device:
+            return serving.succeed(bundle)
+        cores = available_cores()
+        alone = Split(1, cores) if device == "cpu" and settings.all_cores_for_one else None
+        splits = possible_splits(device, cores, settings.lanes, settings.threads)
+        return tune(bundle, device, splits, alone, settings.token_budget, settings.tuning_s)
 
     def _choose_device(self, bundle: Bundle) -> Device:
         asked = self.settings.device
@@ -167,6 +177,24 @@ class RelationService:
             log.info("device auto: cpu, because %s", error)
             return "cpu"
         return "cuda"
+
+
+def _describe(tuned: TunedEnsemble) -> dict[str, Any]:
+    """What was chosen for this machine, and why."""
+    measured = tuned.measured
+    return {
+        "lanes": measured.split.lanes,
+        "threads_per_lane": measured.split.threads,
+        "token_budget": measured.token_budget,
+        "all_cores_for_one": tuned.alone is not None,
+        "cost_seconds": asdict(measured.cost),
+        "cost_error": round(measured.cost.error(measured.timings), 4),
+        "tried": [
+            {"lanes": tried.split.lanes, "threads_per_lane": tried.split.threads, "rows_per_s": round(tried.rows_per_s, 1)}
+            for tried in tuned.tried
+        ],
+        "measured_in_s": round(tuned.tuning_s, 2),
+    }
 
 
 def _reason(error: Exception) -> str:

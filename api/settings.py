@@ -25,7 +25,15 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where to run it; auto takes a GPU where bundle and machine have one"
     )
-    lanes: int | None = Field(None, ge=1, le=256, description="batches that run at a time; by default one a core")
+    lanes: int | None = Field(None, ge=1, le=256, description="batches that run at a time; by default what is fastest here, measured")
+    threads: int | None = Field(None, ge=1, le=256, description="cores that a lane runs on; by default what is fastest here, measured")
+    token_budget: int | None = Field(
+        None, ge=1, le=1_000_000, description="tokens a batch may hold, padding included; by default what a quarter of a second allows"
+    )
+    all_cores_for_one: bool = Field(
+        True, description="whether an example that nothing waits beside may use all cores; costs the members' memory a second time"
+    )
+    tuning_s: float = Field(6.0, ge=0, le=600, description="seconds that measuring lanes and batches may take before the server is ready")
     max_examples: int = Field(256, ge=1, description="examples a request may hold (never above max_queue)")
     max_queue: int = Field(1024, ge=1, description="examples that may wait; beyond them requests get 429")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1, description="largest request body in bytes")

@@ -10,33 +10,33 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from api.__main__ import main
+from api.engine import Engine
 from models.ensemble import EncodedExample, Ensemble
 from models.example import Prediction
 
-healthy_run, healthy_prove = Ensemble.run, Ensemble.prove
-proving = threading.local()
+healthy_run = Engine._run_on  # below it, measuring and proving a bundle: faults are meant for requests
 flowing = threading.Event()
 faults: Iterator[bool] = itertools.repeat(False)
 lock = threading.Lock()
 
 
-def run(ensemble: Ensemble, rows: Sequence[EncodedExample]) -> list[Prediction]:
-    if not getattr(proving, "now", False):
+class Faulty:
+    """Stands where the ensemble of an engine stood, for one run."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self._ensemble = ensemble
+
+    def run(self, rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
         flowing.wait()
         with lock:
             fails = next(faults)
         if fails:
             raise RuntimeError("injected")
-    return healthy_run(ensemble, rows)
+        return self._ensemble.run(rows, lane)
 
 
-def prove(ensemble: Ensemble) -> None:
-    """A bundle is proven without faults: they are meant for requests."""
-    proving.now = True
-    try:
-        healthy_prove(ensemble)
-    finally:
-        proving.now = False
+def run(engine: Engine, ensemble: Ensemble, rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
+    return healthy_run(engine, Faulty(ensemble), rows, lane)
 
 
 def obey() -> None:
@@ -54,6 +54,6 @@ def obey() -> None:
 
 
 flowing.set()
-Ensemble.run, Ensemble.prove = run, prove  # type: ignore[method-assign]
+Engine._run_on = run  # type: ignore[method-assign]
 threading.Thread(target=obey, daemon=True).start()
 sys.exit(main())

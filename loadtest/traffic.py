@@ -5,7 +5,7 @@ import asyncio
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -42,7 +42,12 @@ async def ask(session: aiohttp.ClientSession, url: str, rows: Sequence[Row], ind
 
 
 async def closed_loop(
-    url: str, rows: Sequence[Row], connections: int, stop: asyncio.Event, until_status: frozenset[int] = frozenset()
+    url: str,
+    rows: Sequence[Row],
+    connections: int,
+    stop: asyncio.Event,
+    until_status: frozenset[int] = frozenset(),
+    headers: Mapping[str, str] | None = None,
 ) -> list[Outcome]:
     """Callers that ask one row after another until `stop`, or until one of them is answered with a status of `until_status`."""
     outcomes: list[Outcome] = []
@@ -56,7 +61,7 @@ async def closed_loop(
                 return
             index += connections
 
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
         await asyncio.gather(*(caller(number) for number in range(connections)))
     return outcomes
 
@@ -80,10 +85,12 @@ async def for_seconds(stop: asyncio.Event, seconds: float) -> None:
     stop.set()
 
 
-async def saturation(url: str, rows: Sequence[Row], connections: int = 16, seconds: float = 10.0) -> float:
+async def saturation(
+    url: str, rows: Sequence[Row], connections: int = 16, seconds: float = 10.0, headers: Mapping[str, str] | None = None
+) -> float:
     """Requests answered a second by a closed loop."""
     stop = asyncio.Event()
-    outcomes, _ = await asyncio.gather(closed_loop(url, rows, connections, stop), for_seconds(stop, seconds))
+    outcomes, _ = await asyncio.gather(closed_loop(url, rows, connections, stop, headers=headers), for_seconds(stop, seconds))
     return sum(outcome.status == 200 for outcome in outcomes) / seconds
 
 

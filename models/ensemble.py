@@ -7,6 +7,7 @@ way to an answer that could drift from the first.
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 import numpy as np
@@ -37,15 +38,15 @@ class EncodedExample:
 
 @dataclass(frozen=True, slots=True)
 class _Voter:
-    """A member at work: its graph, its weight, and which of an example's encodings it reads."""
+    """A member at work: its graph, once for each copy, its weight, and which of an example's encodings it reads."""
 
     member: Member
-    classifier: OnnxClassifier
+    classifiers: tuple[OnnxClassifier, ...]
     encoding: int
 
 
 class Ensemble:
-    """A bundle's members, loaded and ready to vote. Safe to call from several threads, each of which is a lane.
+    """A bundle's members, loaded and ready to vote. Safe to call from several threads, each with a lane of its own.
 
     Attributes:
         device: where the members really run.
@@ -58,9 +59,7 @@ class Ensemble:
         self.split = split
         encodings = list(dict.fromkeys(member.encoding for member in bundle.manifest.members))
         self._encoders = [_encoder(bundle, encoding) for encoding in encodings]
-        self._voters = [
-            _voter(bundle, member, device, split.threads, encodings.index(member.encoding)) for member in bundle.manifest.members
-        ]
+        self._voters = [_voter(bundle, member, device, split, encodings.index(member.encoding)) for member in bundle.manifest.members]
         self._weights = np.array([voter.member.weight for voter in self._voters])
 
     @classmethod
@@ -77,7 +76,12 @@ class Ensemble:
     @property
     def providers(self) -> list[str]:
         """The execution provider in use, member by member."""
-        return [voter.classifier.provider for voter in self._voters]
+        return [voter.classifiers[0].provider for voter in self._voters]
+
+    @property
+    def encodings(self) -> int:
+        """How many distinct encodings the members read."""
+        return len(self._encoders)
 
     def encode(self, example: Example) -> EncodedExample:
         """Mark and tokenise one example for every member.
@@ -87,13 +91,18 @@ class Ensemble:
         """
         return EncodedExample(tuple(encoder.encode(example) for encoder in self._encoders))
 
-    def run(self, rows: Sequence[EncodedExample]) -> list[Prediction]:
-        """One batch through every member, in the calling thread: predictions in the order of the rows."""
+    def run(self, rows: Sequence[EncodedExample], lane: int = 0) -> list[Prediction]:
+        """One batch through every member, in the calling thread: predictions in the order of the rows.
+
+        Args:
+            lane: who calls. Two callers with the same lane get right answers, but share that lane's threads.
+        """
+        copy = lane % self.split.copies
         batches = [
             EncodedBatch.collate([row.encodings[index] for row in rows], encoder.pad_token_id)
             for index, encoder in enumerate(self._encoders)
         ]
-        members = np.stack([softmax(voter.classifier(batches[voter.encoding])) for voter in self._voters])
+        members = np.stack([softmax(voter.classifiers[copy](batches[voter.encoding])) for voter in self._voters])
         votes = weighted_mean_probability(members, self._weights)
         return [Prediction(vote, members=len(self._voters)) for vote in votes]
 
@@ -107,9 +116,10 @@ class Ensemble:
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         batches = [[order[place] for place in cut] for cut in cut_sorted([len(rows[index]) for index in order])]
         predictions: dict[int, Prediction] = {}
-        with ThreadPoolExecutor(self.split.lanes) as lanes:
-            for batch, answers in zip(batches, lanes.map(lambda batch: self.run([rows[i] for i in batch]), batches), strict=True):
-                predictions.update(zip(batch, answers, strict=True))
+        with ThreadPoolExecutor(self.split.lanes) as threads:
+            answers = threads.map(lambda batch, lane: self.run([rows[index] for index in batch], lane), batches, count())
+            for batch, answer in zip(batches, answers, strict=True):
+                predictions.update(zip(batch, answer, strict=True))
         return [predictions[index] for index in range(len(rows))]
 
     def prove(self) -> None:
@@ -152,14 +162,13 @@ def _encoder(bundle: Bundle, encoding: InputEncoding) -> Encoder:
         raise BundleRefused(f"bundle {bundle.path}: {encoding.tokenizer}: {' '.join(str(error).split())}") from None
 
 
-def _voter(bundle: Bundle, member: Member, device: Device, threads: int, encoding: int) -> _Voter:
+def _voter(bundle: Bundle, member: Member, device: Device, split: Split, encoding: int) -> _Voter:
     file = member.file_for(device)
     assert file is not None  # Ensemble.load has asked the bundle
     try:
-        # Lanes share the session, and with it the weights; the calling thread is the first of a run's threads.
-        classifier = OnnxClassifier(bundle.path / file.path, threads, provider=PROVIDERS[device])
+        classifiers = tuple(OnnxClassifier(bundle.path / file.path, split.threads, PROVIDERS[device]) for _ in range(split.copies))
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise BundleRefused(f"bundle {bundle.path}: {file.path}: {' '.join(str(error).split())[:300]}") from None
-    if classifier.provider != PROVIDERS[device]:
-        raise DeviceUnavailable(f"{PROVIDERS[device]} was asked for, but ONNX Runtime took {classifier.provider}")
-    return _Voter(member, classifier, encoding)
+    if (taken := classifiers[0].provider) != PROVIDERS[device]:
+        raise DeviceUnavailable(f"{PROVIDERS[device]} was asked for, but ONNX Runtime took {taken}")
+    return _Voter(member, classifiers, encoding)

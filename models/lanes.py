@@ -1,8 +1,4 @@
-"""How the cores are split, and which rows go together: used online and offline.
-
-A lane runs one batch at a time on its own core. On a CPU one thread a lane and short batches of rows of like length are the fastest
-split measured (docs/log.md): a batch in arrival order pads 20-token rows to 200 and runs at half the speed of no batch at all.
-"""
+"""How many cores there are, and the ways to split them into lanes. A lane runs one batch at a time."""
 
 import math
 import os
@@ -11,8 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from models.bundle import Device
+
 TOKEN_BUDGET: Final = 512
-"""Tokens a batch may hold, padding included: about 7 rows of KLUE-RE's mean length."""
+"""Tokens a batch may hold, padding included, where nothing was measured: about 7 rows of KLUE-RE's mean length."""
+
+MOST_COPIES: Final = 4
+"""Lanes of several threads hold a copy of the members each: splits into more of them are not tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,35 +23,32 @@ class Split:
     lanes: int
     threads: int
 
+    @property
+    def copies(self) -> int:
+        """Sets of sessions that the lanes need: lanes of one thread share one, since the thread is the caller's own."""
+        return self.lanes if self.threads > 1 else 1
+
+
+def possible_splits(device: Device, cores: int, lanes: int | None = None, threads: int | None = None) -> list[Split]:
+    """The ways to cut a machine into lanes that are worth a measurement; one way only where lanes or threads are given.
+
+    On a CPU: one lane a core, all cores in one lane, and what lies between by powers of two. On a GPU: one lane, or a second one that
+    prepares its batch while the first one's runs.
+    """
+    if lanes or threads:
+        on_cpu = Split(lanes or max(1, cores // (threads or 1)), threads or max(1, cores // (lanes or 1)))
+        return [on_cpu if device == "cpu" else Split(lanes or 1, threads or 1)]
+    if device != "cpu":
+        return [Split(1, 1), Split(2, 1)]
+    between = [Split(cores // threads, threads) for exponent in range(1, cores.bit_length()) if (threads := 2**exponent) < cores]
+    return list(dict.fromkeys([Split(cores, 1), *(split for split in between if split.lanes <= MOST_COPIES), Split(1, cores)]))
+
 
 def available_cores() -> int:
     """The cores that this process may use: its affinity, capped by the cgroup's quota (v2 or v1)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_quota()
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
-
-
-def grow_batch(lengths: Sequence[int], anchor: int, budget: int = TOKEN_BUDGET) -> range:
-    """The run of length-sorted rows around one row that fits the budget with the least padding.
-
-    Args:
-        lengths: tokens a row, ascending.
-        anchor: index of the row that must be in the batch.
-        budget: tokens the batch may hold, padding included. A single longer row is a batch of its own.
-    """
-    low = high = anchor
-    while True:
-        longer = lengths[high + 1] if high + 1 < len(lengths) else None
-        shorter = lengths[low - 1] if low > 0 else None
-        rows = high - low + 2
-        fits_longer = longer is not None and longer * rows <= budget
-        fits_shorter = shorter is not None and lengths[high] * rows <= budget
-        if fits_longer and (not fits_shorter or longer - lengths[high] <= lengths[high] - shorter):  # type: ignore[operator]
-            high += 1
-        elif fits_shorter:
-            low -= 1
-        else:
-            return range(low, high + 1)
 
 
 def cut_sorted(lengths: Sequence[int], budget: int = TOKEN_BUDGET) -> list[range]:

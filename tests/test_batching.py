@@ -14,13 +14,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.batching import DynamicBatcher
+from api.batching import CAUTION, FURTHEST_PROMISE_S, DynamicBatcher, Run
 from api.errors import BatchLost, DeadlineExceeded, NotReady, QueueFull, WaitTooLong
+from models.batches import BatchPlanner
+from models.cost import CostModel
 from models.encoding import Encoded
 from models.ensemble import EncodedExample
 from models.example import Prediction
 from models.labels import RELATIONS
 from models.lanes import TOKEN_BUDGET
+
+PLANNER = BatchPlanner(CostModel(run=1e-4, row=0.0, token=1e-6, token_length=0.0), TOKEN_BUDGET)
+"""A run costs as much as a hundred tokens."""
+
+SLOW = BatchPlanner(CostModel(run=0.0, row=0.0, token=0.01, token_length=0.0), TOKEN_BUDGET)
+"""A hundred tokens a second."""
 
 FAR = 60.0
 POISON = 13
@@ -47,7 +55,7 @@ class Engine:
         self.open.set()
         self.entered = threading.Semaphore(0)
 
-    def __call__(self, rows: Sequence[EncodedExample]) -> list[Prediction]:
+    def __call__(self, rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
         batch = [int(row.encodings[0].input_ids[0]) for row in rows]
         self.batches.append(batch)
         self.lengths.append([len(row) for row in rows])
@@ -59,10 +67,15 @@ class Engine:
 
 
 def with_batcher(
-    test: Callable[[DynamicBatcher, Engine], Coroutine[Any, Any, None]], lanes: int = 1, max_queue: int = 64, max_wait_s: float = 0.0
+    test: Callable[[DynamicBatcher, Engine], Coroutine[Any, Any, None]],
+    lanes: int = 1,
+    max_queue: int = 64,
+    max_wait_s: float = 0.0,
+    planner: BatchPlanner = PLANNER,
+    run_alone: Run | None = None,
 ) -> None:
     engine = Engine()
-    batcher = DynamicBatcher(engine, lanes, max_queue, max_wait_s)
+    batcher = DynamicBatcher(engine, planner, lanes, max_queue, max_wait_s, run_alone)
     try:
         asyncio.run(test(batcher, engine))
     finally:
@@ -199,9 +212,9 @@ def test_a_large_request_does_not_starve_a_small_one() -> None:
 def test_a_small_request_is_not_refused_for_a_large_one_that_it_overtakes() -> None:
     async def test(batcher: DynamicBatcher, engine: Engine) -> None:
         held = await hold(batcher, engine)
-        large = asyncio.create_task(ask(batcher, *(row(100 + n, TOKEN_BUDGET) for n in range(20))))
+        large = asyncio.create_task(ask(batcher, *(row(100 + n, TOKEN_BUDGET) for n in range(20)), timeout=1000))
         await asyncio.sleep(0)
-        batcher._token_s = 0.01  # the large request takes 100 s from now on, its first example 5 s
+        # The large request takes 102.4 s, its first example 5.
         small = asyncio.create_task(ask(batcher, row(1, 10), timeout=30))
         await asyncio.sleep(0)
         with pytest.raises(WaitTooLong):
@@ -210,7 +223,60 @@ def test_a_small_request_is_not_refused_for_a_large_one_that_it_overtakes() -> N
         assert await small == [1]
         await asyncio.gather(held, large)
 
-    with_batcher(test)
+    with_batcher(test, planner=SLOW)
+
+
+def test_those_who_are_refused_are_told_to_come_back_one_after_another() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        held = await hold(batcher, engine)
+        waits = asyncio.create_task(ask(batcher, row(1, 100)))
+        await asyncio.sleep(0)
+        refused = []
+        for number in range(5):
+            with pytest.raises(WaitTooLong) as error:
+                await ask(batcher, row(2 + number, 200), timeout=3)
+            refused.append(error.value.retry_after_s)
+        assert refused[0] == pytest.approx((0.1 + 1 + 2) * CAUTION - 3, abs=0.1), "by then the predicted wait fits the deadline"
+        assert np.diff(refused) == pytest.approx([2] * 4, abs=0.1), "each leaves room for the work of the one before"
+        engine.open.set()
+        await asyncio.gather(held, waits)
+
+    with_batcher(test, planner=SLOW)
+
+
+def test_a_refusal_never_sends_anyone_away_for_long_because_of_others() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        held = await hold(batcher, engine)
+        retry_after = []
+        for number in range(40):
+            with pytest.raises(QueueFull) as error:
+                await ask(batcher, row(1, 200), row(2, 200), timeout=FAR + number)
+            retry_after.append(error.value.retry_after_s)
+        assert retry_after == sorted(retry_after)
+        assert max(retry_after) <= FURTHEST_PROMISE_S
+        engine.open.set()
+        await held
+
+    with_batcher(test, max_queue=1, planner=SLOW)
+
+
+def test_an_example_without_company_has_the_whole_machine() -> None:
+    alone = Engine()
+
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        assert await ask(batcher, row(1)) == [1]
+        assert (alone.batches, engine.batches) == ([[1]], []), "nothing ran or waited beside it"
+        assert sorted(await ask(batcher, row(2), row(3))) == [2, 3]
+        alone.open.clear()
+        held = asyncio.create_task(ask(batcher, row(4)))
+        while alone.batches[-1:] != [[4]]:
+            await asyncio.sleep(0)
+        assert await ask(batcher, row(5)) == [5]
+        assert [5] in engine.batches, "the machine was taken"
+        alone.open.set()
+        assert await held == [4]
+
+    with_batcher(test, lanes=2, run_alone=alone)
 
 
 def test_a_lane_waits_for_company_when_it_is_told_to() -> None:

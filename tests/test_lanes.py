@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import lanes
-from models.lanes import TOKEN_BUDGET, available_cores, cut_sorted, grow_batch
+from models.lanes import MOST_COPIES, TOKEN_BUDGET, Split, available_cores, cut_sorted, possible_splits
 
 ROW_LENGTHS = st.lists(st.integers(1, 300), max_size=60).map(sorted)
 BUDGETS = st.integers(1, 1200)
@@ -16,43 +16,6 @@ BUDGETS = st.integers(1, 1200)
 
 def fits(lengths: list[int], batch: range, budget: int) -> bool:
     return max(lengths[index] for index in batch) * len(batch) <= budget
-
-
-@given(data=st.data(), lengths=ROW_LENGTHS.filter(bool), budget=BUDGETS)
-@settings(max_examples=200, deadline=None)
-def test_a_batch_grows_around_its_anchor_as_far_as_the_budget_goes(data: st.DataObject, lengths: list[int], budget: int) -> None:
-    anchor = data.draw(st.integers(0, len(lengths) - 1))
-    batch = grow_batch(lengths, anchor, budget)
-    assert anchor in batch
-    assert batch.step == 1
-    assert 0 <= batch.start < batch.stop <= len(lengths)
-    assert len(batch) == 1 or fits(lengths, batch, budget)
-    assert batch.start == 0 or not fits(lengths, range(batch.start - 1, batch.stop), budget)
-    assert batch.stop == len(lengths) or not fits(lengths, range(batch.start, batch.stop + 1), budget)
-
-
-@pytest.mark.parametrize(
-    ("lengths", "anchor", "budget", "expected"),
-    [
-        pytest.param([20], 0, 512, range(1), id="alone"),
-        pytest.param([20, 20, 20], 1, 60, range(3), id="all alike"),
-        pytest.param([20, 20, 20], 1, 59, range(1, 3), id="one too many"),
-        pytest.param([10, 50, 51, 90], 1, 102, range(1, 3), id="nearest is longer"),
-        pytest.param([49, 50, 90], 1, 180, range(2), id="nearest is shorter"),
-        pytest.param([10, 49, 50, 90], 2, 99, range(2, 3), id="a pair does not fit"),
-        pytest.param([10, 49, 50, 90], 2, 360, range(4), id="everything fits"),
-        pytest.param([10, 600, 600], 1, 512, range(1, 2), id="longer than the budget"),
-        pytest.param([10, 20, 600], 0, 512, range(2), id="a longer one beside it stays out"),
-        pytest.param([5, 5, 5, 200], 3, 400, range(2, 4), id="shorter rows padded rather than a place left empty"),
-    ],
-)
-def test_a_batch_takes_the_rows_of_the_nearest_lengths(lengths: list[int], anchor: int, budget: int, expected: range) -> None:
-    assert grow_batch(lengths, anchor, budget) == expected
-
-
-def test_the_budget_is_that_of_the_project_unless_told_otherwise() -> None:
-    assert len(grow_batch([1] * 2 * TOKEN_BUDGET, 0)) == TOKEN_BUDGET
-    assert cut_sorted([1] * 2 * TOKEN_BUDGET) == [range(TOKEN_BUDGET, 2 * TOKEN_BUDGET), range(TOKEN_BUDGET)]
 
 
 @given(lengths=ROW_LENGTHS, budget=BUDGETS)
@@ -70,6 +33,27 @@ def test_nothing_is_cut_into_nothing() -> None:
 
 def test_the_longest_rows_come_first() -> None:
     assert cut_sorted([10, 20, 30, 40], 80) == [range(2, 4), range(2)]
+
+
+def test_the_budget_is_that_of_the_project_unless_told_otherwise() -> None:
+    assert cut_sorted([1] * 2 * TOKEN_BUDGET) == [range(TOKEN_BUDGET, 2 * TOKEN_BUDGET), range(TOKEN_BUDGET)]
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 4, 6, 8, 12, 48, 64, 192])
+def test_splits_use_the_cores_once_and_hold_few_copies(cores: int) -> None:
+    splits = possible_splits("cpu", cores)
+    assert splits[0] == Split(cores, 1), "a lane a core: where nothing is clearly better, this"
+    assert Split(1, cores) in splits
+    assert len(splits) == len(set(splits))
+    assert [split for split in splits if split.lanes * split.threads > cores] == []
+    assert max(split.copies for split in splits) <= MOST_COPIES
+
+
+@pytest.mark.parametrize(
+    ("lanes", "threads", "expected"), [(3, None, Split(3, 2)), (None, 4, Split(2, 4)), (5, 7, Split(5, 7)), (20, None, Split(20, 1))]
+)
+def test_lanes_or_threads_given_leave_one_way(lanes: int | None, threads: int | None, expected: Split) -> None:
+    assert possible_splits("cpu", 8, lanes, threads) == [expected]
 
 
 def test_there_is_always_a_core() -> None:

@@ -1,0 +1,74 @@
+"""Which waiting rows go together: a batch is chosen by what it costs, not by a fixed size."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from models.cost import CostModel
+
+
+class BatchPlanner:
+    """Chooses batches by predicted cost.
+
+    A row's `work` is what it costs in the best batch of rows as long as itself. The share of a batch's cost that is work is its
+    efficiency: padding lowers it, and so do too few rows where starting a run is dear, or too many where caches are small. The most
+    efficient batch does the most rows a second, whichever lengths wait; counting rows instead would starve the long ones.
+
+    Args:
+        cost: what a batch costs a lane.
+        token_budget: tokens that a batch may hold, padding included. A single longer row is a batch of its own.
+    """
+
+    def __init__(self, cost: CostModel, token_budget: int) -> None:
+        self.cost = cost
+        self.token_budget = token_budget
+        self._works: dict[int, float] = {}
+
+    def work(self, length: int) -> float:
+        """Seconds of a lane that a row of this length costs at best."""
+        work = self._works.get(length)
+        if work is None:
+            rows = np.arange(1, max(1, self.token_budget // length) + 1)
+            work = self._works[length] = float((self.cost.seconds(rows, length) / rows).min())
+        return work
+
+    def choose(self, lengths: Sequence[int], anchor: int, free_lanes: int = 1) -> range:
+        """The most efficient batch with the row whose turn it is.
+
+        Args:
+            lengths: tokens of the waiting rows, ascending.
+            anchor: index of the row that must be in the batch.
+            free_lanes: lanes that wait for work: none of them goes without its share of the rows.
+        """
+        most = max(1, self.token_budget // lengths[anchor])  # rows that fit into a batch with the anchor
+        first = max(0, anchor - most + 1)
+        near = np.array(lengths[first : anchor + most])
+        place = anchor - first
+        worth = np.concatenate(([0.0], np.cumsum([self.work(length) for length in near.tolist()])))
+        lows, highs = np.arange(place + 1)[:, None], np.arange(place, len(near))[None, :]
+        rows, longest = highs - lows + 1, near[highs]
+        share = math.ceil(len(lengths) / free_lanes)
+        allowed = (rows == 1) | ((rows * longest <= self.token_budget) & (rows <= share))
+        efficiency = np.where(allowed, (worth[highs + 1] - worth[lows]) / self.cost.seconds(rows, longest), 0.0)
+        low, high = np.unravel_index(int(efficiency.argmax()), efficiency.shape)
+        return range(first + int(low), first + place + int(high) + 1)
+
+    def cut(self, lengths: Sequence[int]) -> list[range]:
+        """All rows as the batches that cost least together, the longest rows first: a shortest path from the first row to the last.
+
+        Args:
+            lengths: tokens a row, ascending.
+        """
+        least = np.zeros(len(lengths) + 1)  # seconds for the first so many rows
+        starts = np.zeros(len(lengths) + 1, dtype=int)  # where the last batch of that begins
+        for stop, longest in enumerate(lengths, start=1):
+            first = max(0, stop - max(1, self.token_budget // longest))
+            seconds = least[first:stop] + self.cost.seconds(np.arange(stop - first, 0, -1), longest)
+            starts[stop] = first + int(seconds.argmin())
+            least[stop] = seconds.min()
+        batches, stop = [], len(lengths)
+        while stop:
+            batches.append(range(int(starts[stop]), stop))
+            stop = batches[-1].start
+        return batches

@@ -1,0 +1,246 @@
+"""How this machine runs this ensemble best: measured when it is loaded, not assumed.
+
+Each way to split the cores into lanes is loaded and timed on a few shapes, all lanes busy; a cost model is fitted to the timings, and
+the split that promises the most rows a second is taken. Nothing here depends on what a core or a GPU is thought to be good at.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from models.batches import BatchPlanner
+from models.bundle import Bundle, Device
+from models.cost import CostModel, Timing
+from models.encoding import Encoded
+from models.ensemble import EncodedExample, Ensemble
+from models.lanes import Split
+
+TUNING_S: Final = 6.0
+"""Seconds that measuring may take, loading included."""
+
+LENGTHS: Final = (32, 96, 256)
+"""Tokens a row: most rows of KLUE-RE have 35 to 160."""
+
+TYPICAL_LENGTHS: Final = (32, 64, 96, 128)
+"""What a split's rows a second are predicted for."""
+
+LONGEST_BATCH_S: Final = 0.25
+"""A batch that would hold its lane longer is not tried, and so never cut: whoever comes next waits for it."""
+
+MOST_TOKENS: Final = 32_768
+"""Tokens a batch: where a GPU is long saturated, and its memory not yet full."""
+
+PAYS: Final = 0.98
+"""A choice pays if a row then costs less than this share of before: less is noise."""
+
+ROUNDS: Final = 3
+
+COMPARED_TOKENS: Final = 128
+COMPARISONS: Final = 3
+"""Batches of up to so many tokens, and how often each, to compare a new bundle's members with those that serve."""
+
+Seconds = Callable[[int, int], float]
+"""Rows and their length to the seconds that such a batch takes a lane while all lanes run them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A split, its timings, and what follows from them."""
+
+    split: Split
+    timings: tuple[Timing, ...]
+    cost: CostModel
+    token_budget: int
+
+    @property
+    def planner(self) -> BatchPlanner:
+        return BatchPlanner(self.cost, self.token_budget)
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows a second that the split promises over `TYPICAL_LENGTHS`, every batch at its best."""
+        planner = self.planner
+        return self.split.lanes / statistics.mean(planner.work(length) for length in TYPICAL_LENGTHS)
+
+    def scaled(self, ratio: float) -> "Measured":
+        """As it would be with members that cost so many times as much."""
+        timings = tuple(replace(timing, seconds=timing.seconds * ratio) for timing in self.timings)
+        longest = max(timing.length for timing in timings)
+        return Measured(self.split, timings, CostModel.fit(timings), max(longest, round(self.token_budget / ratio)))
+
+
+@dataclass(frozen=True, slots=True)
+class TunedEnsemble:
+    """An ensemble on the lanes that were fastest here.
+
+    Attributes:
+        ensemble: one set of sessions a lane.
+        measured: the split that was chosen.
+        alone: the same members on all cores at once, for an example that nothing waits beside; `None` where that is not faster.
+        tried: every split that was measured.
+        tuning_s: seconds that measuring took.
+    """
+
+    ensemble: Ensemble
+    measured: Measured
+    alone: Ensemble | None
+    tried: tuple[Measured, ...]
+    tuning_s: float
+
+    def reload(self, bundle: Bundle) -> "TunedEnsemble":
+        """The same members with new sessions on the same lanes.
+
+        Raises:
+            BundleRefused, DeviceUnavailable: as `Ensemble.load` and `Ensemble.prove`.
+        """
+        return replace(self, ensemble=_again(self.ensemble, bundle), alone=_again(self.alone, bundle) if self.alone else None)
+
+    def succeed(self, bundle: Bundle) -> "TunedEnsemble":
+        """Another bundle's members on the same lanes. While requests run beside it no split can be measured, only how much dearer the
+        new members are than the old ones, in turns.
+
+        Raises:
+            BundleRefused, DeviceUnavailable: as `Ensemble.load` and `Ensemble.prove`.
+        """
+        began = time.monotonic()
+        new = self.reload(bundle)
+        shapes = [(timing.rows, timing.length) for timing in self.measured.timings if timing.length <= bundle.manifest.max_length]
+        shapes = [shape for shape in shapes if shape[0] * shape[1] <= COMPARED_TOKENS] * COMPARISONS
+        ratio = statistics.median(_run_seconds(new.ensemble, *shape) / _run_seconds(self.ensemble, *shape) for shape in shapes)
+        return replace(new, measured=self.measured.scaled(ratio), tuning_s=time.monotonic() - began)
+
+
+def tune(
+    bundle: Bundle,
+    device: Device,
+    splits: Sequence[Split],
+    alone: Split | None,
+    token_budget: int | None = None,
+    tuning_s: float = TUNING_S,
+) -> TunedEnsemble:
+    """Load a bundle on the fastest of some splits.
+
+    Args:
+        splits: what to choose from.
+        alone: the split that an example without company would have; `None` for no such way.
+        token_budget, tuning_s: as `measure`.
+
+    Raises:
+        BundleRefused, DeviceUnavailable: as `Ensemble.load` and `Ensemble.prove`.
+    """
+    began = time.monotonic()
+    candidates = list(dict.fromkeys([*splits, *([alone] if alone else [])]))
+
+    @contextmanager
+    def machine(split: Split) -> Iterator[Seconds]:
+        ensemble = Ensemble.load(bundle, device, split)
+        with ThreadPoolExecutor(split.lanes) as threads:
+            yield _timed(ensemble, threads)
+
+    tried = measure(machine, candidates, bundle.manifest.max_length, tuning_s, token_budget)
+    measured = fastest([tried[split] for split in splits])
+    one = alone if alone and alone != measured.split and _faster_alone(tried[alone], measured) else None
+    return TunedEnsemble(
+        _proven(bundle, device, measured.split),
+        measured,
+        _proven(bundle, device, one) if one else None,
+        tuple(tried.values()),
+        time.monotonic() - began,
+    )
+
+
+def measure(
+    machine: Callable[[Split], AbstractContextManager[Seconds]],
+    splits: Sequence[Split],
+    window: int,
+    tuning_s: float = TUNING_S,
+    token_budget: int | None = None,
+) -> dict[Split, Measured]:
+    """Time every split, in turns, and fit what its batches cost.
+
+    Of several rounds the shortest time of a shape counts: what else runs on a machine only ever adds to a measurement. A split is loaded
+    again for each round, so that never more than one is in memory.
+
+    Args:
+        machine: loads a split, for as long as its context lasts.
+        splits: what to measure.
+        window: tokens of the longest row.
+        tuning_s: no round is begun that would probably end later; the first one is always finished.
+        token_budget: tokens a batch may hold; by default as many as the largest batch that was worth a measurement.
+    """
+    began = time.monotonic()
+    times: dict[Split, dict[tuple[int, int], float]] = {split: {} for split in splits}
+    for done in range(ROUNDS):
+        elapsed = time.monotonic() - began
+        if done and elapsed * (done + 1) / done > tuning_s:
+            break
+        for split in splits:
+            with machine(split) as seconds:
+                for shape, time_s in _time_shapes(seconds, window, token_budget or MOST_TOKENS).items():
+                    times[split][shape] = min(time_s, times[split].get(shape, math.inf))
+    return {split: _conclude(split, times[split], token_budget) for split in splits}
+
+
+def _time_shapes(seconds: Seconds, window: int, most_tokens: int) -> dict[tuple[int, int], float]:
+    """For some lengths, rows doubling for as long as that pays and a batch stays short enough to be of use."""
+    times: dict[tuple[int, int], float] = {}
+    for length in sorted({min(length, window) for length in LENGTHS}):
+        rows, row_s, in_vain = 1, math.inf, 0
+        while rows == 1 or (in_vain < 2 and rows * length <= most_tokens and 2 * times[rows // 2, length] <= LONGEST_BATCH_S):
+            times[rows, length] = seconds(rows, length)
+            in_vain = 0 if times[rows, length] / rows < PAYS * row_s else in_vain + 1
+            row_s = min(row_s, times[rows, length] / rows)
+            rows *= 2
+    return times
+
+
+def _conclude(split: Split, times: dict[tuple[int, int], float], token_budget: int | None) -> Measured:
+    timings = tuple(Timing(rows, length, time_s) for (rows, length), time_s in sorted(times.items()))
+    return Measured(split, timings, CostModel.fit(timings), token_budget or max(timing.rows * timing.length for timing in timings))
+
+
+def fastest(tried: Sequence[Measured]) -> Measured:
+    """The split that promises the most rows a second; the earlier one unless a later one is clearly better."""
+    best = tried[0]
+    for measured in tried[1:]:
+        if PAYS * measured.rows_per_s > best.rows_per_s:
+            best = measured
+    return best
+
+
+def _faster_alone(alone: Measured, lane: Measured) -> bool:
+    return sum(alone.cost.seconds(1, TYPICAL_LENGTHS)) < sum(lane.cost.seconds(1, TYPICAL_LENGTHS))
+
+
+def _again(old: Ensemble, bundle: Bundle) -> Ensemble:
+    return _proven(bundle, old.device, old.split)
+
+
+def _proven(bundle: Bundle, device: Device, split: Split) -> Ensemble:
+    ensemble = Ensemble.load(bundle, device, split)
+    ensemble.prove()
+    return ensemble
+
+
+def _timed(ensemble: Ensemble, threads: ThreadPoolExecutor) -> Seconds:
+    """The real clock: every lane runs the batch, and the mean of their times counts."""
+
+    def seconds(rows: int, length: int) -> float:
+        lanes = range(ensemble.split.lanes)
+        return statistics.mean(threads.map(lambda lane: _run_seconds(ensemble, rows, length, lane), lanes))
+
+    return seconds
+
+
+def _run_seconds(ensemble: Ensemble, rows: int, length: int, lane: int = 0) -> float:
+    row = EncodedExample((Encoded(np.ones(length, dtype=np.int64), np.array([1, length - 2])),) * ensemble.encodings)
+    began = time.perf_counter()
+    ensemble.run([row] * rows, lane)
+    return time.perf_counter() - began

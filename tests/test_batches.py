@@ -1,0 +1,78 @@
+"""Which rows go together: the batch with the most work a second, and on the whole nothing a search over all sizes would do better."""
+
+from itertools import chain
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.batches import BatchPlanner
+from models.cost import CostModel, Timing
+
+CPU = CostModel(run=4e-3, row=3e-4, token=2.6e-4, token_length=4e-7, above=((256, 3e-5),))
+"""Two cores' lane with the default ensemble, as measured: starting is cheap, large batches cost more a token."""
+
+GPU = CostModel(run=6e-3, row=2e-6, token=0.0, token_length=1e-10, above=((4096, 1.5e-6),))
+"""Up to four thousand tokens cost next to nothing beside the start of their run."""
+
+LENGTHS = st.lists(st.integers(5, 300), min_size=1, max_size=60).map(sorted)
+
+
+@given(data=st.data(), lengths=LENGTHS, budget=st.integers(1, 3000), free_lanes=st.integers(1, 4), cost=st.sampled_from([CPU, GPU]))
+@settings(max_examples=200, deadline=None)
+def test_no_other_batch_around_the_anchor_does_more_work_a_second(
+    data: st.DataObject, lengths: list[int], budget: int, free_lanes: int, cost: CostModel
+) -> None:
+    planner = BatchPlanner(cost, budget)
+    anchor = data.draw(st.integers(0, len(lengths) - 1))
+    share = -(-len(lengths) // free_lanes)
+
+    def efficiency(batch: range) -> float:
+        return sum(planner.work(lengths[index]) for index in batch) / float(cost.seconds(len(batch), lengths[batch[-1]]))
+
+    def may(batch: range) -> bool:
+        return len(batch) == 1 or (len(batch) * lengths[batch[-1]] <= budget and len(batch) <= share)
+
+    batch = planner.choose(lengths, anchor, free_lanes)
+    assert anchor in batch
+    assert may(batch)
+    others = (range(low, high) for low in range(anchor + 1) for high in range(anchor + 1, len(lengths) + 1))
+    assert efficiency(batch) >= max(efficiency(other) for other in others if may(other)) - 1e-9
+
+
+@given(lengths=LENGTHS, budget=st.integers(1, 3000))
+@settings(max_examples=100, deadline=None)
+def test_a_cut_covers_every_row_once_within_the_budget(lengths: list[int], budget: int) -> None:
+    batches = BatchPlanner(CPU, budget).cut(lengths)
+    assert sorted(chain.from_iterable(batches)) == list(range(len(lengths)))
+    assert [batch for batch in batches if len(batch) > 1 and len(batch) * lengths[batch[-1]] > budget] == []
+
+
+def test_a_short_row_is_not_padded_to_a_long_one_on_a_cpu_but_on_a_gpu() -> None:
+    lengths = [20, 21, 22, 200]
+    assert BatchPlanner(CPU, 1000).choose(lengths, 0) == range(3)
+    assert BatchPlanner(CPU, 1000).choose(lengths, 3) == range(3, 4)
+    assert BatchPlanner(GPU, 1000).choose(lengths, 0) == range(4), "there the start of a run is what costs"
+
+
+def test_free_lanes_share_what_waits() -> None:
+    assert BatchPlanner(GPU, 10_000).choose([50] * 8, 0, free_lanes=2) == range(4)
+
+
+@pytest.mark.parametrize("true", [CPU, GPU])
+def test_a_fit_finds_the_cost_behind_noisy_timings(true: CostModel) -> None:
+    noise = np.random.default_rng(0)
+    shapes = [(rows, length) for length in (32, 96, 256) for rows in (1, 2, 4, 8, 16, 32, 64)]
+    timings = [Timing(rows, length, float(true.seconds(rows, length)) * noise.uniform(0.98, 1.02)) for rows, length in shapes]
+    fitted = CostModel.fit(timings)
+    assert fitted.error(timings) < 0.03
+    assert fitted.seconds(6, 64) == pytest.approx(true.seconds(6, 64), rel=0.05), "a shape that was not timed"
+
+
+def test_more_work_never_costs_less() -> None:
+    timings = [Timing(1, 32, 0.02), Timing(2, 32, 0.018), Timing(4, 32, 0.021), Timing(1, 96, 0.019)]
+    cost = CostModel.fit(timings)
+    grid = cost.seconds(np.arange(1, 50)[:, None], np.arange(1, 300)[None, :])
+    assert (np.diff(grid, axis=0) >= 0).all()
+    assert (np.diff(grid, axis=1) >= 0).all()

@@ -1,0 +1,168 @@
+"""Load tests: latency counts from the schedule, gates break a run, and what is given wrongly is said in one line."""
+
+import itertools
+import json
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadtest.__main__ import main
+from loadtest.arrivals import RIGHT, Arrival, due_times
+from loadtest.bodies import Body, judge, make_bodies, mean_examples, read_rows
+from loadtest.figures import measure
+from loadtest.gates import DEFAULT_GATES, Gates, read_profile
+from loadtest.saturation import search
+from loadtest.server import running
+
+TINY = """
+profiles:
+  tiny:
+    traffic: mixed
+    gates: {p50_ms: 60000, p99_ms: 60000}
+    stages:
+      - {name: warm, seconds: 1, rate: 10, gated: false}
+      - {name: steady, seconds: 2, rate: 20}
+  tight:
+    traffic: single
+    gates: {p50_ms: 0.001, p95_ms: 60000}
+    stages:
+      - {name: steady, seconds: 1, rate: 20}
+"""
+
+
+@pytest.fixture
+def gates_file(tmp_path: Path) -> Path:
+    path = tmp_path / "gates.yaml"
+    path.write_text(TINY, encoding="utf-8")
+    return path
+
+
+def test_gates_that_hold_exit_with_0_and_leave_a_report(tiny_bundle: Path, gates_file: Path, tmp_path: Path, capsys) -> None:
+    arguments = ["tiny", "--bundle", str(tiny_bundle), "--gates", str(gates_file), "--output", str(tmp_path)]
+    assert main(arguments) == 0
+    assert "gevent" not in sys.modules, "it would replace the sockets of every other test"
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert result["kept"] is summary["kept"] is True
+    assert [stage["name"] for stage in summary["stages"]] == ["warm", "steady"]
+    assert all(stage["requests"] > 0 and stage["outcomes"] == {"200": stage["requests"]} for stage in summary["stages"])
+    assert not any(promise.startswith("warm") for promise in summary["gates"])
+    assert "steady" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    arrivals = [Arrival(**json.loads(line)) for line in (tmp_path / "requests.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert all(arrival.due_s <= arrival.sent_s < arrival.answered_s for arrival in arrivals)
+
+
+def test_a_broken_gate_exits_with_1_and_is_named_and_the_token_is_sent(
+    tiny_bundle: Path, gates_file: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    with running(tiny_bundle, api_key="secret") as server:
+        arguments = ["tight", "--url", server.url, "--gates", str(gates_file), "--output", str(tmp_path)]
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.startswith(f"loadtest: {server.url}/relations: 401")
+        monkeypatch.setenv("KORE_API_KEY", "secret")
+        assert main(arguments) == 1
+    printed = capsys.readouterr()
+    broken = [line for line in printed.err.splitlines() if line.startswith("BROKEN")]
+    assert len(broken) == 1
+    assert "steady: p50_ms" in broken[0]
+    assert broken[0].endswith("over")
+    assert json.loads(printed.out.splitlines()[-1])["kept"] is False
+    assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["stages"][0]["outcomes"].keys() == {"200"}
+
+
+@pytest.mark.parametrize(
+    ("written", "complaint"),
+    [
+        ("profiles: [", "expected"),
+        ("profiles: {}", "profiles: "),
+        (TINY.replace("traffic: mixed", "traffic: heavy"), "profiles.tiny.traffic: "),
+        (TINY.replace("p99_ms", "p98_ms"), "profiles.tiny.gates.p98_ms: Extra inputs"),
+        (TINY.replace("rate: 20}", "rate: 20, load: 0.5}", 1), "profiles.tiny.stages.1: Value error, either load"),
+        (TINY.replace("name: steady", "name: warm", 1), "two stages have the same name"),
+        (TINY.replace("tiny", "other"), "no profile 'tiny'; it has other, tight"),
+    ],
+)
+def test_a_bad_gates_file_exits_with_2_and_one_line(gates_file: Path, capsys, written: str, complaint: str) -> None:
+    gates_file.write_text(written, encoding="utf-8")
+    assert main(["tiny", "--gates", str(gates_file)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"loadtest: {gates_file}: ")
+    assert complaint in line
+
+
+def test_a_bad_row_exits_with_2_and_says_where(rows_file: Path, tmp_path: Path, capsys) -> None:
+    first = rows_file.read_text(encoding="utf-8").splitlines()[0]
+    broken = tmp_path / "rows.jsonl"
+    broken.write_text(first + '\n{"sentence": "아무도 없다."}\n', encoding="utf-8")
+    assert main(["--rows", str(broken)]) == 2
+    assert capsys.readouterr().err.startswith(f"loadtest: {broken}:2: a row is")
+
+
+def test_the_shipped_gates_can_be_read_and_planned() -> None:
+    for name in ("short", "spike", "soak", "mixed", "batch"):
+        profile = read_profile(DEFAULT_GATES, name)
+        assert profile.needs_saturation
+        assert [stage.plan(0.01).rate for stage in profile.stages] == [1] * len(profile.stages)
+        assert not profile.stages[0].gated, "the first requests to a server that was just started say little"
+
+
+def test_latency_counts_from_the_schedule_when_server_and_sender_stall() -> None:
+    began_s, stalled_until_s = 100.0, 110.0
+    due = list(itertools.takewhile(lambda due_s: due_s < 120.0, due_times(50, began_s, random.Random(1))))
+    assert 800 < len(due) < 1200
+    arrivals = [
+        Arrival("stall", 1, RIGHT, due_s, sent_s, sent_s + 0.02)
+        for due_s, sent_s in ((due_s, max(due_s, stalled_until_s)) for due_s in due)
+    ]
+    found = measure(arrivals)
+    assert arrivals[0].seconds == pytest.approx(stalled_until_s - due[0] + 0.02)
+    assert arrivals[-1].seconds == pytest.approx(0.02)
+    assert found.p99_ms > 9000, "counted from the send it would be 20"
+    assert found.late_sends == sum(due_s < stalled_until_s - 0.01 for due_s in due)
+
+
+def test_errors_count_as_errors_and_not_as_fast_answers() -> None:
+    answered = [Arrival("x", 1, RIGHT, second, second, second + 0.5) for second in range(9)]
+    refused = [Arrival("x", 1, "429", 9, 9, 9.001)]
+    found = measure(answered + refused)
+    assert (found.p50_ms, found.error_share, found.outcomes) == (500.0, pytest.approx(0.1), {"200": 9, "429": 1})
+    assert not all(Gates(p50_ms=600).check("x", found).values())
+    assert all(Gates(p50_ms=600, error_share=0.1).check("x", measure(answered)).values())
+    assert not any(Gates(p50_ms=600).check("x", measure(refused)).values()), "a gate that has nothing to hold is broken"
+    assert not any(Gates().check("x", measure([])).values())
+
+
+def test_an_answer_is_right_when_it_has_a_relation_for_each_example() -> None:
+    single, pair = Body({}, 1), Body({"examples": [{}, {}]}, 2)
+    right = {"relation": "no_relation"}
+
+    def said(body: Body, answer: object, status: int = 200) -> str:
+        return judge(body, status, json.dumps(answer).encode())
+
+    assert said(single, right) == said(pair, {"predictions": [right, right]}) == RIGHT
+    for body, answer in [(single, {}), (single, None), (single, {"relation": ""}), (pair, right), (pair, {"predictions": [right]})]:
+        assert said(body, answer) == "wrong answer"
+    assert said(single, right, 429) == "429"
+    assert judge(single, 200, b"<html>") == "wrong answer"
+    assert judge(single, 0, None) == "no answer"
+
+
+def test_mixed_traffic_has_singles_batches_and_entities_without_indices() -> None:
+    bodies = make_bodies("mixed", read_rows(None))
+    assert {body.document["top_k"] for body in bodies} == {1, 3, 30}
+    singles = [body.document for body in bodies if "examples" not in body.document]
+    by_word = [row for row in singles if "start_idx" not in row["subject_entity"]]
+    assert 0.7 < len(singles) / len(bodies) < 0.9
+    assert 0.2 < len(by_word) / len(singles) < 0.4
+    assert all(row["sentence"].count(row["subject_entity"]["word"]) == 1 for row in by_word)
+    assert mean_examples(bodies) == pytest.approx(2.6, abs=0.2)
+
+
+@pytest.mark.parametrize("bearable", [0, 1, 7, 35, 99, 3000])
+def test_the_search_ends_just_below_the_highest_rate_that_holds(bearable: int) -> None:
+    tried: list[int] = []
+    found = search(lambda rate: tried.append(rate) or rate <= bearable, first=35)
+    assert found <= bearable <= found + max(1, 0.05 * found)
+    assert len(tried) == len(set(tried)) <= 16
