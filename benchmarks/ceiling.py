@@ -1,0 +1,165 @@
+"""How much of the machine the server gets out: python -m benchmarks.ceiling
+
+The ceiling is what bare ONNX Runtime sessions do with the same rows, already tokenised, all members voting: in arrival order and sorted
+by length, in batches of 1 to 16, on every split of the cores; no HTTP, no queue, no waiting. Below it, what the tuned lanes do with the
+same rows cut by cost, and the server over HTTP with its load generator on the same cores.
+
+Everything is measured in turns, since the machine's speed drifts; what counts is the median over the rounds.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from benchmarks.peers.load import build_request, measure
+from loadtest.sentences import Row, make_long_rows
+from loadtest.server import DEFAULT_BUNDLE, running
+from loadtest.verdict import conclude
+from models.bundle import Bundle
+from models.ensemble import EncodedExample, Ensemble
+from models.example import Example
+from models.lanes import Split, available_cores, possible_splits
+from models.tuning import tune
+
+SIZES: Final = (1, 2, 4, 8, 16)
+PROMISED: Final = {16: 0.90, 64: 0.93}
+"""Connections, and the share of the ceiling that the server reaches with them."""
+FINALISTS: Final = 3
+"""Ways to batch that are measured beside the server: which of them is best is within the noise of a scan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to run rows through bare sessions. By cost: as the tuned lanes would."""
+
+    split: Split
+    order: Literal["arrival", "sorted", "by cost"]
+    size: int = 0
+
+    def __str__(self) -> str:
+        batches = f"{self.order}, batches of {self.size}" if self.size else self.order
+        return f"{self.split.lanes} × {self.split.threads}, {batches}"
+
+
+class Bench:
+    """The rows, and the ensemble on every split."""
+
+    def __init__(self, bundle: Path, rows: Sequence[Row]) -> None:
+        opened = Bundle.open(bundle)
+        cores = available_cores()
+        splits = possible_splits("cpu", cores)
+        tuned = tune(opened, "cpu", splits, alone=None)
+        self.planner = tuned.measured.planner
+        self.ensembles = {split: Ensemble.load(opened, "cpu", split) for split in splits}
+        self.rows = [tuned.ensemble.encode(Example.from_row(row)) for row in rows]
+        self.ways = [Way(split, order, size) for split in splits for order in ("arrival", "sorted") for size in SIZES]  # type: ignore[arg-type]
+        self.ours = Way(tuned.measured.split, "by cost")
+
+    def rows_per_s(self, way: Way) -> float:
+        """All rows once through the sessions of a split."""
+        batches = self._batches(way)
+        ensemble = self.ensembles[way.split]
+        with ThreadPoolExecutor(way.split.lanes) as lanes:
+            began = time.perf_counter()
+            list(lanes.map(ensemble.run, batches, count()))
+            return len(self.rows) / (time.perf_counter() - began)
+
+    def _batches(self, way: Way) -> list[list[EncodedExample]]:
+        if way.order == "arrival":
+            return [list(self.rows[start : start + way.size]) for start in range(0, len(self.rows), way.size)]
+        ordered = sorted(self.rows, key=len)
+        cuts = (
+            [range(start, min(start + way.size, len(ordered))) for start in range(0, len(ordered), way.size)]
+            if way.order == "sorted"
+            else self.planner.cut([len(row) for row in ordered])
+        )
+        batches = [ordered[cut.start : cut.stop] for cut in cuts]
+        random.Random(0).shuffle(batches)  # so that long batches do not all run at the same time
+        return batches
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ceiling", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
+    parser.add_argument("--rows", type=Path, help="JSONL of KLUE-RE rows; default: $KLUE_RE_DATA/validation.jsonl, else rows of our own")
+    parser.add_argument("--count", type=int, default=300, help="rows drawn from them")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=12, help="of one measurement over HTTP")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/ceiling.json"))
+    arguments = parser.parse_args(argv)
+    rows = read_rows(arguments.rows, arguments.count)
+    bench = Bench(arguments.bundle, rows)
+
+    ways = [*bench.ways, bench.ours]
+    rates: dict[str, list[float]] = defaultdict(list)
+    for number in range(arguments.rounds):
+        for way in random.Random(number).sample(ways, len(ways)):
+            rates[str(way)].append(bench.rows_per_s(way))
+        print(f"scan {number + 1} of {arguments.rounds}", file=sys.stderr)
+    scan = {str(way): statistics.median(rates[str(way)]) for way in ways}
+    finalists = sorted(bench.ways, key=lambda way: -scan[str(way)])[:FINALISTS]
+
+    final: dict[str, list[float]] = defaultdict(list)
+    with running(arguments.bundle, max_queue=10_000) as server:
+        requests = [build_request(server.port, "/relations", row) for row in rows]
+        tuning = server.client.get("/info").json()["tuning"]
+        for number in range(arguments.rounds):
+            for way in (*finalists, bench.ours):
+                final[str(way)].append(bench.rows_per_s(way))
+            for connections in PROMISED:
+                answered = measure(server.port, requests, connections, warmup=2, seconds=arguments.seconds)
+                assert not answered.errors, answered.errors
+                final[f"HTTP, {connections} connections"].append(answered.rps)
+            print(f"final {number + 1} of {arguments.rounds}", file=sys.stderr)
+    medians = {name: statistics.median(found) for name, found in final.items()}
+    ceiling = max(medians[str(way)] for way in finalists)
+    shares = {connections: medians[f"HTTP, {connections} connections"] / ceiling for connections in PROMISED}
+    chosen = medians[str(bench.ours)] / ceiling
+
+    figures: dict[str, Any] = {
+        "rows": len(rows),
+        "ceiling_rows_per_s": round(ceiling, 1),
+        "share_of_ceiling": {str(connections): round(share, 3) for connections, share in shares.items()},
+        "chosen_lanes_and_batches_over_best_fixed": round(chosen, 3),
+        "final": {name: [round(rate, 1) for rate in found] for name, found in final.items()},
+    }
+    promises = {f"at least {PROMISED[c]:.2f} of the ceiling at {c} connections": share >= PROMISED[c] for c, share in shares.items()}
+    promises["the chosen lanes and batches are within 5 % of the best fixed ones"] = chosen >= 0.95
+    print(table(scan, medians), file=sys.stderr)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    document = {**figures, "promises": promises, "tuning": tuning, "scan": {way: round(rate, 1) for way, rate in scan.items()}}
+    arguments.output.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    return conclude("ceiling", figures, promises)
+
+
+def read_rows(path: Path | None, rows: int) -> list[Row]:
+    """So many rows, drawn with a fixed seed from a file; from our own sentences where there is none."""
+    if path is None and (folder := os.environ.get("KLUE_RE_DATA")):
+        path = Path(folder) / "validation.jsonl"
+    if path is None:
+        return make_long_rows(rows)
+    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return random.Random(0).sample(found, min(rows, len(found)))
+
+
+def table(scan: dict[str, float], final: dict[str, float]) -> str:
+    """Markdown: every way of the scan, then those measured in turns with the server."""
+    lines = ["| lanes × threads, batches | rows/s |", "| --- | --- |"]
+    lines += [f"| {way} | {rate:.1f} |" for way, rate in scan.items()]
+    lines += ["", "| in turns with the server | rows/s |", "| --- | --- |"]
+    return "\n".join(lines + [f"| {name} | {rate:.1f} |" for name, rate in final.items()])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""From measurements to a verdict: medians over the rounds, the gates of the project, the table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final, Literal
+
+from benchmarks.peers.load import Measurement
+
+CONNECTIONS: Final = (1, 16, 64)
+
+Kind = Literal["ours", "plain", "batch 16", "best"]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One server at one number of connections: medians over the rounds, errors in all of them."""
+
+    rps: float
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    generator_cpu_ms: float | None
+    errors: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A server's place in the comparison.
+
+    Attributes:
+        kind: which gates it is held against.
+        figures: by number of connections; empty if it never ran.
+        agreement: share of the rows that it and ours answered which got the same relation.
+        relabelled: answers that gave a row another relation than an earlier one of the same server.
+        failures: why it did not start, once for each time.
+    """
+
+    kind: Kind
+    title: str
+    configuration: str
+    figures: Mapping[int, Figures]
+    agreement: float | None
+    relabelled: int
+    failures: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A limit on our figure over another server's: requests a second must reach it, latencies must stay within it."""
+
+    figure: Literal["rps", "p99_ms"]
+    connections: int
+    limit: float
+
+    def holds(self, ratio: float) -> bool:
+        return ratio >= self.limit if self.figure == "rps" else ratio <= self.limit
+
+
+RULES: Final[dict[Kind, tuple[Rule, ...]]] = {
+    "ours": (),
+    "plain": (Rule("rps", 1, 1.0), Rule("rps", 16, 1.0), Rule("rps", 64, 1.0), Rule("p99_ms", 16, 0.8)),
+    "batch 16": (Rule("rps", 16, 2.2), Rule("rps", 64, 2.2), Rule("p99_ms", 16, 0.5)),
+    "best": (Rule("rps", 16, 1.0), Rule("rps", 64, 1.0)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A rule applied to one server; without figures of both there is no ratio, and it does not hold."""
+
+    rule: Rule
+    against: str
+    ratio: float | None
+
+    @property
+    def holds(self) -> bool:
+        return self.ratio is not None and self.rule.holds(self.ratio)
+
+    def __str__(self) -> str:
+        figure, bound = ("requests a second", "at least") if self.rule.figure == "rps" else ("p99", "at most")
+        ratio = "no figure" if self.ratio is None else f"{self.ratio:.2f}"
+        return f"{figure} at {self.rule.connections} over {self.against}: {ratio} ({bound} {self.rule.limit:g})"
+
+
+def summarise(measurements: Sequence[Measurement]) -> dict[int, Figures]:
+    """A server's measurements of all rounds, by number of connections."""
+    figures = {}
+    for connections in sorted({measurement.connections for measurement in measurements}):
+        rounds = [measurement for measurement in measurements if measurement.connections == connections]
+        kinds = sorted({kind for one in rounds for kind in one.errors})
+        figures[connections] = Figures(
+            rps=median(one.rps for one in rounds),
+            p50_ms=_median([one.p50_ms for one in rounds]),
+            p95_ms=_median([one.p95_ms for one in rounds]),
+            p99_ms=_median([one.p99_ms for one in rounds]),
+            generator_cpu_ms=_median([one.generator_cpu_ms for one in rounds]),
+            errors={kind: sum(one.errors.get(kind, 0) for one in rounds) for kind in kinds},
+        )
+    return figures
+
+
+def merge_labels(measurements: Sequence[Measurement]) -> tuple[dict[int, str], int]:
+    """The relation that each row got first, and how many answers (or later measurements) gave it another."""
+    labels: dict[int, str] = {}
+    relabelled = 0
+    for one in measurements:
+        relabelled += one.relabelled + sum(labels.setdefault(row, label) != label for row, label in one.labels.items())
+    return labels, relabelled
+
+
+def agreement(labels: Mapping[int, str], reference: Mapping[int, str]) -> float | None:
+    """Share of the rows that both answered which got the same relation; `None` if there is no such row."""
+    common = labels.keys() & reference.keys()
+    return sum(labels[row] == reference[row] for row in common) / len(common) if common else None
+
+
+def judge(standings: Sequence[Standing]) -> list[Gate]:
+    """Every rule that these servers are held against; none if ours is not among them."""
+    ours = next((standing for standing in standings if standing.kind == "ours"), None)
+    if ours is None:
+        return []
+    return [
+        Gate(rule, f"{standing.title} ({standing.configuration}{', its best' * (standing.kind == 'best')})", _ratio(rule, ours, standing))
+        for standing in standings
+        for rule in RULES[standing.kind]
+    ]
+
+
+def table(standings: Sequence[Standing], gates: Sequence[Gate]) -> str:
+    """Markdown: a line a server, a line a gate."""
+    lines = [
+        f"| server | configuration | requests/s at {' / '.join(map(str, CONNECTIONS))} connections | p50 / p95 / p99 ms at 16 | "
+        "same relation as ours | trouble |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for standing in standings:
+        figures = standing.figures
+        rates = " / ".join(_shown(figures[level].rps) if level in figures else "-" for level in CONNECTIONS)
+        latencies = " / ".join(map(_shown, (figures[16].p50_ms, figures[16].p95_ms, figures[16].p99_ms))) if 16 in figures else "-"
+        same = "-" if standing.agreement is None else f"{standing.agreement:.2%}"
+        errors = sum(sum(level.errors.values()) for level in figures.values())
+        notes = [(errors, "errors"), (len(standing.failures), "failed starts"), (standing.relabelled, "changed relations")]
+        trouble = ", ".join(f"{count} {what}" for count, what in notes if count) or "none"
+        configuration = f"{standing.configuration}{' (its best)' * (standing.kind == 'best')}"
+        lines.append(f"| {standing.title} | {configuration} | {rates} | {latencies} | {same} | {trouble} |")
+    if gates:
+        lines += ["", "| our … over that of … | holds |", "| --- | --- |"]
+        lines += [f"| {gate} | {'yes' if gate.holds else '**no**'} |" for gate in gates]
+    return "\n".join(lines) + "\n"
+
+
+def _ratio(rule: Rule, ours: Standing, theirs: Standing) -> float | None:
+    if rule.connections not in ours.figures or rule.connections not in theirs.figures:
+        return None
+    dividend, divisor = (getattr(standing.figures[rule.connections], rule.figure) for standing in (ours, theirs))
+    return dividend / divisor if dividend is not None and divisor else None
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"

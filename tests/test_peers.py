@@ -1,0 +1,226 @@
+"""The peers benchmark without any peer: its load generator against scripted answers, its gates, its table and its pins."""
+
+import asyncio
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks.peers import environments
+from benchmarks.peers.load import Measurement, Traffic, build_request, percentile, read_response
+from benchmarks.peers.plot import chart
+from benchmarks.peers.report import RULES, Rule, Standing, agreement, judge, merge_labels, summarise, table
+from benchmarks.peers.servers import PEERS, Configuration
+from benchmarks.peers.work import Setup
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CUT = b""  # in a script: the connection is closed instead of an answer
+
+
+def plain(body: bytes, status: str = "200 OK", more: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode() + body
+
+
+def chunked(*parts: bytes) -> bytes:
+    body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (*parts, b""))
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+
+
+def relation(name: str) -> bytes:
+    return json.dumps({"relation": name, "score": 0.5}).encode()
+
+
+class ScriptedServer:
+    """Answers request after request from a script, then holds the next one until `release` is set."""
+
+    def __init__(self, *script: bytes) -> None:
+        self.bodies: list[bytes] = []
+        self.script = list(script)
+        self.finished = asyncio.Event()
+        self.release = asyncio.Event()
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                self.bodies.append(await reader.readexactly(length))
+                if not self.script:
+                    self.finished.set()
+                    await self.release.wait()
+                answer = self.script.pop(0) if self.script else plain(relation("after the end"))
+                if answer == CUT:
+                    break
+                writer.write(answer[:40])  # in two pieces, as real answers come
+                await writer.drain()
+                writer.write(answer[40:])
+                await writer.drain()
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            writer.close()
+
+
+def drive(*script: bytes, rows: int = 3, answer_the_last: bool = True) -> tuple[Measurement, list[bytes]]:
+    """One connection through a script: the request after its end comes only when every answer before it was counted."""
+
+    async def run() -> tuple[Measurement, list[bytes]]:
+        server = ScriptedServer(*script)
+        listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
+        async with listener:
+            port = listener.sockets[0].getsockname()[1]
+            traffic = Traffic(port, [build_request(port, "/relations", {"row": row}) for row in range(rows)])
+            traffic.start_counting()
+            async with traffic.flowing(connections=1, grace=30 if answer_the_last else 0):
+                await server.finished.wait()
+                traffic.stop_counting()
+                if answer_the_last:
+                    server.release.set()
+            server.release.set()
+        return traffic.measurement(), server.bodies
+
+    return asyncio.run(asyncio.wait_for(run(), timeout=30))
+
+
+def test_answers_are_counted_and_rows_sent_in_turn() -> None:
+    measurement, bodies = drive(
+        plain(relation("per:title")), chunked(b'[{"rela', b'tion": "org:founded"}]'), plain(relation("no_relation"))
+    )
+    assert measurement.answers == 3
+    assert measurement.errors == {}
+    assert measurement.labels == {0: "per:title", 1: "org:founded", 2: "no_relation"}
+    assert [json.loads(body)["row"] for body in bodies] == [0, 1, 2, 0]
+    assert measurement.rps == pytest.approx(3 / measurement.seconds)
+    assert None not in (measurement.p50_ms, measurement.p95_ms, measurement.p99_ms, measurement.generator_cpu_ms)
+
+
+def test_errors_are_counted_apart_and_the_rows_after_them_are_answered() -> None:
+    measurement, bodies = drive(
+        plain(b"{}", "500 Internal Server Error"),
+        CUT,
+        plain(relation("per:title"), "429 Too Many Requests"),
+        plain(b"<html>"),
+        b"SMTP ready and listening to you, dear client of mine\r\n\r\n",
+        plain(relation("per:title"), more="Connection: close\r\n"),
+        plain(relation("per:spouse")),
+    )
+    assert measurement.answers == 2
+    assert measurement.errors == {"200 without a relation": 1, "429": 1, "500": 1, "broken connection": 2}
+    assert measurement.labels == {2: "per:title", 0: "per:spouse"}
+    assert len(bodies) == 8
+
+
+def test_a_row_that_changes_its_relation_is_noticed() -> None:
+    measurement, _ = drive(plain(relation("per:title")), plain(relation("per:title")), plain(relation("per:spouse")), rows=1)
+    assert measurement.labels == {0: "per:title"}
+    assert measurement.relabelled == 1
+
+
+def test_a_server_that_never_answers_is_told() -> None:
+    measurement, _ = drive(answer_the_last=False)
+    assert (measurement.answers, measurement.rps, measurement.p99_ms, measurement.generator_cpu_ms) == (0, 0, None, None)
+    assert measurement.errors == {"unanswered": 1}
+
+
+@pytest.mark.parametrize("response", [plain(relation("per:title")), chunked(b"x" * 20, b"y"), chunked(relation("per:title"))])
+def test_a_response_is_read_only_once_it_is_whole(response: bytes) -> None:
+    assert read_response(response) is not None
+    assert {read_response(response[:end]) for end in range(len(response))} == {None}
+
+
+def test_percentiles_are_of_the_nearest_rank() -> None:
+    ascending = [float(value) for value in range(1, 101)]
+    assert [percentile(ascending, percent) for percent in (50, 95, 99, 100)] == [50, 95, 99, 100]
+    assert percentile([7.0], 99) == 7
+    assert percentile([], 50) is None
+
+
+def measured(connections: int, rps: float, p99: float | None = 100.0, **errors: int) -> Measurement:
+    return Measurement(connections, 1.0, 10, rps, 10.0, 50.0, p99, errors, {0: "per:title"}, 0, 0.1)
+
+
+def standing(kind: str, rps: float, p99: float | None = 100.0, title: str = "other") -> Standing:
+    figures = summarise([measured(connections, rps, p99) for connections in (1, 16, 64)])
+    return Standing(kind, title, "as usual", figures, agreement=1.0, relabelled=0)  # type: ignore[arg-type]
+
+
+def test_figures_are_medians_and_errors_sums() -> None:
+    figures = summarise([measured(16, 10, 300), measured(16, 30, None, refused=1), measured(16, 20, 100, refused=2), measured(64, 5)])
+    assert (figures[16].rps, figures[16].p99_ms, figures[16].errors) == (20, 200, {"refused": 3})
+    assert figures[64].rps == 5
+
+
+def test_rates_must_reach_and_latencies_stay_within_their_limit() -> None:
+    ratios = (0.1, 0.5, 0.51, 2.19, 2.2, 9.0)
+    assert [ratio for ratio in ratios if Rule("rps", 16, 2.2).holds(ratio)] == [2.2, 9.0]
+    assert [ratio for ratio in ratios if Rule("p99_ms", 16, 0.5).holds(ratio)] == [0.1, 0.5]
+
+
+def test_gates_hold_ours_against_every_server_of_its_kind() -> None:
+    ours, peers = standing("ours", 220, 40), [standing("plain", 200, 50), standing("batch 16", 100, 80), standing("best", 221, 1)]
+    gates = judge([ours, *peers])
+    assert len(gates) == sum(len(RULES[peer.kind]) for peer in peers)
+    assert {str(gate): gate.holds for gate in gates} == {
+        "requests a second at 1 over other (as usual): 1.10 (at least 1)": True,
+        "requests a second at 16 over other (as usual): 1.10 (at least 1)": True,
+        "requests a second at 64 over other (as usual): 1.10 (at least 1)": True,
+        "p99 at 16 over other (as usual): 0.80 (at most 0.8)": True,
+        "requests a second at 16 over other (as usual): 2.20 (at least 2.2)": True,
+        "requests a second at 64 over other (as usual): 2.20 (at least 2.2)": True,
+        "p99 at 16 over other (as usual): 0.50 (at most 0.5)": True,
+        "requests a second at 16 over other (as usual, its best): 1.00 (at least 1)": False,
+        "requests a second at 64 over other (as usual, its best): 1.00 (at least 1)": False,
+    }
+
+
+def test_a_gate_without_figures_does_not_hold() -> None:
+    dead = Standing("best", "other", "as usual", {}, None, 0, ("ended with status 1",))
+    assert [gate.holds for gate in judge([standing("ours", 100), dead])] == [False, False]
+    assert [gate.holds for gate in judge([standing("ours", 0, None), standing("batch 16", 0, None)])] == [False, False, False]
+    assert judge([dead]) == []
+
+
+def test_table_and_chart_name_every_server_and_its_trouble() -> None:
+    standings = [
+        standing("ours", 123.456, title="KoRE & co"),
+        standing("best", 40, title="peer"),
+        Standing("batch 16", "dead", "x", {}, None, 0, ("a",)),
+    ]
+    text, picture = table(standings, judge(standings)), chart(standings)
+    assert "| KoRE & co | as usual | 123 / 123 / 123 | 10.0 / 50.0 / 100 | 100.00% | none |" in text
+    assert "| peer | as usual (its best) |" in text
+    assert "| dead | x | - / - / - | - | - | 1 failed starts |" in text
+    assert "**no**" in text
+    assert "KoRE &amp; co" in picture
+    assert "123.5" in picture
+
+
+def test_agreement_is_over_the_rows_that_both_answered() -> None:
+    assert agreement({0: "a", 1: "b", 2: "c"}, {1: "b", 2: "x", 3: "d"}) == 0.5
+    assert agreement({0: "a"}, {1: "a"}) is None
+    first, second = (SimpleNamespace(labels=labels, relabelled=0) for labels in ({0: "a", 1: "b"}, {0: "a", 1: "c"}))
+    assert merge_labels([first, second]) == ({0: "a", 1: "b"}, 1)  # type: ignore[list-item]
+
+
+def test_a_setup_survives_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = Setup(port=8001, bundle=Path("bundles/default"), batch=16, max_wait_ms=2, workers=1, threads=2)
+    for name, value in setup.environment().items():
+        monkeypatch.setenv(name, value)
+    assert Setup.from_environment() == setup
+
+
+def test_configurations_are_told_in_words() -> None:
+    assert str(Configuration("ours")) == "defaults"
+    assert str(Configuration("plain", 1, 2, 1)) == "2 workers of 1 thread"
+    assert str(Configuration("mosec", 16, 1, 2)) == "batch 16, 1 worker of 2 threads"
+
+
+@pytest.mark.parametrize("peer", [name for name in PEERS if name != "ours"])
+def test_every_peer_runs_the_models_on_what_ours_runs_them_on(peer: str) -> None:
+    ours = set((ROOT / "constraints.txt").read_text().split())
+    pins = (environments.REQUIREMENTS / f"{peer}.txt").read_text().splitlines()
+    assert {pin for pin in pins if pin.startswith(("numpy==", "onnxruntime==", "pydantic==", "tokenizers=="))} <= ours
+    assert all(pin.startswith("#") or "==" in pin for pin in pins if pin)
+    assert not any("//" in pin for pin in pins)
