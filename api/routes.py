@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import ClientDisconnect
 
 from api import __version__
+from api.engine import Engine
 from api.errors import DeadlineExceeded, InvalidRequest, NotReady, TooLarge, fault
 from api.metrics import REGISTRY
 from api.schemas import OneExample, PredictionOut, PredictionsOut, SeveralExamples
@@ -28,7 +29,7 @@ Result = TypeVar("Result")
 router = APIRouter()
 
 
-def _service(request: Request) -> RelationService:
+async def _service(request: Request) -> RelationService:  # not async, it would run in a thread, for every request
     service: RelationService = request.app.state.service
     return service
 
@@ -64,15 +65,20 @@ async def relations(request: Request, service: Service) -> Response:
     try:
         service.engine()  # not ready: said before the body is read
         body = await _read_body(request, service.settings.max_body_bytes, deadline)
-        received = time.monotonic()
         with service.engine() as engine:
-            question = await _while_connected(request, engine.read(body, deadline))
-            state.timings["encode"] = time.monotonic() - received
-            answered = await _while_connected(request, engine.predict(question, deadline))
+            answer = await _while_connected(request, _answer(engine, body, deadline, state.timings))
     except ClientDisconnect:
         return Response(status_code=CLIENT_CLOSED_REQUEST)  # for the metrics: nobody reads it
-    state.timings.update(queue=answered.queue_s, inference=answered.inference_s)
-    return JSONResponse(question.answer(answered.predictions))
+    return JSONResponse(answer)
+
+
+async def _answer(engine: Engine, body: bytes, deadline: float, timings: dict[str, float]) -> dict[str, Any]:
+    began = time.monotonic()
+    question = await engine.read(body, deadline)
+    timings["encode"] = time.monotonic() - began
+    answered = await engine.predict(question, deadline)
+    timings.update(queue=answered.queue_s, inference=answered.inference_s)
+    return question.answer(answered.predictions)
 
 
 @router.get("/health", summary="200 while the process lives, also while it loads")
