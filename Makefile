@@ -15,10 +15,10 @@ RUNTIME_EXTRA := $(if $(filter cuda,$(DEVICE)),cuda,cpu)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve test lint train export bundle image loadtest trials soak audit clean
+.PHONY: help serve test lint train export bundle image loadtest trials soak benchmark benchmark-short audit clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 serve: .venv/serve-$(RUNTIME_EXTRA) ## serve a bundle on 127.0.0.1:8000 (BUNDLE=…, DEVICE=cuda, PORT=…)
 	@echo
@@ -65,11 +65,19 @@ trials: .venv/develop ## hostile requests, overload, upheaval at full load, the 
 soak: .venv/develop ## ten minutes of steady load
 	$(BIN)/python -m loadtest.soak
 
+benchmark: .venv/develop ## the ceiling, what each part is worth, other servers on the same work: about an hour on an idle machine
+	$(BIN)/python -m benchmarks.ceiling
+	$(BIN)/python -m benchmarks.ablation
+	$(BIN)/python -m benchmarks.peers
+
+benchmark-short: .venv/develop ## the other servers only, one short round: under five minutes once their environments are there
+	$(BIN)/python -m benchmarks.peers --short
+
 audit: .venv/develop ## known vulnerabilities of what is pinned; asks a public database
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 clean: ## remove the environment and caches
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
