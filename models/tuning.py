@@ -111,7 +111,8 @@ class TunedEnsemble:
         """
         began = time.monotonic()
         new = self.reload(bundle)
-        shapes = [(timing.rows, timing.length) for timing in self.measured.timings if timing.length <= bundle.manifest.max_length]
+        window = bundle.manifest.max_length
+        shapes = [(timing.rows, min(timing.length, window)) for timing in self.measured.timings]
         shapes = [shape for shape in shapes if shape[0] * shape[1] <= COMPARED_TOKENS] * COMPARISONS
         ratio = statistics.median(_run_seconds(new.ensemble, *shape) / _run_seconds(self.ensemble, *shape) for shape in shapes)
         return replace(new, measured=self.measured.scaled(ratio), tuning_s=time.monotonic() - began)

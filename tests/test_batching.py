@@ -4,9 +4,11 @@ The engine here is a function, so that a test can hold it, fail it and see what 
 """
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -275,6 +277,44 @@ def test_an_example_without_company_has_the_whole_machine() -> None:
         assert [5] in engine.batches, "the machine was taken"
         alone.open.set()
         assert await held == [4]
+
+    with_batcher(test, lanes=2, run_alone=alone)
+
+
+def test_a_stall_is_not_believed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every request that finds another one running would be refused, and so no lane would ever run again to tell better."""
+    clock = itertools.count(step=1e-3)
+    stalled: list[float] = [0.0]
+    monkeypatch.setattr("api.batching.time", SimpleNamespace(monotonic=lambda: next(clock) + sum(stalled)))
+    alone = Engine()
+
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        async def submit(mark: int, timeout: float = FAR) -> list[int]:
+            deadline = next(clock) + sum(stalled) + timeout
+            return marks((await batcher.submit([row(mark)], deadline)).predictions)
+
+        alone.open.clear()
+        held = asyncio.create_task(submit(1))
+        await asyncio.to_thread(alone.entered.acquire)
+        engine.open.clear()
+        slow = asyncio.create_task(submit(2, timeout=1e6))
+        await asyncio.to_thread(engine.entered.acquire)
+        stalled.append(1e4)
+        engine.open.set()
+        await slow
+        with pytest.raises(WaitTooLong):
+            await submit(3, timeout=2)
+        alone.open.set()
+        await held
+        for mark in range(100, 200):
+            await submit(mark)
+        alone.open.clear()
+        held = asyncio.create_task(submit(4))
+        while alone.batches[-1:] != [[4]]:
+            await asyncio.sleep(0)
+        assert await submit(5, timeout=2) == [5]
+        alone.open.set()
+        await held
 
     with_batcher(test, lanes=2, run_alone=alone)
 
