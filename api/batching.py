@@ -185,7 +185,7 @@ class DynamicBatcher:
                 self._busy -= 1
                 self._running -= work
                 if predictions:
-                    # A run on the whole machine tells nothing of the lanes: what is known of them fades, or one stall were believed for ever.
+                    # A run on the whole machine tells nothing of the lanes; what was known fades, or one stall were believed for ever.
                     seen = 1.0 if alone else (time.monotonic() - started) / work
                     self._pace += 0.1 * (seen - self._pace)
             self._tell(batch, predictions)  # after the lane is free again: whoever is told may ask at once
