@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     all_cores_for_one: bool = Field(
         True, description="whether an example that nothing waits beside may use all cores; costs the members' memory a second time"
     )
-    tuning_s: float = Field(6.0, ge=0, le=600, description="seconds that measuring lanes and batches may take before the server is ready")
+    tuning_s: float = Field(7.0, ge=0, le=600, description="seconds that measuring lanes and batches may take before the server is ready")
     max_examples: int = Field(256, ge=1, description="examples a request may hold (never above max_queue)")
     max_queue: int = Field(1024, ge=1, description="examples that may wait; beyond them requests get 429")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1, description="largest request body in bytes")

@@ -22,7 +22,7 @@ from models.encoding import Encoded
 from models.ensemble import EncodedExample, Ensemble
 from models.lanes import Split
 
-TUNING_S: Final = 6.0
+TUNING_S: Final = 7.0
 """Seconds that measuring may take, loading included."""
 
 LENGTHS: Final = (32, 96, 256)
@@ -38,9 +38,16 @@ MOST_TOKENS: Final = 32_768
 """Tokens a batch: where a GPU is long saturated, and its memory not yet full."""
 
 PAYS: Final = 0.98
-"""A choice pays if a row then costs less than this share of before: less is noise."""
+"""Twice the rows pay if a row then costs less than this share of before."""
 
-ROUNDS: Final = 3
+CLEARLY: Final = 1.05
+"""Another split than the first, a lane a core, has to promise so many times its rows a second: less may be noise, and a lane that
+waits for nobody but itself suffers least from whatever else runs on a machine."""
+
+ROUNDS: Final = 6
+
+SHORT_S: Final = 0.1
+"""Only batches shorter than this are timed more than once: more rounds tell more than longer batches."""
 
 COMPARED_TOKENS: Final = 128
 COMPARISONS: Final = 3
@@ -178,14 +185,19 @@ def measure(
     """
     began = time.monotonic()
     times: dict[Split, dict[tuple[int, int], float]] = {split: {} for split in splits}
+    round_s = 0.0
     for done in range(ROUNDS):
         elapsed = time.monotonic() - began
-        if done and elapsed * (done + 1) / done > tuning_s:
+        if done and elapsed + round_s > tuning_s:
             break
         for split in splits:
             with machine(split) as seconds:
-                for shape, time_s in _time_shapes(seconds, window, token_budget or MOST_TOKENS).items():
-                    times[split][shape] = min(time_s, times[split].get(shape, math.inf))
+                if not done:
+                    times[split] = _time_shapes(seconds, window, token_budget or MOST_TOKENS)
+                for shape, best_s in times[split].items():
+                    if best_s < SHORT_S:
+                        times[split][shape] = min(best_s, seconds(*shape))
+        round_s = time.monotonic() - began - elapsed
     return {split: _conclude(split, times[split], token_budget) for split in splits}
 
 
@@ -208,12 +220,9 @@ def _conclude(split: Split, times: dict[tuple[int, int], float], token_budget: i
 
 
 def fastest(tried: Sequence[Measured]) -> Measured:
-    """The split that promises the most rows a second; the earlier one unless a later one is clearly better."""
-    best = tried[0]
-    for measured in tried[1:]:
-        if PAYS * measured.rows_per_s > best.rows_per_s:
-            best = measured
-    return best
+    """The split that promises the most rows a second; the first one unless another is clearly better."""
+    best = max(tried, key=lambda measured: measured.rows_per_s)
+    return best if best.rows_per_s > CLEARLY * tried[0].rows_per_s else tried[0]
 
 
 def _faster_alone(alone: Measured, lane: Measured) -> bool:
