@@ -88,5 +88,5 @@ clean: ## remove the environment and caches
 	@rm -f .venv/serve-cpu .venv/serve-cuda && touch $@
 
 .venv/develop: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,otel,cpu,train,export,loadtest,test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,otel,cpu,train,augment,export,loadtest,test]'
 	@touch $@

@@ -127,6 +127,7 @@ class RelationService:
         return document | {
             "bundle": manifest.name,
             "voting": manifest.voting,
+            "cascade_thresholds": ensemble.thresholds,
             "max_length": manifest.max_length,
             "device": ensemble.device,
             "lanes": ensemble.split.lanes,
@@ -162,7 +163,7 @@ class RelationService:
         cores = available_cores()
         alone = Split(1, cores) if device == "cpu" and settings.all_cores_for_one else None
         splits = possible_splits(device, cores, settings.lanes, settings.threads)
-        return tune(bundle, device, splits, alone, settings.token_budget, settings.tuning_s)
+        return tune(bundle, device, splits, alone, settings.token_budget, settings.tuning_s, settings.cascade_caution)
 
     def _choose_device(self, bundle: Bundle) -> Device:
         asked = self.settings.device

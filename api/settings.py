@@ -34,6 +34,9 @@ class Settings(BaseSettings):
         True, description="whether an example that nothing waits beside may use all cores; costs the members' memory a second time"
     )
     tuning_s: float = Field(7.0, ge=0, le=600, description="seconds that measuring lanes and batches may take before the server is ready")
+    cascade_caution: float = Field(
+        0.0, ge=0, le=1, description="0: rows stop early as the bundle says, 1: every member always votes; between: stop later"
+    )
     max_examples: int = Field(256, ge=1, description="examples a request may hold (never above max_queue)")
     max_queue: int = Field(1024, ge=1, description="examples that may wait; beyond them requests get 429")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1, description="largest request body in bytes")

@@ -29,7 +29,8 @@ PARTS: Final[dict[str, dict[str, object]]] = {
     "sorted by length only, batches of 16, a lane a core": {"ablation": "nearest_lengths", **LANE_A_CORE},
     "by cost, one lane of all cores": ONE_WIDE_LANE,
     "by cost, a lane a core, never all cores for one": {**LANE_A_CORE, "all_cores_for_one": False},
-    "everything (the default)": {},
+    "everything but the cascade": {},
+    "everything (the default)": {"cascade_caution": 0},
 }
 
 
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     measured: dict[str, dict[int, list[Measurement]]] = {part: defaultdict(list) for part in PARTS}
     for number in range(arguments.rounds):
         for part, settings in PARTS.items():
-            with running(arguments.bundle, "benchmarks.ablation_server", **settings) as server:
+            with running(arguments.bundle, "benchmarks.ablation_server", **{"cascade_caution": 1, **settings}) as server:
                 requests = [build_request(server.port, "/relations", row) for row in rows]
                 for connections in CONNECTIONS:
                     measured[part][connections].append(measure(server.port, requests, connections, 2, arguments.seconds))

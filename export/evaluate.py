@@ -1,4 +1,4 @@
-"""How well a whole ensemble, voting as it is served, does on labelled rows."""
+"""How well a whole ensemble does on labelled rows."""
 
 import hashlib
 from collections.abc import Sequence

@@ -32,6 +32,13 @@ def describe(bundle: Bundle) -> str:
                 f" {parity.label_agreement:.2%} of {parity.rows} labels as in PyTorch, largest difference {parity.largest_difference:.3g}"
                 f" (mean {parity.mean_difference:.3g}), micro-F1 {parity.micro_f1_before:.2f} -> {parity.micro_f1:.2f}"
             )
+    if manifest.cascade is not None:
+        stops = ", ".join(f"{share:.1%} by {count}" for count, share in enumerate(manifest.cascade.shares, start=1))
+        served = manifest.cascade.quality
+        lines.append(
+            f"cascade: thresholds {', '.join(map('{:g}'.format, manifest.cascade.thresholds))}; rows answered: {stops} members;"
+            f" micro-F1 {served.micro_f1:.2f}, AUPRC {served.auprc:.2f}, cross-fitted"
+        )
     for device, golden in manifest.golden.items():
         lines.append(f"golden rows on {device}: {len(golden.rows)}, tolerance {golden.tolerance:g}")
     return "\n".join(lines)

@@ -26,17 +26,21 @@ def verify(path: Path, data: Path | None = None) -> dict[str, object]:
         BundleRefused: the bundle is not what it says, or its metrics over the rows it was proven on have moved.
     """
     bundle = Bundle.open(path)
-    ensemble = Ensemble.load(bundle)
+    ensemble = Ensemble.load(bundle, cascade_caution=1.0)
     ensemble.prove()
     summary: dict[str, object] = {"bundle": str(path), "name": bundle.manifest.name, "golden_rows": len(bundle.manifest.golden["cpu"].rows)}
     if data:
-        measured = evaluate(ensemble, read_labelled(data), data)
+        rows = read_labelled(data)
+        measured = evaluate(ensemble, rows, data)
         promised = bundle.manifest.quality["cpu"]
         for metric in ("micro_f1", "auprc"):
             here, there = getattr(measured, metric), getattr(promised, metric)
             if measured.data == promised.data and abs(here - there) > METRIC_TOLERANCE:
                 raise BundleRefused(f"bundle {path}: {metric} is {here:.2f} on this machine, the manifest says {there:.2f}")
         summary |= measured.model_dump()
+        if bundle.manifest.cascade is not None:
+            served = evaluate(Ensemble.load(bundle), rows, data)
+            summary["with_cascade"] = {"micro_f1": served.micro_f1, "auprc": served.auprc}
     return summary
 
 

@@ -101,12 +101,26 @@ class Golden(_Part):
 
 
 class Quality(_Part):
-    """The whole ensemble, voting as it is served, on labelled rows."""
+    """The whole ensemble on labelled rows."""
 
     rows: int
     data: str = Field(description="name and SHA-256 of the file of rows")
     micro_f1: float
     auprc: float
+
+
+class Cascade(_Part):
+    """How sure the members so far must be of their common answer for the dearer ones not to be asked."""
+
+    thresholds: list[float] = Field(description="after each member but the last: the vote's highest probability that is enough")
+    shares: list[float] = Field(description="share of the rows that one, two, … members voted on")
+    quality: Quality = Field(description="cross-fitted: each half of the rows with thresholds fitted on the other half")
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "Cascade":
+        if len(self.shares) != len(self.thresholds) + 1 or not all(0 < threshold <= 1 for threshold in self.thresholds):
+            raise ValueError("one threshold after each member but the last is required, above 0 and up to 1, and a share for each member")
+        return self
 
 
 class Source(_Part):
@@ -123,7 +137,7 @@ class Manifest(_Part):
     labels: list[str]
     max_length: int = Field(ge=16, description="the models' window in tokens")
     voting: Literal["weighted_mean_probability"]
-    cascade: None = Field(None, description="reserved: thresholds of early stopping")
+    cascade: Cascade | None = Field(None, description="thresholds of early stopping; without it every member always votes")
     members: list[Member] = Field(min_length=1)
     golden: dict[Device, Golden]
     quality: dict[Device, Quality]
@@ -135,6 +149,12 @@ class Manifest(_Part):
             place = next((i for i, pair in enumerate(zip(self.labels, RELATIONS, strict=False)) if pair[0] != pair[1]), None)
             where = f"{len(self.labels)} of 30 given" if place is None else f"at {place}: {self.labels[place]!r}, not {RELATIONS[place]!r}"
             raise ValueError(f"labels are not KLUE's 30 relations in their official order ({where})")
+        return self
+
+    @model_validator(mode="after")
+    def _check_cascade(self) -> "Manifest":
+        if self.cascade is not None and len(self.cascade.shares) != len(self.members):
+            raise ValueError(f"cascade: {len(self.cascade.shares)} stages for {len(self.members)} members")
         return self
 
 

@@ -1,25 +1,30 @@
-"""The ensemble: every member's probabilities, and their weighted mean as the vote.
+"""The ensemble: its members vote in order of cost, and a row whose vote is certain enough stops early (the cascade).
 
 Synchronous and ignorant of HTTP: the API's batcher and the offline door call the same `run` on the same lanes, so there is no second
 way to an answer that could drift from the first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.bundle import Bundle, BundleRefused, Device, InputEncoding, Member
 from models.classifier import OnnxClassifier
 from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import Example, InvalidExample, Prediction
+from models.labels import RELATIONS
 from models.lanes import Split, available_cores, cut_sorted
-from models.voting import softmax, weighted_mean_probability
+from models.voting import softmax
 
 PROVIDERS: Final[dict[Device, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+Result = TypeVar("Result")
 
 
 class DeviceUnavailable(RuntimeError):
@@ -51,27 +56,35 @@ class Ensemble:
     Attributes:
         device: where the members really run.
         split: how many batches run at a time, and on how many threads each.
+        thresholds: after each member but the last, how high the vote's highest probability must be for the row to stop there; empty where
+            every member always votes.
     """
 
-    def __init__(self, bundle: Bundle, device: Device, split: Split) -> None:
+    def __init__(self, bundle: Bundle, device: Device, split: Split, cascade_caution: float = 0.0) -> None:
         self.bundle = bundle
         self.device = device
         self.split = split
+        self.cascade_caution = cascade_caution
+        self.thresholds = _thresholds(bundle, cascade_caution)
         encodings = list(dict.fromkeys(member.encoding for member in bundle.manifest.members))
         self._encoders = [_encoder(bundle, encoding) for encoding in encodings]
         self._voters = [_voter(bundle, member, device, split, encodings.index(member.encoding)) for member in bundle.manifest.members]
         self._weights = np.array([voter.member.weight for voter in self._voters])
 
     @classmethod
-    def load(cls, bundle: Bundle, device: Device = "cpu", split: Split | None = None) -> "Ensemble":
+    def load(cls, bundle: Bundle, device: Device = "cpu", split: Split | None = None, cascade_caution: float = 0.0) -> "Ensemble":
         """Load every member; by default for one lane of one thread a core.
+
+        Args:
+            cascade_caution: 0 keeps the bundle's cascade as it was fitted, 1 lets every member vote always, between them its thresholds
+                are raised by that part of their way to 1.
 
         Raises:
             DeviceUnavailable: the bundle has no graphs for the device, or the device did not take them.
         """
         if device not in bundle.devices():
             raise DeviceUnavailable(f"bundle {bundle.manifest.name} has no graphs for {device}, only for {', '.join(bundle.devices())}")
-        return cls(bundle, device, split or Split(available_cores(), threads=1))
+        return cls(bundle, device, split or Split(available_cores(), threads=1), cascade_caution)
 
     @property
     def providers(self) -> list[str]:
@@ -91,20 +104,32 @@ class Ensemble:
         """
         return EncodedExample(tuple(encoder.encode(example) for encoder in self._encoders))
 
-    def run(self, rows: Sequence[EncodedExample], lane: int = 0) -> list[Prediction]:
-        """One batch through every member, in the calling thread: predictions in the order of the rows.
+    def run(self, rows: Sequence[EncodedExample], lane: int = 0, every_member: bool = False) -> list[Prediction]:
+        """One batch through the cascade, in the calling thread: predictions in the order of the rows.
 
         Args:
             lane: who calls. Two callers with the same lane get right answers, but share that lane's threads.
+            every_member: let all of them vote, however sure the first ones are.
         """
-        copy = lane % self.split.copies
-        batches = [
-            EncodedBatch.collate([row.encodings[index] for row in rows], encoder.pad_token_id)
-            for index, encoder in enumerate(self._encoders)
-        ]
-        members = np.stack([softmax(voter.classifiers[copy](batches[voter.encoding])) for voter in self._voters])
-        votes = weighted_mean_probability(members, self._weights)
-        return [Prediction(vote, members=len(self._voters)) for vote in votes]
+        left = np.arange(len(rows))  # the rows that go on to the next member
+        weighted, members = np.zeros((len(rows), len(RELATIONS))), np.zeros(len(rows), dtype=int)
+        batches: dict[int, EncodedBatch] = {}
+        for stage, voter in enumerate(self._voters):
+            if voter.encoding not in batches:
+                encoder = self._encoders[voter.encoding]
+                batches[voter.encoding] = EncodedBatch.collate(
+                    [rows[index].encodings[voter.encoding] for index in left.tolist()], encoder.pad_token_id
+                )
+            weighted[left] += voter.member.weight * softmax(voter.classifiers[lane % self.split.copies](batches[voter.encoding]))
+            members[left] += 1
+            if stage < len(self.thresholds) and not every_member:
+                unsure = weighted[left].max(axis=1) < self.thresholds[stage] * self._weights[: stage + 1].sum()
+                if not unsure.all():
+                    left, batches = left[unsure], {}
+                if not len(left):
+                    break
+        votes = weighted / np.cumsum(self._weights)[members - 1][:, None]
+        return [Prediction(vote, members=int(count)) for vote, count in zip(votes, members, strict=True)]
 
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         """Predictions for many examples, in their order, on all lanes.
@@ -112,18 +137,40 @@ class Ensemble:
         Raises:
             InvalidExample: an example's entities do not fit into the models' window.
         """
-        rows = [self.encode(example) for example in examples]
+        return self._on_all_lanes([self.encode(example) for example in examples], self.run)
+
+    def member_probabilities(self, examples: Sequence[Example]) -> NDArray[np.float64]:
+        """What each member says on its own: shape (members, rows, 30).
+
+        Raises:
+            InvalidExample: an example's entities do not fit into the models' window.
+        """
+
+        def run(rows: Sequence[EncodedExample], lane: int) -> list[NDArray[np.float64]]:
+            batches = [
+                EncodedBatch.collate([row.encodings[index] for row in rows], encoder.pad_token_id)
+                for index, encoder in enumerate(self._encoders)
+            ]
+            copy = lane % self.split.copies
+            members = np.stack([softmax(voter.classifiers[copy](batches[voter.encoding])) for voter in self._voters])
+            return list(members.swapaxes(0, 1))
+
+        return np.stack(self._on_all_lanes([self.encode(example) for example in examples], run), axis=1)
+
+    def _on_all_lanes(
+        self, rows: Sequence[EncodedExample], run: Callable[[Sequence[EncodedExample], int], Sequence[Result]]
+    ) -> list[Result]:
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         batches = [[order[place] for place in cut] for cut in cut_sorted([len(rows[index]) for index in order])]
-        predictions: dict[int, Prediction] = {}
+        results: dict[int, Result] = {}
         with ThreadPoolExecutor(self.split.lanes) as threads:
-            answers = threads.map(lambda batch, lane: self.run([rows[index] for index in batch], lane), batches, count())
+            answers = threads.map(lambda batch, lane: run([rows[index] for index in batch], lane), batches, count())
             for batch, answer in zip(batches, answers, strict=True):
-                predictions.update(zip(batch, answer, strict=True))
-        return [predictions[index] for index in range(len(rows))]
+                results.update(zip(batch, answer, strict=True))
+        return [results[index] for index in range(len(rows))]
 
     def prove(self) -> None:
-        """Answer the bundle's golden rows, each alone, and one row as long as the window.
+        """Answer the bundle's golden rows, each alone and by every member, and one row as long as the window.
 
         Raises:
             BundleRefused: an answer has another label, or a probability beyond the tolerance, than the manifest promises.
@@ -132,7 +179,7 @@ class Ensemble:
         golden = self.bundle.manifest.golden[self.device]
         for number, row in enumerate(golden.rows, start=1):
             try:
-                (prediction,) = self.run([self.encode(Example.from_row(row.example))])
+                (prediction,) = self.run([self.encode(Example.from_row(row.example))], every_member=True)
             except InvalidExample as error:
                 raise BundleRefused(f"bundle {self.bundle.path}: golden row {number}: {error}") from None
             difference = float(np.abs(prediction.probabilities - row.probabilities).max())
@@ -146,12 +193,18 @@ class Ensemble:
         window = self.bundle.manifest.max_length
         longest = Encoded(np.ones(window, dtype=np.int64), np.array([1, window - 2]))
         try:
-            (prediction,) = self.run([EncodedExample((longest,) * len(self._encoders))])
+            (prediction,) = self.run([EncodedExample((longest,) * len(self._encoders))], every_member=True)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             reason = " ".join(str(error).split())[:300]
             raise BundleRefused(f"bundle {self.bundle.path}: a row of {window} tokens, its max_length, fails: {reason}") from None
         if not np.isfinite(prediction.probabilities).all():
             raise BundleRefused(f"bundle {self.bundle.path}: a row of {window} tokens, its max_length, gives no finite probabilities")
+
+
+def _thresholds(bundle: Bundle, caution: float) -> tuple[float, ...]:
+    if bundle.manifest.cascade is None or caution >= 1:
+        return ()
+    return tuple(threshold + caution * (1 - threshold) for threshold in bundle.manifest.cascade.thresholds)
 
 
 def _encoder(bundle: Bundle, encoding: InputEncoding) -> Encoder:

@@ -132,6 +132,7 @@ def tune(
     alone: Split | None,
     token_budget: int | None = None,
     tuning_s: float = TUNING_S,
+    cascade_caution: float = 0.0,
 ) -> TunedEnsemble:
     """Load a bundle on the fastest of some splits.
 
@@ -139,6 +140,7 @@ def tune(
         splits: what to choose from.
         alone: the split that an example without company would have; `None` for no such way.
         token_budget, tuning_s: as `measure`.
+        cascade_caution: as `Ensemble.load`. Batches are timed with every member voting: how many rows stop early, only traffic tells.
 
     Raises:
         BundleRefused, DeviceUnavailable: as `Ensemble.load` and `Ensemble.prove`.
@@ -156,9 +158,9 @@ def tune(
     measured = fastest([tried[split] for split in splits])
     one = alone if alone and alone != measured.split and _faster_alone(tried[alone], measured) else None
     return TunedEnsemble(
-        _proven(bundle, device, measured.split),
+        _proven(bundle, device, measured.split, cascade_caution),
         measured,
-        _proven(bundle, device, one) if one else None,
+        _proven(bundle, device, one, cascade_caution) if one else None,
         tuple(tried.values()),
         time.monotonic() - began,
     )
@@ -230,11 +232,11 @@ def _faster_alone(alone: Measured, lane: Measured) -> bool:
 
 
 def _again(old: Ensemble, bundle: Bundle) -> Ensemble:
-    return _proven(bundle, old.device, old.split)
+    return _proven(bundle, old.device, old.split, old.cascade_caution)
 
 
-def _proven(bundle: Bundle, device: Device, split: Split) -> Ensemble:
-    ensemble = Ensemble.load(bundle, device, split)
+def _proven(bundle: Bundle, device: Device, split: Split, cascade_caution: float) -> Ensemble:
+    ensemble = Ensemble.load(bundle, device, split, cascade_caution)
     ensemble.prove()
     return ensemble
 
@@ -252,5 +254,5 @@ def _timed(ensemble: Ensemble, threads: ThreadPoolExecutor) -> Seconds:
 def _run_seconds(ensemble: Ensemble, rows: int, length: int, lane: int = 0) -> float:
     row = EncodedExample((Encoded(np.ones(length, dtype=np.int64), np.array([1, length - 2])),) * ensemble.encodings)
     began = time.perf_counter()
-    ensemble.run([row] * rows, lane)
+    ensemble.run([row] * rows, lane, every_member=True)
     return time.perf_counter() - began

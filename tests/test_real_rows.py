@@ -52,12 +52,29 @@ def test_rows_posted_singly_and_in_batches_get_the_bundles_answers_and_metrics(r
     for served in (singly, together):
         assert [prediction["relation"] for prediction in served] == [RELATIONS[index] for index in direct.argmax(axis=1)]
         assert np.abs(matrix(served) - direct).max() < 1e-4
-    labels, quality = label_ids(labelled), bundle.manifest.quality["cpu"]
+    labels, cascade = label_ids(labelled), bundle.manifest.cascade
     predicted = np.array([RELATION_IDS[prediction["relation"]] for prediction in singly])
-    assert quality.rows == len(labels)
-    assert micro_f1(labels, predicted) == pytest.approx(quality.micro_f1, abs=0.1), "a near-tie may fall the other way on another processor"
-    assert auprc(labels, matrix(singly)) == pytest.approx(quality.auprc, abs=0.1)
+    assert cascade is not None
+    assert cascade.quality.rows == len(labels)
+    shares = [np.mean([prediction["members"] == count for prediction in singly]) for count in (1, 2)]
+    assert shares == pytest.approx(cascade.shares, abs=0.005)
+    # The manifest's are cross-fitted, so a little worse than what thresholds fitted on all of these rows give.
+    assert cascade.quality.micro_f1 - 0.1 <= micro_f1(labels, predicted) <= cascade.quality.micro_f1 + 0.3
+    assert cascade.quality.auprc - 0.1 <= auprc(labels, matrix(singly)) <= cascade.quality.auprc + 0.6
+
+
+def test_every_member_voting_gives_the_manifests_metrics_and_the_cascade_costs_little() -> None:
+    bundle, labelled = Bundle.open(DEFAULT_BUNDLE), read_labelled(DATA)
+    predictions = Ensemble.load(bundle, cascade_caution=1.0).predict([row.example for row in labelled])
+    labels, quality = label_ids(labelled), bundle.manifest.quality["cpu"]
+    assert {prediction.members for prediction in predictions} == {len(bundle.manifest.members)}
+    assert micro_f1(labels, np.array([p.label_id for p in predictions])) == pytest.approx(quality.micro_f1, abs=0.1), (
+        "a near-tie may fall the other way on another processor"
+    )
+    assert auprc(labels, np.stack([p.probabilities for p in predictions])) == pytest.approx(quality.auprc, abs=0.1)
     assert quality.micro_f1 >= 44
+    assert bundle.manifest.cascade is not None
+    assert quality.micro_f1 - bundle.manifest.cascade.quality.micro_f1 <= 0.3
 
 
 def test_the_default_bundle_was_proven_on_these_rows() -> None:

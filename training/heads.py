@@ -55,20 +55,16 @@ class RelationClassifier(PreTrainedModel):
         """Load a checkpoint folder that `save_pretrained` wrote, in evaluation mode."""
         return cls.from_pretrained(folder, config=AutoConfig.from_pretrained(folder), dtype=torch.float32).eval()
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, entity_positions: Tensor, labels: Tensor | None = None
-    ) -> SequenceClassifierOutput:
-        """Logits of shape (rows, 30), and the cross-entropy where `labels` are given.
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, entity_positions: Tensor) -> SequenceClassifierOutput:
+        """Logits of shape (rows, 30). The loss is not the model's affair: training/losses.py.
 
         Args:
             input_ids, attention_mask: shape (rows, tokens).
             entity_positions: shape (rows, 2), the tokens that open subject and object.
-            labels: shape (rows,).
         """
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         logits = self.head(self.dropout(self._pool(states, attention_mask, entity_positions)))
-        loss = None if labels is None else nn.functional.cross_entropy(logits.float(), labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+        return SequenceClassifierOutput(logits=logits)
 
     def _pool(self, states: Tensor, attention_mask: Tensor, entity_positions: Tensor) -> Tensor:
         if self.config.pooling == "mean":

@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.encoding import MARKER_STYLES
+from training.augmentation.methods import AnyMethod
 
 
 class InvalidRecipe(ValueError):
@@ -35,7 +36,11 @@ class Recipe(BaseModel):
     head_learning_rate: float = Field(1e-3, gt=0, description="peak, of the new head")
     weight_decay: float = Field(0.01, ge=0)
     warmup_ratio: float = Field(0.1, ge=0, le=1, description="share of the steps over which the learning rates rise")
+    loss: Literal["cross_entropy", "focal"] = Field("cross_entropy", description="see training/losses.py")
+    focal_gamma: float | None = Field(None, ge=0, allow_inf_nan=False, description="focusing parameter of the focal loss; 2 by default")
+    class_weights: Literal["none", "inverse_frequency", "effective_number"] = Field("none", description="from the rows trained on")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    augmentation: AnyMethod | None = Field(None, description="method and its options, see training/augmentation/; none by default")
     dropout: float = Field(0.1, ge=0, lt=1, description="before the head")
     type_dropout: float = Field(0.1, ge=0, lt=1, description="chance that an entity is shown without its type")
     bf16: bool | None = Field(None, description="bfloat16 autocast; by default where the machine has it in hardware")
@@ -45,6 +50,12 @@ class Recipe(BaseModel):
     def _check_markers(self) -> "Recipe":
         if self.markers not in MARKER_STYLES:
             raise ValueError(f"markers: one of {', '.join(MARKER_STYLES)} is required, not {self.markers!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_gamma(self) -> "Recipe":
+        if self.focal_gamma is not None and self.loss != "focal":
+            raise ValueError("focal_gamma: only `loss: focal` has one")
         return self
 
     @classmethod

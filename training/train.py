@@ -17,6 +17,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from models.encoding import Encoder
 from models.rows import InvalidRows, read_labelled
+from training.augmentation.variants import variants
 from training.dataset import RelationDataset
 from training.heads import RelationClassifier
 from training.recipe import InvalidRecipe, Recipe
@@ -35,6 +36,8 @@ def train(recipe: Recipe) -> dict[str, float]:
     if recipe.train_rows is not None:
         chosen = np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.train_rows]
         rows = [rows[index] for index in chosen]
+    if recipe.augmentation is not None:
+        rows += [variant.row for variant in variants(rows, recipe.augmentation, recipe.seed)]
     validation = read_labelled(recipe.validation)
     try:
         tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)

@@ -1,17 +1,22 @@
-"""The Hugging Face Trainer, told three things: rows are bucketed by length, the head learns faster than the body, and KLUE's metrics
-decide."""
+"""The Hugging Face Trainer, told four things: rows are bucketed by length, the head learns faster than the body, the recipe chooses the
+loss, and KLUE's metrics decide."""
 
 from functools import partial
 
 import torch
+from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from models.encoding import Encoder
+from models.labels import RELATIONS
 from models.metrics import auprc, micro_f1
+from models.rows import label_ids
 from models.voting import softmax
 from training.dataset import LengthBucketSampler, RelationDataset, collate
 from training.heads import RelationClassifier
+from training.losses import CrossEntropy, FocalLoss, class_weights
 from training.recipe import Recipe
 
 
@@ -30,6 +35,14 @@ class RelationTrainer(Trainer):
             data_collator=partial(collate, pad_token_id=encoder.pad_token_id, window=encoder.max_length),
             compute_metrics=klue_metrics,
         )
+        self.loss = loss(recipe, train).to(self.args.device)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, SequenceClassifierOutput]:
+        outputs = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
+        value = self.loss(outputs.logits, inputs["labels"])
+        return (value, outputs) if return_outputs else value
 
     def _get_train_sampler(self, train_dataset: RelationDataset | None = None) -> Sampler[int]:
         return LengthBucketSampler(train_dataset or self.train_dataset, self.args.train_batch_size, self.args.seed)
@@ -65,7 +78,6 @@ def arguments(recipe: Recipe) -> TrainingArguments:
         per_device_eval_batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
         warmup_ratio=recipe.warmup_ratio,
-        label_smoothing_factor=recipe.label_smoothing,
         bf16=has_bf16() if recipe.bf16 is None else recipe.bf16,
         use_cpu=not torch.accelerator.is_available(),
         eval_strategy="no",
@@ -78,6 +90,14 @@ def arguments(recipe: Recipe) -> TrainingArguments:
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to=[],
     )
+
+
+def loss(recipe: Recipe, train: RelationDataset) -> CrossEntropy | FocalLoss:
+    """The loss that a recipe names, its class weights taken from the rows trained on."""
+    weights = class_weights(recipe.class_weights, label_ids(train.rows), len(RELATIONS))
+    if recipe.loss == "focal":
+        return FocalLoss(2.0 if recipe.focal_gamma is None else recipe.focal_gamma, weights, recipe.label_smoothing)
+    return CrossEntropy(weights, label_smoothing=recipe.label_smoothing)
 
 
 def has_bf16() -> bool:

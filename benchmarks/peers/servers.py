@@ -139,6 +139,7 @@ def _environment(peer: Peer, configuration: Configuration, port: int, bundle: Pa
     own = {"PYTHONPATH": str(ROOT), "TMPDIR": scratch, "HOME": scratch}
     if peer.name == "ours":
         settings = {"KORE_PORT": str(port), "KORE_BUNDLE": str(bundle), "KORE_DRAIN_DELAY_S": "0"}
+        settings["KORE_CASCADE_CAUTION"] = "1"  # every member votes, as with the peers
     else:
         settings = Setup(port, bundle, configuration.batch, MAX_WAIT_MS, configuration.workers, configuration.threads).environment()
     return inherited | own | settings | peer.switches

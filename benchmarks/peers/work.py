@@ -52,7 +52,7 @@ class Work:
     """The loaded ensemble, once in each of a peer's worker processes."""
 
     def __init__(self, setup: Setup) -> None:
-        self._ensemble = Ensemble.load(Bundle.open(setup.bundle), "cpu", Split(lanes=1, threads=setup.threads))
+        self._ensemble = Ensemble.load(Bundle.open(setup.bundle), "cpu", Split(lanes=1, threads=setup.threads), cascade_caution=1.0)
 
     def encode(self, row: Mapping[str, Any]) -> EncodedExample:
         """A parsed request body, checked and tokenised."""

@@ -1,0 +1,387 @@
+"""Augmentation: whatever it does to a sentence, both entities stay where their spans say, and the label stays true."""
+
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loadtest.sentences import Row, make_long_rows
+from models.encoding import TYPE_WORDS
+from models.example import Example
+from models.labels import RELATION_IDS, RELATIONS
+from models.rows import LabelledExample, read_labelled
+from training.augment import main
+from training.augmentation import synonyms as synonyms_module
+from training.augmentation.aeda import PUNCTUATION, Aeda
+from training.augmentation.eda import Eda
+from training.augmentation.entities import REVERSED, SUBJECT_TYPES, EntityMask, EntitySwap
+from training.augmentation.synonyms import PARTICLES, ending, nouns_by_kiwi, nouns_by_particle, synonyms
+from training.augmentation.variants import Augmentation, variants
+from training.augmentation.words import join, split
+from training.recipe import InvalidRecipe, Recipe
+from training.train import main as train
+
+METHODS: list[Augmentation] = [
+    Eda(morphemes="particles"),
+    Eda(alpha_sr=1, alpha_ri=0, alpha_rs=0, p_rd=0, morphemes="particles"),
+    Eda(alpha_sr=0, alpha_ri=0.6, alpha_rs=0, p_rd=0, morphemes="particles"),
+    Eda(alpha_sr=0, alpha_ri=0, alpha_rs=0.6, p_rd=0, morphemes="particles"),
+    Eda(alpha_sr=0, alpha_ri=0, alpha_rs=0, p_rd=0.6, morphemes="particles"),
+    Aeda(),
+    Aeda(ratio=1),
+    EntitySwap(),
+]
+MASKS = [EntityMask(), EntityMask(entity="subject"), EntityMask(entity="object"), EntityMask(entity="both", placeholder="@ [MASK] #")]
+
+
+def example(sentence: str, subject: str, object_: str) -> Example:
+    """An example whose entities are the first occurrences of two words."""
+    spans = [
+        {"word": word, "start_idx": sentence.index(word), "end_idx": sentence.index(word) + len(word) - 1, "type": type_}
+        for word, type_ in ((subject, "PER"), (object_, "PER"))
+    ]
+    return Example.from_row({"sentence": sentence, "subject_entity": spans[0], "object_entity": spans[1]})
+
+
+HOSTILE = [
+    example("세종의 아들 문종", "세종", "문종"),  # an entity at either end, and nothing else but one word
+    example("문종은 관계를 정리하고 회사의 가격을 세종", "세종", "문종"),
+    example("세종문종", "세종", "문종"),  # adjacent, one word
+    example("세종문종은 왕의 관계를 밝혔다", "문종", "세종"),
+    example("앞 세종은 뒤의 세종과 세종시에서 세종을 문종에게 보냈다 세종", "세종", "문종"),  # the word again elsewhere
+    example("😀 배우 👨‍👩‍👧가람은 😀🏽 관계 누리👍🏿 정부 정책", "👨‍👩‍👧가람", "누리👍🏿"),
+    example(
+        unicodedata.normalize("NFD", "배우 윤가람은 회사의 관계를 누리와 끊었다."),
+        *(unicodedata.normalize("NFD", w) for w in ("가람", "누리")),
+    ),
+    example("@ * 사람 * 세종 @ 은 # ^ 사람 ^ 문종 # 의 관계 </s> [MASK] ", "세종", "문종"),
+    example("  \t관계가\n 조지 해리슨이   쓰고\r\n폴  매카트니 가 정부 ", "조지 해리슨", "폴  매카트니"),
+    example(" 세종 은 문종 의 회사 가격 ", " 세종 ", "문종 "),  # spans that begin and end with white space
+    example("a b", "a", "b"),
+    example("ab", "b", "a"),
+    example("\u200b세종\u200d은 \ufeff문종\u0301의 관계", "세종\u200d", "\ufeff문종"),
+    example("가격 회사 정부 관계 세종 정책 문종 방법 결정 조절 가격 회사", "문종", "세종"),
+]
+
+
+@pytest.fixture(scope="module")
+def ordinary() -> list[Example]:
+    return [Example.from_row(row) for row in make_long_rows(300)]
+
+
+def as_row(example: Example) -> Row:
+    entities = {
+        field: {"word": entity.word, "start_idx": entity.start_idx, "end_idx": entity.end_idx}
+        | ({"type": entity.type} if entity.type else {})
+        for field, entity in (("subject_entity", example.subject_entity), ("object_entity", example.object_entity))
+    }
+    return {"sentence": example.sentence, **entities}
+
+
+def many(examples: list[Example], methods: list[Augmentation], times: int) -> Iterator[tuple[Augmentation, Example, Example, int]]:
+    """(method, example, what became of it, seed), `times` in all, the hostile examples as often as the ordinary ones."""
+    generator = np.random.default_rng(0)
+    made = seed = 0
+    while made < times:
+        seed += 1
+        pool = HOSTILE if seed % 2 else examples
+        before, method = pool[generator.integers(len(pool))], methods[seed // 2 % len(methods)]
+        after = method.vary(before, np.random.default_rng(seed))
+        assert after == method.vary(before, np.random.default_rng(seed)), "the seed decides"
+        if after is not None:
+            made += 1
+            yield method, before, after, seed
+
+
+def test_ten_thousand_times_both_entities_stay_letter_for_letter_under_their_spans(ordinary: list[Example]) -> None:
+    used = Counter[str]()
+    for method, before, after, seed in many(ordinary, METHODS, 10_000):
+        context = f"{method!r}, seed {seed}: {before!r} became {after!r}"
+        assert Example.from_row(as_row(after)) == after, context
+        assert after != before, context
+        pairs = [(before.subject_entity, after.subject_entity), (before.object_entity, after.object_entity)]
+        if isinstance(method, EntitySwap):
+            pairs = [(before.object_entity, after.subject_entity), (before.subject_entity, after.object_entity)]
+        for old, new in pairs:
+            assert (new.word, new.type) == (old.word, old.type), context
+            assert after.sentence[new.start_idx : new.end_idx + 1] == old.word, context
+            if not isinstance(method, EntitySwap):
+                # Its particles stay too: the word that holds the entity is the same, only elsewhere.
+                word_before, word_after = holder(before, old.start_idx), holder(after, new.start_idx)
+                assert word_after == word_before, context
+        used[repr(method)] += 1
+    assert len(used) == len(METHODS)
+    assert min(used.values()) > 300, used
+
+
+def holder(example: Example, index: int) -> str:
+    """The text between white space around a character of an entity."""
+    words, _ = split(example)
+    return next(word.text for word in words for field, offset in word.opens if getattr(example, field).start_idx == index)
+
+
+def test_a_masked_entity_stands_under_its_span_as_the_placeholder(ordinary: list[Example]) -> None:
+    for method, before, after, seed in many(ordinary, MASKS, 2_000):
+        assert isinstance(method, EntityMask)
+        context = f"{method!r}, seed {seed}: {before!r} became {after!r}"
+        assert Example.from_row(as_row(after)) == after, context
+        masked = 0
+        for old, new in ((before.subject_entity, after.subject_entity), (before.object_entity, after.object_entity)):
+            assert new.type == old.type
+            assert after.sentence[new.start_idx : new.end_idx + 1] == new.word, context
+            placeholder = method.placeholder or TYPE_WORDS[old.type or "PER"]
+            assert new.word in (old.word, placeholder), context
+            masked += new.word == placeholder
+        assert masked == (2 if method.entity == "both" else 1), context
+        # Everything around the entities is as it was.
+        assert around(after) == around(before), context
+    untyped = replace(HOSTILE[0], subject_entity=replace(HOSTILE[0].subject_entity, type=None))
+    after = EntityMask(entity="subject").vary(untyped, np.random.default_rng(0))
+    assert after is not None
+    assert after.sentence == "대상의 아들 문종"
+
+
+def around(example: Example) -> list[str]:
+    first, second = sorted((example.subject_entity, example.object_entity), key=lambda entity: entity.start_idx)
+    sentence = example.sentence
+    return [sentence[: first.start_idx], sentence[first.end_idx + 1 : second.start_idx], sentence[second.end_idx + 1 :]]
+
+
+def test_words_join_to_the_sentence_they_were_split_from(ordinary: list[Example]) -> None:
+    for before in [*HOSTILE, *ordinary]:
+        assert join(*split(before), before) == before
+
+
+def test_each_operation_does_what_its_paper_says(ordinary: list[Example]) -> None:
+    """Checked on words alone: which are new, which are gone, which stand elsewhere."""
+    _, replacement, insertion, swap, deletion, aeda = METHODS[:6]
+    known = synonyms()
+    for method, before, after, _ in many(ordinary, [replacement, insertion, swap, deletion, aeda], 1_500):
+        old, new = ([word.text for word in split(either)[0]] for either in (before, after))
+        gone, come = Counter(old) - Counter(new), Counter(new) - Counter(old)
+        if method is replacement:
+            assert len(new) == len(old)
+            assert gone
+            changes = [(was, is_) for was, is_ in zip(old, new, strict=True) if was != is_]
+            assert all(
+                any(
+                    was.startswith(noun, at) and is_.startswith(other, at)
+                    for at in range(len(was))
+                    for noun in known
+                    for other in known[noun]
+                )
+                for was, is_ in changes[:1]
+            )
+        elif method is insertion:
+            assert not gone
+            assert come.total() == max(1, int(0.6 * len(old)))
+            assert all(word in known for word in come)
+        elif method is swap:
+            assert not gone
+            assert not come
+        elif method is deletion:
+            assert not come
+            assert gone
+            remaining = iter(old)
+            assert all(word in remaining for word in new), "the order of the rest stays"
+        else:
+            assert not gone
+            assert 1 <= come.total() <= max(1, len(old) // 3)
+            assert set(come) <= set(PUNCTUATION)
+
+
+def test_a_row_in_which_nothing_can_be_changed_gives_no_new_row() -> None:
+    row = LabelledExample(example("세종문종", "세종", "문종"), RELATION_IDS["per:parents"])
+    assert list(variants([row], Eda(morphemes="particles"), seed=1)) == []
+    assert list(variants([row], Eda(alpha_sr=0, alpha_ri=0, alpha_rs=0, p_rd=0), seed=1)) == []
+
+
+def test_swapped_twice_a_row_is_itself_again() -> None:
+    assert all(REVERSED[reversed_] == relation for relation, reversed_ in REVERSED.items())
+    swap, sentence = EntitySwap(), example("세종의 아들 문종", "세종", "문종")
+    for relation in RELATIONS:
+        types = [SUBJECT_TYPES.get(name.partition(":")[0]) for name in (relation, REVERSED.get(relation, relation))]
+        typed = replace(
+            sentence,
+            subject_entity=replace(sentence.subject_entity, type=types[0]),
+            object_entity=replace(sentence.object_entity, type=types[1]),
+        )
+        row = LabelledExample(typed, RELATION_IDS[relation])
+        swapped = [variant.row for variant in variants([row], swap, seed=1)]
+        assert len(swapped) == (relation in REVERSED)
+        for once in swapped:
+            assert once.example.subject_entity == row.example.object_entity
+            assert [variant.row for variant in variants([once], swap, seed=1)] == [row]
+
+
+def test_a_swap_that_would_make_a_subject_of_the_wrong_type_is_left_out() -> None:
+    place = replace(HOSTILE[0], object_entity=replace(HOSTILE[0].object_entity, type="LOC"))
+    untyped = replace(HOSTILE[0], object_entity=replace(HOSTILE[0].object_entity, type=None))
+    relation = RELATION_IDS["per:spouse"]
+    assert list(variants([LabelledExample(place, relation)], EntitySwap(), seed=1)) == []
+    assert len(list(variants([LabelledExample(untyped, relation)], EntitySwap(), seed=1))) == 1
+
+
+def test_no_row_comes_twice_and_none_contradicts_a_row_that_is_there() -> None:
+    there, back = HOSTILE[0], EntitySwap().vary(HOSTILE[0], np.random.default_rng(0))
+    assert back is not None
+    rows = [LabelledExample(there, RELATION_IDS["per:children"]), LabelledExample(back, RELATION_IDS["no_relation"])]
+    assert list(variants(rows, EntitySwap(), seed=1)) == []
+    masked = list(variants(rows[:1], EntityMask(copies=5), seed=1))
+    assert [variant.row.example.sentence for variant in masked] in (
+        [first, second] for first, second in (("사람의 아들 문종", "세종의 아들 사람"), ("세종의 아들 사람", "사람의 아들 문종"))
+    )
+
+
+def test_balancing_brings_rare_labels_up_to_the_target_and_leaves_the_others(rows_file: Path) -> None:
+    rows = read_labelled(rows_file)
+    have = Counter(row.label_id for row in rows)
+    target = sorted(have.values())[len(have) // 2]
+    new = list(variants(rows, Aeda(balance=target), seed=3))
+    after = have + Counter(variant.row.label_id for variant in new)
+    assert all(after[label_id] == max(target, count) for label_id, count in have.items())
+    used = Counter(variant.source for variant in new)
+    for label_id in have:
+        times = [used[index] for index, row in enumerate(rows) if row.label_id == label_id]
+        assert max(times) - min(times) <= 1, "rows take turns"
+    few = list(variants(rows, Aeda(balance=10_000, copies=2), seed=3))
+    assert max(Counter(variant.source for variant in few).values()) == 2, "copies bounds what one row gives"
+
+
+def test_balancing_by_swap_counts_the_label_that_comes_out() -> None:
+    rows = [LabelledExample(example(f"{number} 세종의 아들 문종", "세종", "문종"), RELATION_IDS["per:children"]) for number in range(9)]
+    new = list(variants(rows, EntitySwap(balance=5), seed=3))
+    assert [RELATIONS[variant.row.label_id] for variant in new] == ["per:parents"] * 5
+    assert len(list(variants(rows, EntitySwap(balance=50), seed=3))) == 9, "a row can be swapped once"
+
+
+def test_synonyms_take_the_same_particles() -> None:
+    assert len(synonyms()) > 4_000
+    assert all(ending(word) == ending(other) != 3 and word != other for word, others in synonyms().items() for other in others)
+    assert [ending(word) for word in ("관계", "길", "결정", "ABC")] == [0, 1, 2, 0]
+    assert all(particle not in other for other in PARTICLES[:4] for particle in PARTICLES[4:] if len(particle) > len(other))
+
+
+def test_nouns_are_found_in_front_of_particles() -> None:
+    sentence = "회사에서는 관계를 끊고, 결정은 없었다."
+    assert [sentence[slice(*span)] for span in nouns_by_particle(sentence)] == ["회사", "관계", "결정"]
+
+
+def test_without_kiwipiepy_that_is_said_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(synonyms_module, "has_kiwi", lambda: False)
+    synonyms_module._say_once.cache_clear()
+    assert {Eda().morphemes for _ in range(3)} == {"particles"}
+    assert capsys.readouterr().err.count("kiwipiepy") == 1
+    with pytest.raises(ValueError, match="kiwipiepy is not installed"):
+        Eda(morphemes="kiwi")
+
+
+def test_kiwipiepy_finds_nouns_within_words(ordinary: list[Example]) -> None:
+    pytest.importorskip("kiwipiepy")
+    sentence = "😀👨‍👩‍👧 정부정책과 회사들의 관계라서 갔다."
+    found = [sentence[slice(*span)] for span in nouns_by_kiwi(sentence)]
+    assert {"정부", "정책", "회사", "관계"} >= set(found) >= {"회사", "관계"}
+    for _, before, after, _ in many(ordinary, [Eda(alpha_rs=0, p_rd=0, morphemes="kiwi")], 200):
+        assert Example.from_row(as_row(after)) == after
+        assert after.subject_entity.word == before.subject_entity.word
+        assert after.object_entity.word == before.object_entity.word
+
+
+@pytest.mark.parametrize("method", ["eda", "aeda", "entity_mask", "entity_swap"])
+def test_file_to_file(method: str, rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows_file = tmp_path / "rows.jsonl"
+    rows_file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[:150]), encoding="utf-8")
+    outputs = [tmp_path / f"{name}.jsonl" for name in ("first", "again", "other", "new")]
+    for output, more in zip(outputs, [[], [], ["--seed", "7"], ["--only-new"]], strict=True):
+        assert main([str(rows_file), str(output), "--method", method, "--copies", "2", *more]) == 0
+    captured = capsys.readouterr()
+    summary = json.loads(captured.out.splitlines()[-1])
+    assert method in captured.err, "progress"
+    first, again, other, new = (output.read_bytes() for output in outputs)
+    assert first == again
+    assert first == rows_file.read_bytes() + new
+    assert (first == other) == (method == "entity_swap"), "a swap leaves nothing to chance"
+    made = read_labelled(outputs[3])
+    assert (summary["method"], summary["rows"], summary["new"]) == (method, 150, len(made))
+    assert summary["new_by_label"] == Counter(RELATIONS[row.label_id] for row in made)
+    guids = [json.loads(line)["guid"] for line in first.splitlines()]
+    assert len(set(guids)) == 150 + len(made)
+    assert all(f"-{method}-" in guid for guid in guids[150:])
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_file_of_odd_rows_keeps_what_augmentation_does_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = '{"label": "per:children", "sentence": "세종의 아들 문종", "subject_entity": {"word": "세종"}, '
+    row += '"object_entity": {"word": "문종"}, %s}'
+    text = row % '"source": "\\ud800", "score": 1e400' + "\r\n" + row.replace("아들", "딸") % '"guid": 7'
+    path.write_bytes(text.encode())
+    assert main([str(path), str(path), "--method", "aeda", "--balance", "5"]) == 0, "onto the file itself"
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["new_by_label"] == {"per:children": 3}
+    assert summary["below_balance"]["per:spouse"] == 0
+    assert "per:children" not in summary["below_balance"]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[:2] == text.splitlines()
+    new = [json.loads(line) for line in lines[2:]]
+    assert {row["guid"] for row in new} <= {"row-00000-aeda-1", "row-00000-aeda-2", "7-aeda-1", "7-aeda-2"}
+    assert all(row["source"] == "\ud800" for row in new if row["guid"].startswith("row-00000"))
+    assert len(read_labelled(path)) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.jsonl", "OUT", "--method", "eda"], "nothing.jsonl"),
+        (["IN", "no/such/folder/out.jsonl", "--method", "eda"], "no/such/folder"),
+        (["IN", ".", "--method", "eda"], "training.augment: "),
+        (["IN", "OUT", "--method", "eda", "--ratio", "0.5"], "--ratio: not an option of eda"),
+        (["IN", "OUT", "--method", "aeda", "--ratio", "2"], "--ratio"),
+        (["IN", "OUT", "--method", "aeda", "--copies", "0"], "--copies"),
+        (["IN", "OUT", "--method", "aeda", "--balance", "many"], "--balance"),
+        (["IN", "OUT", "--method", "aeda", "--seed", "-1"], "--seed"),
+        (["IN", "OUT", "--method", "entity_mask", "--placeholder", " "], "--placeholder"),
+    ],
+)
+def test_what_cannot_be_done_gets_one_plain_line(
+    arguments: list[str], message: str, rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {"IN": str(rows_file), "OUT": str(tmp_path / "out.jsonl")}
+    assert main([places.get(argument, argument) for argument in arguments]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("training.augment: ")
+    assert message in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_augments_the_rows_it_trains_on(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    class Stop(Exception): ...
+
+    def note(self: object, recipe: Recipe, model: object, training: object, validation: object, encoder: object) -> None:
+        seen.append((training.rows, validation.rows))
+        raise Stop
+
+    monkeypatch.setattr("training.train.RelationTrainer.__init__", note)
+    block = "augmentation={method: aeda, copies: 2, ratio: 0.2}"
+    for more in ([], [], ["--set", "seed=5"]):
+        with pytest.raises(Stop):
+            train([str(recipe_file), "--set", block, "--set", "train_rows=20", "--set", f"output={tmp_path}", *more])
+    (rows, validation), (again, _), (other, _) = seen
+    assert len(rows) == 60
+    assert len(validation) == len(read_labelled(Path(Recipe.read(recipe_file).validation)))
+    assert rows == again
+    assert rows != other
+
+
+@pytest.mark.parametrize("block", ["{method: magic}", "{method: eda, alpha_sr: 2}", "{method: aeda, colour: red}", "eda", "{copies: 1}"])
+def test_a_recipe_with_a_wrong_augmentation_is_refused(recipe_file: Path, block: str) -> None:
+    with pytest.raises(InvalidRecipe, match="augmentation"):
+        Recipe.read(recipe_file, {"augmentation": block})

@@ -1,0 +1,142 @@
+"""Rows whose vote is certain stop early: thresholds that keep to a loss, answers that do not depend on their neighbours, a setting."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export import cascade, inspect, verify
+from export.cascade import Votes, fit
+from loadtest.sentences import Row
+from loadtest.server import running
+from models.bundle import Bundle, BundleRefused
+from models.ensemble import Ensemble
+from models.example import Example
+from models.labels import RELATIONS
+from models.metrics import micro_f1
+
+
+def noisy_votes(rows: int, members: int, seed: int = 0) -> Votes:
+    """Members that know the label better, the later they come; the surer, the more often right."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, len(RELATIONS), rows)
+    easiness = generator.uniform(0, 6, rows)
+    logits = generator.normal(0, 1.5, (members, rows, len(RELATIONS)))
+    logits[:, np.arange(rows), labels] += easiness + np.arange(members)[:, None]
+    exponentials = np.exp(logits)
+    return Votes.of(exponentials / exponentials.sum(axis=2, keepdims=True), [1.0] * members, labels)
+
+
+@pytest.fixture(scope="module")
+def cascaded(tiny_bundle: Path, rows_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with a cascade that was fitted by the command."""
+    folder = tmp_path_factory.mktemp("cascaded") / "tiny"
+    shutil.copytree(tiny_bundle, folder)
+    assert cascade.main([str(folder), "--data", str(rows_file), "--loss", "1", "--auprc-loss", "5"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("members", [2, 3, 5])
+def test_thresholds_keep_to_the_loss_and_stop_many_rows(members: int) -> None:
+    votes = noisy_votes(2000, members)
+    halves = np.arange(2000) % 2 == 0
+    thresholds, crossed = fit(votes, halves, np.array([0.5, 2.0]))
+    assert len(thresholds) == members - 1
+    everyone = micro_f1(votes.labels, votes.stages[-1].argmax(axis=1))
+    assert everyone - micro_f1(votes.labels, crossed.argmax(axis=1)) <= 0.5
+    probabilities, voted = votes.stopped(thresholds)
+    assert everyone - micro_f1(votes.labels, probabilities.argmax(axis=1)) <= 0.5
+    assert np.mean(voted < members) > 0.2
+
+
+def test_where_nothing_may_be_lost_every_member_votes() -> None:
+    votes = noisy_votes(600, 2)
+    thresholds, crossed = fit(votes, np.arange(600) % 2 == 0, np.full(2, -1.0))
+    assert thresholds == [1.0]
+    assert np.array_equal(crossed, votes.stages[-1])
+
+
+def test_a_row_stops_at_the_first_stage_that_is_sure() -> None:
+    stages = np.full((3, 2, len(RELATIONS)), 0.01)
+    stages[:, 0, 4] = [0.5, 0.8, 0.9]
+    stages[:, 1, 7] = [0.9, 0.2, 0.3]
+    votes = Votes(stages, np.array([4, 7]))
+    probabilities, voted = votes.stopped([0.85, 0.75])
+    assert voted.tolist() == [2, 1]
+    assert probabilities[[0, 1], [4, 7]].tolist() == [0.8, 0.9]
+
+
+def test_the_command_writes_a_bundle_that_opens_verifies_and_tells(
+    cascaded: Path, rows_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitted = Bundle.open(cascaded).manifest.cascade
+    assert fitted is not None
+    assert sum(fitted.shares) == pytest.approx(1)
+    assert (cascaded / "cascade.svg").read_text().startswith("<svg")
+    assert inspect.main([str(cascaded)]) == 0
+    assert "cascade: thresholds" in capsys.readouterr().out
+    assert verify.main([str(cascaded), "--data", str(rows_file)]) == 0
+    assert "with_cascade" in json.loads(capsys.readouterr().out)
+
+
+def test_rows_that_stop_have_the_vote_of_the_members_so_far_alone_and_in_any_batch(cascaded: Path, rows: list[Row]) -> None:
+    bundle = Bundle.open(cascaded)
+    assert bundle.manifest.cascade is not None
+    (threshold,) = bundle.manifest.cascade.thresholds
+    ensemble = Ensemble.load(bundle)
+    examples = [Example.from_row(row) for row in rows[:200]]
+    members = ensemble.member_probabilities(examples)
+    votes = np.average(members, axis=0, weights=[member.weight for member in bundle.manifest.members])
+    together, everyone = ensemble.predict(examples), Ensemble.load(bundle, cascade_caution=1.0).predict(examples)
+    for index, example in enumerate(examples):
+        stops = members[0, index].max() >= threshold
+        expected = members[0, index] if stops else votes[index]
+        assert together[index].members == (1 if stops else 2)
+        assert together[index].probabilities == pytest.approx(expected, abs=1e-9)
+        assert everyone[index].members == 2
+        assert everyone[index].probabilities == pytest.approx(votes[index], abs=1e-9)
+        (alone,) = ensemble.run([ensemble.encode(example)])
+        assert alone.members == together[index].members
+        assert alone.probabilities == pytest.approx(together[index].probabilities, abs=1e-4)
+
+
+def test_caution_raises_the_thresholds(cascaded: Path) -> None:
+    bundle = Bundle.open(cascaded)
+    assert bundle.manifest.cascade is not None
+    (threshold,) = bundle.manifest.cascade.thresholds
+    assert Ensemble.load(bundle).thresholds == (threshold,)
+    assert Ensemble.load(bundle, cascade_caution=0.5).thresholds == pytest.approx((threshold + (1 - threshold) / 2,))
+    assert Ensemble.load(bundle, cascade_caution=1.0).thresholds == ()
+
+
+@pytest.mark.parametrize(("caution", "members"), [(0, {1, 2}), (1, {2})])
+def test_the_server_says_how_many_voted_and_obeys_the_setting(cascaded: Path, rows: list[Row], caution: int, members: set[int]) -> None:
+    with running(cascaded, cascade_caution=caution) as server:
+        answer = server.client.post("/relations", json={"examples": rows[:200]}).json()
+        thresholds = server.client.get("/info").json()["cascade_thresholds"]
+    assert {prediction["members"] for prediction in answer["predictions"]} <= members
+    assert bool(thresholds) is (caution == 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda fitted: {**fitted, "thresholds": [0.5, 0.6]}, "one threshold after each member but the last"),
+        (lambda fitted: {**fitted, "thresholds": [0.0]}, "one threshold after each member but the last"),
+        (lambda fitted: {**fitted, "thresholds": [0.5, 0.6], "shares": [0.2, 0.3, 0.5]}, "3 stages for 2 members"),
+    ],
+)
+def test_a_cascade_that_does_not_fit_the_members_is_refused(cascaded: Path, tmp_path: Path, change: object, words: str) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(cascaded, folder)
+    document = json.loads((folder / "manifest.json").read_text())
+    document["cascade"] = change(document["cascade"])  # type: ignore[operator]
+    (folder / "manifest.json").write_text(json.dumps(document))
+    sums = [line for line in (folder / "SHA256SUMS").read_text().splitlines() if not line.endswith("manifest.json")]
+    digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    (folder / "SHA256SUMS").write_text("\n".join([*sums, f"{digest}  manifest.json"]) + "\n")
+    with pytest.raises(BundleRefused, match=words):
+        Bundle.open(folder)
