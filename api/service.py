@@ -10,8 +10,8 @@ from api.engine import Engine
 from api.errors import NotReady
 from api.metrics import BUNDLE_SWAPS, QUEUE_EXAMPLES, READY
 from api.settings import Settings
-from models.bundle import Bundle, BundleRefused, Device
-from models.ensemble import DeviceUnavailable, Ensemble
+from models.bundle import Bundle, BundleRefused
+from models.ensemble import DeviceUnavailable, choose_device
 from models.lanes import Split, available_cores, possible_splits
 from models.tuning import TunedEnsemble, tune
 
@@ -157,27 +157,14 @@ class RelationService:
     def _load(self, serving: TunedEnsemble | None = None) -> TunedEnsemble:
         settings = self.settings
         bundle = Bundle.open(settings.bundle)
-        device = self._choose_device(bundle)
+        device, why = choose_device(bundle, settings.device)
+        log.info("device %s, because %s", device, why)
         if serving is not None and serving.ensemble.device == device:
             return serving.succeed(bundle)
         cores = available_cores()
         alone = Split(1, cores) if device == "cpu" and settings.all_cores_for_one else None
         splits = possible_splits(device, cores, settings.lanes, settings.threads)
         return tune(bundle, device, splits, alone, settings.token_budget, settings.tuning_s, settings.cascade_caution)
-
-    def _choose_device(self, bundle: Bundle) -> Device:
-        asked = self.settings.device
-        if asked != "auto":
-            return asked
-        if "cuda" not in bundle.devices():
-            log.info("device auto: cpu, because bundle %s has no graphs for a GPU", bundle.manifest.name)
-            return "cpu"
-        try:
-            Ensemble.load(bundle, "cuda", Split(1, threads=1))
-        except DeviceUnavailable as error:
-            log.info("device auto: cpu, because %s", error)
-            return "cpu"
-        return "cuda"
 
 
 def _describe(tuned: TunedEnsemble) -> dict[str, Any]:

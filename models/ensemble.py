@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -199,6 +199,19 @@ class Ensemble:
             raise BundleRefused(f"bundle {self.bundle.path}: a row of {window} tokens, its max_length, fails: {reason}") from None
         if not np.isfinite(prediction.probabilities).all():
             raise BundleRefused(f"bundle {self.bundle.path}: a row of {window} tokens, its max_length, gives no finite probabilities")
+
+
+def choose_device(bundle: Bundle, asked: Device | Literal["auto"]) -> tuple[Device, str]:
+    """The device to run a bundle on, and why it was taken where that was left to us: a GPU if bundle and machine have one."""
+    if asked != "auto":
+        return asked, "it was asked for"
+    if "cuda" not in bundle.devices():
+        return "cpu", f"bundle {bundle.manifest.name} has no graphs for a GPU"
+    try:
+        Ensemble.load(bundle, "cuda", Split(1, threads=1))
+    except DeviceUnavailable as error:
+        return "cpu", str(error)
+    return "cuda", "bundle and machine have a GPU"
 
 
 def _thresholds(bundle: Bundle, caution: float) -> tuple[float, ...]:
