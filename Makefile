@@ -52,6 +52,7 @@ bundle: .venv/develop ## train and export the default ensemble again: KORE_ENCOD
 	$(BIN)/python -m export runs/default/member-6 runs/default/member-12 --output $(OUTPUT) --name default \
 		--data $(KLUE_RE_DATA)/validation.jsonl --calibration $(KLUE_RE_DATA)/train.jsonl \
 		--source recipes/default/source.json --notice recipes/default/NOTICE.md
+	$(BIN)/python -m export.cascade $(OUTPUT) --data $(KLUE_RE_DATA)/validation.jsonl
 
 loadtest: .venv/develop ## load test with latency gates: PROFILE=short|spike|soak|mixed|batch, BUNDLE=… or URL=… of a running server
 	$(BIN)/python -m loadtest $(PROFILE) $(if $(URL),--url $(URL),--bundle $(BUNDLE))

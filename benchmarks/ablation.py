@@ -41,12 +41,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=300, help="rows drawn from them")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8, help="of one measurement")
+    parser.add_argument("--only", metavar="WORDS", default="", help="measure only the parts whose name holds these words")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/ablation.json"))
     arguments = parser.parse_args(argv)
     rows = read_rows(arguments.rows, arguments.count)
-    measured: dict[str, dict[int, list[Measurement]]] = {part: defaultdict(list) for part in PARTS}
+    parts = {part: settings for part, settings in PARTS.items() if arguments.only in part}
+    measured: dict[str, dict[int, list[Measurement]]] = {part: defaultdict(list) for part in parts}
     for number in range(arguments.rounds):
-        for part, settings in PARTS.items():
+        for part, settings in parts.items():
             with running(arguments.bundle, "benchmarks.ablation_server", **{"cascade_caution": 1, **settings}) as server:
                 requests = [build_request(server.port, "/relations", row) for row in rows]
                 for connections in CONNECTIONS:
