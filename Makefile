@@ -15,7 +15,7 @@ RUNTIME_EXTRA := $(if $(filter cuda,$(DEVICE)),cuda,cpu)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve test lint train export bundle image loadtest trials soak benchmark benchmark-short audit clean
+.PHONY: help serve score test lint train export bundle image loadtest trials soak benchmark benchmark-short audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ serve: .venv/serve-$(RUNTIME_EXTRA) ## serve a bundle on 127.0.0.1:8000 (BUNDLE=
 	@echo "curl -s http://$(HOST):$(PORT)/relations -H 'Content-Type: application/json' -d '{\"sentence\": \"배우 윤가람은 1990년 3월 2일 부산에서 태어났다.\", \"subject_entity\": {\"word\": \"윤가람\", \"type\": \"PER\"}, \"object_entity\": {\"word\": \"1990년 3월 2일\", \"type\": \"DAT\"}, \"top_k\": 3}'"
 	@echo
 	@exec $(BIN)/python -m api --host $(HOST) --port $(PORT) --bundle $(BUNDLE) --log-format $(LOG_FORMAT) $(if $(filter command line,$(origin DEVICE)),--device $(DEVICE))
+
+score: .venv/serve-$(RUNTIME_EXTRA) ## relations of a file's rows: INPUT=rows.jsonl OUTPUT=predictions.jsonl (BUNDLE=…)
+	$(BIN)/python -m scoring $(INPUT) $(OUTPUT) --bundle $(BUNDLE)
 
 test: .venv/develop ## all tests; with KLUE_RE_DATA set to the folder of the KLUE-RE rows, also those on real rows
 	$(BIN)/python -m pytest
@@ -89,5 +92,5 @@ clean: ## remove the environment and caches
 	@rm -f .venv/serve-cpu .venv/serve-cuda && touch $@
 
 .venv/develop: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,otel,cpu,train,augment,export,loadtest,test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,otel,cpu,train,augment,export,scoring,loadtest,test]'
 	@touch $@

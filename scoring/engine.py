@@ -1,0 +1,94 @@
+"""The lanes that serving has, fed from a file: window by window, each cut into batches by what they cost on this machine."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Final, Literal
+
+from models.bundle import Bundle, Device
+from models.ensemble import EncodedExample, choose_device
+from models.example import Prediction
+from models.lanes import available_cores, possible_splits
+from models.tuning import TunedEnsemble, tune
+from scoring.errors import Stopped
+
+AskedDevice = Device | Literal["auto"]
+
+WINDOW_ROWS: Final = 2048
+"""Rows that are sorted by length together, and what a kill costs at most twice: enough that a batch hardly pads."""
+
+
+def load(bundle: Bundle, device: AskedDevice, tuning_s: float, cascade_caution: float) -> TunedEnsemble:
+    """The ensemble on the lanes that are fastest here, measured as serving does.
+
+    Raises:
+        BundleRefused, DeviceUnavailable: as `models.tuning.tune`.
+    """
+    taken, _ = choose_device(bundle, device)
+    splits = possible_splits(taken, available_cores())
+    return tune(bundle, taken, splits, alone=None, tuning_s=tuning_s, cascade_caution=cascade_caution)
+
+
+class Lanes:
+    """Runs windows of rows; several may be under way, so that no lane waits for the last batch of one.
+
+    Leaving its context drops what has not begun.
+    """
+
+    def __init__(self, tuned: TunedEnsemble) -> None:
+        self._ensemble = tuned.ensemble
+        self._planner = tuned.measured.planner
+        lanes = tuned.measured.split.lanes
+        self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
+        self._free: SimpleQueue[int] = SimpleQueue()
+        for lane in range(lanes):
+            self._free.put(lane)
+
+    def __enter__(self) -> "Lanes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def submit(self, rows: Sequence[EncodedExample]) -> "Answering":
+        """Begin with a window's batches, the longest rows first."""
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        cuts = self._planner.cut([len(rows[index]) for index in order])
+        batches = [[order[place] for place in cut] for cut in cuts]
+        futures = [self._threads.submit(self._run, [rows[index] for index in batch]) for batch in batches]
+        return Answering(batches, futures)
+
+    def _run(self, rows: Sequence[EncodedExample]) -> list[Prediction]:
+        lane = self._free.get()
+        try:
+            return self._ensemble.run(rows, lane)
+        finally:
+            self._free.put(lane)
+
+
+class Answering:
+    """A window under way."""
+
+    def __init__(self, batches: list[list[int]], futures: list[Future[list[Prediction]]]) -> None:
+        self._batches = batches
+        self._futures = futures
+        self._predictions: dict[int, Prediction] = {}
+
+    def finished(self) -> Iterator[int]:
+        """Waits for batch after batch; gives the number of rows of each.
+
+        Raises:
+            Stopped: the engine failed.
+        """
+        for batch, future in zip(self._batches, self._futures, strict=True):
+            try:
+                answers = future.result()
+            except Exception as error:  # ONNX Runtime's exceptions share no base class
+                reason = " ".join(str(error).split())[:300]
+                raise Stopped(f"the engine failed on a batch of {len(batch)} rows: {reason}") from None
+            self._predictions.update(zip(batch, answers, strict=True))
+            yield len(batch)
+
+    def predictions(self) -> list[Prediction]:
+        """In the order of the rows, once all batches are finished."""
+        return [self._predictions[index] for index in range(len(self._predictions))]

@@ -1,0 +1,134 @@
+"""A record understood: an encoded example with what is to be kept of its row, or the reason why it cannot be scored."""
+
+import ast
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from models.ensemble import EncodedExample
+from models.example import Example, InvalidExample
+from models.labels import RELATION_IDS, RELATIONS
+from scoring.records import Record
+
+MAX_CELL_CHARACTERS: Final = 10_000
+"""Of an entity written as a Python literal: the parser's own limits are reached by far longer texts only."""
+MAX_NAME_CHARACTERS: Final = 1_000
+
+Name = str | int
+"""What a row is called: its guid, or its id in the competition."""
+
+UNLABELLED: Final = (None, "", 100, "100")
+"""What stands for a label where there is none; 100 in the competition's test file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row that can be scored.
+
+    Attributes:
+        number: its place among the input's rows, counted from 1.
+        label_id: its true relation, `None` where it has none.
+        strange_label: it has a label, but none of the 30.
+    """
+
+    number: int
+    guid: Name | None
+    id: Name | None
+    label_id: int | None
+    strange_label: bool
+    encoded: EncodedExample
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A row that cannot be scored, and why."""
+
+    number: int
+    line: int | None
+    guid: Name | None
+    id: Name | None
+    reason: str
+
+    def document(self) -> dict[str, object]:
+        """As a line of the file of rejects; what is not known is left out."""
+        names = {"line": self.line, "guid": self.guid, "id": self.id}
+        return {"row": self.number, **{key: value for key, value in names.items() if value is not None}, "reason": self.reason}
+
+    def __str__(self) -> str:
+        return f"row {self.number}" + (f", line {self.line}" if self.line else "") + f": {self.reason}"
+
+
+def read_row(record: Record, number: int, encode: Callable[[Example], EncodedExample]) -> Row | Reject:
+    """Parse, check and encode one record; whatever is wrong with it becomes a `Reject`."""
+    guid = id_ = None
+    try:
+        content: Any = _parse_json(record.content) if isinstance(record.content, bytes) and not record.fault else record.content
+        if isinstance(content, Mapping):
+            guid, id_ = (value if _is_name(value := content.get(key)) else None for key in ("guid", "id"))
+        if record.fault:
+            raise ValueError(record.fault)
+        if not isinstance(content, Mapping):
+            raise ValueError("a row is a JSON object")
+        for key in ("guid", "id"):
+            if not (_is_name(content.get(key)) or content.get(key) in (None, "")):
+                raise ValueError(f"{key}: a string of Unicode text or an integer is required, of at most {MAX_NAME_CHARACTERS} characters")
+        entities = {key: _literal(content[key], key) for key in ("subject_entity", "object_entity") if isinstance(content.get(key), str)}
+        encoded = encode(Example.from_row({**content, **entities}))
+    except (ValueError, InvalidExample) as error:
+        return Reject(number, record.line, guid, id_, str(error))
+    label_id, strange_label = _label(content.get("label"))
+    return Row(number, guid, id_, label_id, strange_label, encoded)
+
+
+def _parse_json(text: bytes) -> Any:
+    try:
+        return json.loads(text.decode(), parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8: {error.reason} at byte {error.start + 1} of the row") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1} of the row") from None
+    except RecursionError:
+        raise ValueError("not JSON that can be read: it is nested too deeply") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"not JSON: {name} is no number")
+
+
+def _literal(cell: str, key: str) -> Any:
+    """An entity written as text, as JSON or as the Python literal that the competition's files hold. Nothing is ever run."""
+    if len(cell) > MAX_CELL_CHARACTERS:
+        raise ValueError(f"{key}: longer than {MAX_CELL_CHARACTERS} characters")
+    try:
+        return json.loads(cell, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a backslash in the word that begins no escape
+            return ast.literal_eval(cell.strip())
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        raise ValueError(f"{key}: neither a Python literal nor JSON: {cell[:40]!r}{'…' * (len(cell) > 40)}") from None
+
+
+def _is_name(value: object) -> bool:
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 10**18
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME_CHARACTERS:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _label(value: object) -> tuple[int | None, bool]:
+    """A label by its name, or by its number in the official order, as KLUE's Parquet files have it; and whether it is neither."""
+    if isinstance(value, str) and value in RELATION_IDS:
+        return RELATION_IDS[value], False
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(RELATIONS):
+        return value, False
+    return None, not (value is None or value in UNLABELLED)

@@ -1,0 +1,160 @@
+"""An input's bytes in small pieces, decompressed by what they are (not by what the file is called), and which input it was."""
+
+import hashlib
+import os
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from scoring.errors import InputBroken, Refused
+
+STANDARD: Final = "-"
+CHUNK_BYTES: Final = 256 * 1024
+PIECE_BYTES: Final = 16 * 1024
+"""Decompressed at a time: what is lost where a stream turns out to be damaged, and all that a stream of zeros can take of the memory."""
+HEAD_BYTES: Final = 1024 * 1024
+"""What a file is recognised by when a run goes on, beside its size and its time of change."""
+
+GZIP: Final = b"\x1f\x8b"
+ZSTD: Final = b"\x28\xb5\x2f\xfd"
+UTF8_MARK: Final = b"\xef\xbb\xbf"
+WIDE_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(slots=True)
+class Source:
+    """An input that has been opened.
+
+    Attributes:
+        name: as the user gave it; `-` is standard input.
+        head: the first of its bytes, decompressed and without a byte order mark.
+        chunks: all of its bytes, the head included, decompressed. Raises `InputBroken` where they cannot be read on.
+    """
+
+    name: str
+    head: bytes
+    chunks: Iterator[bytes]
+    _file: BinaryIO
+    _size: int | None
+
+    def __enter__(self) -> "Source":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.name != STANDARD:
+            self._file.close()
+
+    def fraction(self) -> float | None:
+        """The share of the file that has been read, or `None` where its size is not known."""
+        return None if not self._size else min(1.0, self._file.tell() / self._size)
+
+
+def open_source(name: str) -> Source:
+    """Open an input for reading.
+
+    Raises:
+        Refused: it is missing, a folder, not readable, not UTF-8 by its first bytes, or its decompression is not installed.
+    """
+    try:
+        file = sys.stdin.buffer if name == STANDARD else Path(name).open("rb", buffering=0)  # noqa: SIM115 (the source closes it)
+    except OSError as error:
+        raise Refused(f"{name}: {error.strerror}") from None
+    try:
+        size = None if name == STANDARD else os.fstat(file.fileno()).st_size
+        read = getattr(file, "read1", file.read)  # from a pipe: what is there, not only a whole chunk
+        raw = iter(lambda: read(CHUNK_BYTES), b"")
+        first = _at_least(raw, len(ZSTD))
+        chunks = _broken_off(_decompressed(first, chain([first], raw), name))
+        head = _at_least(chunks, len(UTF8_MARK))
+        if head.startswith(WIDE_MARKS):
+            raise InputBroken("this is UTF-16 text; UTF-8 is required")
+    except (OSError, InputBroken, Refused) as error:
+        if name != STANDARD:
+            file.close()
+        raise error if isinstance(error, Refused) else Refused(f"{name}: {getattr(error, 'strerror', error)}") from None
+    head = head.removeprefix(UTF8_MARK)
+    return Source(name, head, chain([head] if head else [], chunks), file, size)
+
+
+def identity(name: str) -> dict[str, object]:
+    """What tells a file from another one, and from itself after a change: size, time of change, SHA-256 of its first bytes."""
+    with Path(name).open("rb") as file:
+        status = os.fstat(file.fileno())
+        digest = hashlib.sha256(file.read(HEAD_BYTES)).hexdigest()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256_of_first_bytes": digest}
+
+
+def _at_least(chunks: Iterator[bytes], count: int) -> bytes:
+    start = b""
+    while len(start) < count and (chunk := next(chunks, b"")):
+        start += chunk
+    return start
+
+
+def _broken_off(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    try:
+        yield from (chunk for chunk in chunks if chunk)
+    except OSError as error:
+        raise InputBroken(f"the input cannot be read on: {error.strerror}") from None
+
+
+def _decompressed(first: bytes, raw: Iterable[bytes], name: str) -> Iterable[bytes]:
+    if first.startswith(GZIP):
+        return _gunzip(raw)
+    if first.startswith(ZSTD):
+        return _unzstd(raw, zstd_library(name))
+    return raw
+
+
+def _gunzip(raw: Iterable[bytes]) -> Iterator[bytes]:
+    """Members one after the other, each checked against its sum."""
+    stream = None
+    for chunk in raw:
+        full = False  # whether the last piece was cut short, so that more of it waits in the stream
+        while chunk or full:
+            if stream is None:
+                stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            try:
+                piece = stream.decompress(chunk, PIECE_BYTES)
+            except zlib.error:
+                raise InputBroken("the gzip stream is damaged here") from None
+            yield piece
+            full = len(piece) == PIECE_BYTES and not stream.eof
+            chunk = stream.unconsumed_tail
+            if stream.eof:
+                chunk, stream = stream.unused_data.lstrip(b"\0"), None  # zeros between members are padding
+    if stream is not None:
+        raise InputBroken("the gzip stream ends before it is whole")
+
+
+def _unzstd(raw: Iterable[bytes], zstd: Any) -> Iterator[bytes]:
+    stream = None
+    for chunk in raw:
+        while chunk or (stream is not None and not stream.needs_input):
+            stream = stream or zstd.ZstdDecompressor()
+            try:
+                yield stream.decompress(chunk, PIECE_BYTES)
+            except zstd.ZstdError:
+                raise InputBroken("the zstd stream is damaged here") from None
+            chunk = stream.unused_data if stream.eof else b""
+            if stream.eof:
+                stream = None
+    if stream is not None:
+        raise InputBroken("the zstd stream ends before it is whole")
+
+
+def zstd_library(name: str) -> Any:
+    """`compression.zstd`, or before Python 3.14 its backport.
+
+    Raises:
+        Refused: it is not installed.
+    """
+    try:
+        return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    except ImportError:
+        raise Refused(f"{name}: zstd needs a library that serving does not install: pip install '.[scoring]'") from None

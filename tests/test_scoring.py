@@ -1,0 +1,336 @@
+"""A file is scored as a request is: the same answers in every form of input, in its order, in every form of output."""
+
+import csv
+import gzip
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import scoring.__main__
+import scoring.progress
+from loadtest.sentences import Row, make_long_rows, make_rows
+from models.bundle import Bundle
+from models.example import Example
+from models.labels import RELATION_IDS, RELATIONS
+from models.lanes import Split
+from models.metrics import auprc, micro_f1
+from models.tuning import TunedEnsemble, tune
+from scoring.__main__ import main
+from scoring.progress import Progress
+
+COLUMNS = ("id", "sentence", "subject_entity", "object_entity", "label", "source")
+
+
+@pytest.fixture(scope="session")
+def tuned(tiny_bundle: Path) -> TunedEnsemble:
+    return tune(Bundle.open(tiny_bundle), "cpu", [Split(2, 1)], alone=None, tuning_s=0)
+
+
+@pytest.fixture
+def engine(tuned: TunedEnsemble, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny bundle by default, loaded once for all tests, and no waiting for the disk."""
+    monkeypatch.setenv("KORE_BUNDLE", str(tiny_bundle))
+    monkeypatch.setattr(scoring.__main__, "load", lambda *_: tuned)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def long_rows() -> list[Row]:
+    return make_long_rows(50)
+
+
+@pytest.fixture(scope="session")
+def expected(tuned: TunedEnsemble, long_rows: list[Row]) -> NDArray[np.float64]:
+    predictions = tuned.ensemble.predict([Example.from_row(row) for row in long_rows])
+    return np.stack([prediction.probabilities for prediction in predictions])
+
+
+def as_jsonl(rows: list[Row]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def as_csv(rows: list[Row]) -> bytes:
+    """As pandas writes the competition's files: entities as Python literals."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for number, row in enumerate(rows):
+        writer.writerow([number, row["sentence"], str(row["subject_entity"]), str(row["object_entity"]), row["label"], row["source"]])
+    return text.getvalue().encode()
+
+
+def as_parquet(rows: list[Row]) -> bytes:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    sink = pyarrow.BufferOutputStream()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
+    return bytes(sink.getvalue())
+
+
+def zstd(data: bytes) -> bytes:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        zstd = pytest.importorskip("backports.zstd")
+    return bytes(zstd.compress(data))
+
+
+INPUTS = {
+    "rows.json": lambda rows: json.dumps(rows, ensure_ascii=False).encode(),
+    "pretty.json": lambda rows: json.dumps(rows, indent=2).encode(),
+    "lines.json": as_jsonl,
+    "rows.jsonl": as_jsonl,
+    "windows.jsonl": lambda rows: b"\xef\xbb\xbf" + as_jsonl(rows).replace(b"\n", b"\r\n"),
+    "rows.csv": as_csv,
+    "windows.csv": lambda rows: b"\xef\xbb\xbf" + as_csv(rows).replace(b"\n", b"\r\n"),
+    "rows.jsonl.gz": lambda rows: gzip.compress(as_jsonl(rows[:20])) + gzip.compress(as_jsonl(rows[20:])),
+    "gzip-by-content.json": lambda rows: gzip.compress(json.dumps(rows).encode()),
+    "rows.csv.zst": lambda rows: zstd(as_csv(rows)),
+    "rows.json.zst": lambda rows: zstd(json.dumps(rows)[:99].encode()) + zstd(json.dumps(rows)[99:].encode()),
+    "rows.parquet": as_parquet,
+    "no-ending": as_jsonl,
+}
+
+
+def summary_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    return dict(json.loads(capsys.readouterr().out.splitlines()[-1]))
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def refusal(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one plain line of a run that was refused."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    return line
+
+
+def matrix(lines: list[dict[str, Any]]) -> NDArray[np.float64]:
+    return np.array([[line["probabilities"][relation] for relation in RELATIONS] for line in lines])
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_every_form_of_input_gives_the_ensembles_answers_in_order(
+    name: str, engine: None, long_rows: list[Row], expected: NDArray[np.float64], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(INPUTS[name](long_rows))
+    output = tmp_path / "out.jsonl"
+    assert main([str(tmp_path / name), str(output), "--top-k", "30", "--window", "16"]) == 0
+    lines, summary = lines_of(output), summary_of(capsys)
+    assert np.abs(matrix(lines) - expected).max() < 1e-4
+    assert [line["relation"] for line in lines] == [RELATIONS[index] for index in expected.argmax(axis=1)]
+    if "csv" in name:
+        assert [line["id"] for line in lines] == [str(number) for number in range(50)]
+    else:
+        assert [line["guid"] for line in lines] == [row["guid"] for row in long_rows]
+    labels = np.array([RELATION_IDS[str(row["label"])] for row in long_rows])
+    assert (summary["rows"], summary["scored"], summary["rejected"], summary["labelled"]) == (50, 50, 0, 50)
+    assert summary["micro_f1"] == pytest.approx(micro_f1(labels, expected.argmax(axis=1)))
+    assert summary["auprc"] == pytest.approx(auprc(labels, expected))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "out.jsonl", "out.jsonl.report.html"])
+
+
+def test_a_line_has_the_fields_of_https_prediction(engine: None, tmp_path: Path, tuned: TunedEnsemble) -> None:
+    row = make_rows()[0]
+    nameless = {key: value for key, value in row.items() if key != "guid"}
+    (tmp_path / "rows.jsonl").write_bytes(as_jsonl([row, nameless]))
+    assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl"), "--top-k", "3"]) == 0
+    named, unnamed = lines_of(tmp_path / "out.jsonl")
+    (prediction,) = tuned.ensemble.predict([Example.from_row(row)])
+    assert list(named) == ["guid", "relation", "score", "probabilities", "members"]
+    assert list(unnamed) == ["relation", "score", "probabilities", "members"]
+    assert named == {"guid": row["guid"], **unnamed}
+    assert list(named["probabilities"]) == list(prediction.top(3))
+    assert next(iter(named["probabilities"])) == named["relation"]
+
+
+class Standard:
+    """A standard stream that bytes go through."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.buffer = io.BytesIO(data)
+
+
+@pytest.mark.parametrize("form", ["rows.jsonl", "rows.json", "rows.csv", "rows.jsonl.gz"])
+def test_standard_input_and_output(
+    form: str, engine: None, long_rows: list[Row], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = Standard()
+    monkeypatch.setattr(sys, "stdin", Standard(INPUTS[form](long_rows)))
+    monkeypatch.setattr(sys, "stdout", output)
+    assert main(["-", "-", "--window", "9"]) == 0
+    lines = [json.loads(line) for line in output.buffer.getvalue().splitlines()]
+    assert len(lines) == 50
+    summary = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert (summary["output"], summary["scored"], summary["labelled"]) == ("-", 50, 50)
+
+
+@pytest.mark.parametrize("name", ["out.jsonl.gz", "out.jsonl.zst", "out.csv", "out.csv.gz", "submission.csv", "out.parquet"])
+def test_every_form_of_output_holds_the_same(
+    name: str, engine: None, long_rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "parquet" in name:
+        pytest.importorskip("pyarrow")
+    elif "zst" in name:
+        zstd(b"")
+    (tmp_path / "rows.jsonl").write_bytes(as_jsonl(long_rows))
+    for output in ("out.jsonl", name):
+        assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / output), "--top-k", "30", "--window", "16"]) == 0
+    from scoring.compare import main as compare
+
+    assert compare([str(tmp_path / "out.jsonl"), str(tmp_path / name), "--strict"]) == 0
+    compared = summary_of(capsys)
+    assert (compared["rows"], compared["same_label"], compared["rows_with_probabilities"]) == (50, 50, 50)
+    assert compared["largest_difference"] < 1e-12
+
+
+def test_rows_of_no_file_leave_an_output_without_rows(engine: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, data in {"none.jsonl": b"\n \n", "none.json": b" [ ]\n", "none.csv": as_csv([])}.items():
+        (tmp_path / name).write_bytes(data)
+        assert main([str(tmp_path / name), str(tmp_path / "out.csv")]) == 0
+        assert (tmp_path / "out.csv").read_text() == "guid,id,relation,score,probabilities,members\n"
+        assert summary_of(capsys)["rows"] == 0
+
+
+def test_a_label_that_is_none_is_counted_and_the_row_scored(
+    engine: None, long_rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels: list[object] = [100, None, "", "100", 29, "per:title", "spouse", 30, ["x"]]
+    rows = [{**row, "label": label} for row, label in zip(long_rows, labels, strict=False)]
+    (tmp_path / "rows.jsonl").write_bytes(as_jsonl(rows))
+    assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl")]) == 0
+    summary = summary_of(capsys)
+    assert (summary["scored"], summary["labelled"], summary["strange_labels"]) == (9, 2, 3)
+
+
+def test_it_loads_as_serving_does(tiny_bundle: Path, long_rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(as_jsonl(long_rows))
+    arguments = [str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl"), "--bundle", str(tiny_bundle), "--tuning-s", "0"]
+    assert main(arguments) == 0
+    assert summary_of(capsys)["scored"] == 50
+    assert main([*arguments, "--device", "cuda"]) == 2
+    assert "has no graphs for cuda" in refusal(capsys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "out.jsonl.report.html", "rows.jsonl"]
+
+
+def furnish(folder: Path) -> None:
+    """A folder with one good input and much that is in its way."""
+    (folder / "rows.jsonl").write_bytes(as_jsonl(make_rows()[:3]))
+    (folder / "folder.jsonl").mkdir()
+    (folder / "link.jsonl").symlink_to("rows.jsonl")
+    (folder / "blocked.jsonl.rejects.jsonl").mkdir()
+    (folder / "x.rejects.jsonl").hardlink_to(folder / "rows.jsonl")
+    (folder / "wide.jsonl").write_bytes("글".encode("utf-16"))
+    (folder / "no-header.csv").write_text("1,2,3\n")
+    (folder / "no-array.json").write_text("3")
+    (folder / "no.parquet").write_text("PAR1 but no more")
+    os.mkfifo(folder / "pipe.jsonl")
+
+
+REFUSED = {
+    "missing.jsonl out.jsonl": "No such file",
+    "folder.jsonl out.jsonl": "folder",
+    "rows.jsonl rows.jsonl": "this is the input",
+    "rows.jsonl link.jsonl": "this is the input",
+    "rows.jsonl y": "give --to",
+    "rows.jsonl x --to jsonl": "x.rejects.jsonl: this is the input",
+    "rows.jsonl folder.jsonl": "folder",
+    "rows.jsonl blocked.jsonl": "something else stands there",
+    "rows.jsonl pipe.jsonl": "something else stands there",
+    "rows.jsonl nowhere/out.jsonl": "no folder",
+    "rows.jsonl rows.jsonl/out.jsonl": "no folder",
+    "rows.jsonl out.txt": "give --to",
+    "rows.jsonl out.parquet.gz": "Parquet is written to a plain file",
+    "rows.jsonl - --to parquet": "Parquet is written to a plain file",
+    "rows.jsonl - --resume": "--resume needs files",
+    "wide.jsonl out.jsonl": "UTF-16",
+    "no-header.csv out.jsonl": "names no column sentence",
+    "no-array.json out.jsonl": "neither a JSON array nor JSON lines",
+    "no.parquet out.jsonl": "Parquet",
+    "rows.jsonl out.jsonl --from parquet": "Parquet",
+    "rows.jsonl out.jsonl --bundle folder.jsonl": "bundle",
+    f"rows.jsonl {'x' * 245}.jsonl": "File name too long",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_a_users_error_is_one_plain_line(
+    arguments: str, engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    furnish(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    if "arquet" in REFUSED[arguments]:
+        pytest.importorskip("pyarrow")
+    assert main(arguments.split()) == 2
+    assert REFUSED[arguments] in refusal(capsys)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("arguments", ["--top-k 0", "--top-k 31", "--top-k one", "--window 0", "--label-order x", "--to xml"])
+def test_a_flag_that_is_wrong_is_one_plain_line(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["rows.jsonl", "out.jsonl", *arguments.split()])
+    assert refusal(capsys).startswith("python -m scoring: error: ")
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl.zst"])
+def test_a_missing_library_is_named(
+    name: str, engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr("scoring.sources.import_module", missing)
+    monkeypatch.setattr("scoring.parquet.import_module", missing)
+    (tmp_path / name).write_bytes(b"PAR1" if "parquet" in name else b"\x28\xb5\x2f\xfd\0")
+    assert main([str(tmp_path / name), str(tmp_path / "out.jsonl")]) == 2
+    assert "pip install '.[scoring]'" in refusal(capsys)
+    (tmp_path / "rows.jsonl").write_bytes(as_jsonl(make_rows()[:3]))
+    assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / name)]) == 2
+    assert "pip install '.[scoring]'" in refusal(capsys)
+
+
+def test_help_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "--resume" in capsys.readouterr().out
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_tells_rows_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 1.0, 100.0, 100.0, 125.0])
+    monkeypatch.setattr(scoring.progress.time, "monotonic", lambda: next(clock))
+    terminal = Terminal()
+    with Progress(done=1000, stream=terminal) as progress:
+        progress.expect(2000, 0.25)
+        progress.advance(100)
+        progress.advance(900)
+    first, second, last = (drawing.strip() for drawing in terminal.getvalue().split("\r")[1:])
+    assert first == " 14 % [###                     ] 1,100 rows, 100.0 rows/s, 1:09 left".strip()
+    assert second == "25 % [######                  ] 2,000 rows, 10.0 rows/s, 10:00 left"
+    assert last == "100 % [########################] 2,000 rows, 8.0 rows/s, 0:00 left"
+
+
+def test_where_the_size_is_not_known_the_bar_only_counts() -> None:
+    stream = io.StringIO()
+    with pytest.raises(KeyError), Progress(stream=stream):
+        raise KeyError
+    assert stream.getvalue() == ""
+    with Progress(stream=stream) as progress:
+        progress.expect(5, None)
+        progress.advance(5)
+    assert stream.getvalue().startswith("100 % ")
