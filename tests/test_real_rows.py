@@ -58,9 +58,9 @@ def test_rows_posted_singly_and_in_batches_get_the_bundles_answers_and_metrics(r
     assert cascade.quality.rows == len(labels)
     shares = [np.mean([prediction["members"] == count for prediction in singly]) for count in (1, 2)]
     assert shares == pytest.approx(cascade.shares, abs=0.005)
-    # The manifest's are cross-fitted, so a little worse than what thresholds fitted on all of these rows give.
-    assert cascade.quality.micro_f1 - 0.1 <= micro_f1(labels, predicted) <= cascade.quality.micro_f1 + 0.3
-    assert cascade.quality.auprc - 0.1 <= auprc(labels, matrix(singly)) <= cascade.quality.auprc + 0.6
+    # The manifest's are cross-fitted, so not quite those of the thresholds that were fitted on all of these rows.
+    assert micro_f1(labels, predicted) == pytest.approx(cascade.quality.micro_f1, abs=0.3)
+    assert auprc(labels, matrix(singly)) == pytest.approx(cascade.quality.auprc, abs=0.3)
 
 
 def test_every_member_voting_gives_the_manifests_metrics_and_the_cascade_costs_little() -> None:
