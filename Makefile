@@ -28,8 +28,8 @@ serve: .venv/serve-$(RUNTIME_EXTRA) ## serve a bundle on 127.0.0.1:8000 (BUNDLE=
 	@echo
 	@exec $(BIN)/python -m api --host $(HOST) --port $(PORT) --bundle $(BUNDLE) --log-format $(LOG_FORMAT) $(if $(filter command line,$(origin DEVICE)),--device $(DEVICE))
 
-score: .venv/serve-$(RUNTIME_EXTRA) ## relations of a file's rows: INPUT=rows.jsonl OUTPUT=predictions.jsonl (BUNDLE=…)
-	$(BIN)/python -m scoring $(INPUT) $(OUTPUT) --bundle $(BUNDLE)
+score: .venv/serve-$(RUNTIME_EXTRA) ## relations of a file's rows: INPUT=rows.jsonl OUTPUT=predictions.jsonl (BUNDLE=…, FLAGS="--resume --top-k 3")
+	$(BIN)/python -m scoring $(INPUT) $(OUTPUT) --bundle $(BUNDLE) $(FLAGS)
 
 test: .venv/develop ## all tests; with KLUE_RE_DATA set to the folder of the KLUE-RE rows, also those on real rows
 	$(BIN)/python -m pytest

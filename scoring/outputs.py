@@ -105,7 +105,7 @@ def _form_by_ending(path: Path, ending: str) -> OutputForm | None:
 def _compression(packed: str, output: str) -> Callable[[bytes], bytes]:
     if packed == ".gz":
         return lambda data: gzip.compress(data, 6, mtime=0)
-    return zstd_library(output).compress if packed else bytes
+    return zstd_library(output).ZstdCompressor().compress if packed else bytes
 
 
 def _document(row: Row, prediction: Prediction, top_k: int) -> dict[str, object]:

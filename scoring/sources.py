@@ -17,6 +17,8 @@ STANDARD: Final = "-"
 CHUNK_BYTES: Final = 256 * 1024
 PIECE_BYTES: Final = 16 * 1024
 """Decompressed at a time: what is lost where a stream turns out to be damaged, and all that a stream of zeros can take of the memory."""
+ZSTD_BYTES: Final = 256
+"""Of a zstd stream, decompressed at a time: four bytes can become 128 KiB, and the library knows no limit for its output."""
 HEAD_BYTES: Final = 1024 * 1024
 """What a file is recognised by when a run goes on, beside its size and its time of change."""
 
@@ -98,7 +100,8 @@ def _at_least(chunks: Iterator[bytes], count: int) -> bytes:
 
 def _broken_off(chunks: Iterable[bytes]) -> Iterator[bytes]:
     try:
-        yield from (chunk for chunk in chunks if chunk)
+        for chunk in chunks:
+            yield from (chunk[start : start + CHUNK_BYTES] for start in range(0, len(chunk), CHUNK_BYTES))
     except OSError as error:
         raise InputBroken(f"the input cannot be read on: {error.strerror}") from None
 
@@ -118,6 +121,9 @@ def _gunzip(raw: Iterable[bytes]) -> Iterator[bytes]:
         full = False  # whether the last piece was cut short, so that more of it waits in the stream
         while chunk or full:
             if stream is None:
+                chunk = chunk.lstrip(b"\0")  # the padding that some writers leave between members
+                if not chunk:
+                    break
                 stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
             try:
                 piece = stream.decompress(chunk, PIECE_BYTES)
@@ -127,34 +133,38 @@ def _gunzip(raw: Iterable[bytes]) -> Iterator[bytes]:
             full = len(piece) == PIECE_BYTES and not stream.eof
             chunk = stream.unconsumed_tail
             if stream.eof:
-                chunk, stream = stream.unused_data.lstrip(b"\0"), None  # zeros between members are padding
+                chunk, stream = stream.unused_data, None
     if stream is not None:
         raise InputBroken("the gzip stream ends before it is whole")
 
 
 def _unzstd(raw: Iterable[bytes], zstd: Any) -> Iterator[bytes]:
+    """Frames one after the other."""
     stream = None
     for chunk in raw:
-        while chunk or (stream is not None and not stream.needs_input):
-            stream = stream or zstd.ZstdDecompressor()
-            try:
-                yield stream.decompress(chunk, PIECE_BYTES)
-            except zstd.ZstdError:
-                raise InputBroken("the zstd stream is damaged here") from None
-            chunk = stream.unused_data if stream.eof else b""
-            if stream.eof:
-                stream = None
+        for start in range(0, len(chunk), ZSTD_BYTES):
+            piece = chunk[start : start + ZSTD_BYTES]
+            while piece:
+                stream = stream or zstd.ZstdDecompressor().decompressobj()
+                try:
+                    data = stream.decompress(piece)
+                except zstd.ZstdError:
+                    raise InputBroken("the zstd stream is damaged here") from None
+                yield data
+                piece = stream.unused_data if stream.eof else b""
+                if stream.eof:
+                    stream = None
     if stream is not None:
         raise InputBroken("the zstd stream ends before it is whole")
 
 
 def zstd_library(name: str) -> Any:
-    """`compression.zstd`, or before Python 3.14 its backport.
+    """The module `zstandard`.
 
     Raises:
         Refused: it is not installed.
     """
     try:
-        return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+        return import_module("zstandard")
     except ImportError:
-        raise Refused(f"{name}: zstd needs a library that serving does not install: pip install '.[scoring]'") from None
+        raise Refused(f"{name}: zstd needs zstandard, which serving does not install: pip install '.[scoring]'") from None

@@ -62,9 +62,11 @@ def job(folder: Path, tiny_bundle: Path, name: str = "rows.jsonl", output: str =
 
 @pytest.mark.parametrize(
     ("name", "output"),
-    [("rows.jsonl", "out.jsonl"), ("rows.jsonl.gz", "out.csv.gz"), ("rows.csv", "submission.csv"), ("rows.json", "out.jsonl")],
+    [("rows.jsonl", "out.jsonl"), ("rows.jsonl.gz", "out.csv.gz"), ("rows.csv", "submission.csv"), ("rows.json", "out.parquet")],
 )
 def test_killed_and_resumed_it_is_as_if_it_had_never_been_killed(name: str, output: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    if output.endswith("parquet"):
+        pytest.importorskip("pyarrow")
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
     whole = run(job(tmp_path / "whole", tiny_bundle, name, output))
