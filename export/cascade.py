@@ -115,11 +115,15 @@ def with_cascade(manifest: Manifest, votes: Votes, rows: Sequence[LabelledExampl
     """The manifest with a fitted cascade."""
     halves = np.array([hashlib.sha256(row.example.sentence.encode("utf-8", "surrogatepass")).digest()[0] % 2 == 1 for row in rows])
     thresholds, crossed = fit(votes, halves, allowed)
-    voted = votes.stopped(thresholds)[1]
-    measured = quality(votes.labels, crossed)
+    stopped, voted = votes.stopped(thresholds)
     shares = [float(np.mean(voted == count)) for count in range(1, len(votes.stages) + 1)]
-    served = Quality(rows=len(rows), data=data, micro_f1=float(measured[0]), auprc=float(measured[1]))
-    return manifest.model_copy(update={"cascade": Cascade(thresholds=thresholds, shares=shares, quality=served)})
+
+    def measured(probabilities: NDArray[np.float64]) -> Quality:
+        f1, area = quality(votes.labels, probabilities)
+        return Quality(rows=len(rows), data=data, micro_f1=float(f1), auprc=float(area))
+
+    cascade = Cascade(thresholds=thresholds, shares=shares, quality=measured(stopped), cross_fitted=measured(crossed))
+    return manifest.model_copy(update={"cascade": cascade})
 
 
 def fit_bundle(path: Path, data: Path, loss: float, auprc_loss: float) -> Manifest:

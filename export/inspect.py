@@ -34,10 +34,10 @@ def describe(bundle: Bundle) -> str:
             )
     if manifest.cascade is not None:
         stops = ", ".join(f"{share:.1%} by {count}" for count, share in enumerate(manifest.cascade.shares, start=1))
-        served = manifest.cascade.quality
+        served, expected = manifest.cascade.quality, manifest.cascade.cross_fitted
         lines.append(
             f"cascade: thresholds {', '.join(map('{:g}'.format, manifest.cascade.thresholds))}; rows answered: {stops} members;"
-            f" micro-F1 {served.micro_f1:.2f}, AUPRC {served.auprc:.2f}, cross-fitted"
+            f" micro-F1 {served.micro_f1:.2f}, AUPRC {served.auprc:.2f}; cross-fitted {expected.micro_f1:.2f}, {expected.auprc:.2f}"
         )
     for device, golden in manifest.golden.items():
         lines.append(f"golden rows on {device}: {len(golden.rows)}, tolerance {golden.tolerance:g}")

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from export.evaluate import evaluate
-from models.bundle import Bundle, BundleRefused
+from models.bundle import Bundle, BundleRefused, Quality
 from models.ensemble import DeviceUnavailable, Ensemble
 from models.example import InvalidExample
 from models.rows import InvalidRows, read_labelled
@@ -32,16 +32,20 @@ def verify(path: Path, data: Path | None = None) -> dict[str, object]:
     if data:
         rows = read_labelled(data)
         measured = evaluate(ensemble, rows, data)
-        promised = bundle.manifest.quality["cpu"]
-        for metric in ("micro_f1", "auprc"):
-            here, there = getattr(measured, metric), getattr(promised, metric)
-            if measured.data == promised.data and abs(here - there) > METRIC_TOLERANCE:
-                raise BundleRefused(f"bundle {path}: {metric} is {here:.2f} on this machine, the manifest says {there:.2f}")
+        _compare(path, measured, bundle.manifest.quality["cpu"], "")
         summary |= measured.model_dump()
         if bundle.manifest.cascade is not None:
             served = evaluate(Ensemble.load(bundle), rows, data)
+            _compare(path, served, bundle.manifest.cascade.quality, " with the cascade")
             summary["with_cascade"] = {"micro_f1": served.micro_f1, "auprc": served.auprc}
     return summary
+
+
+def _compare(path: Path, measured: Quality, promised: Quality, how: str) -> None:
+    for metric in ("micro_f1", "auprc"):
+        here, there = getattr(measured, metric), getattr(promised, metric)
+        if measured.data == promised.data and abs(here - there) > METRIC_TOLERANCE:
+            raise BundleRefused(f"bundle {path}: {metric}{how} is {here:.2f} on this machine, the manifest says {there:.2f}")
 
 
 def main(argv: list[str] | None = None) -> int:

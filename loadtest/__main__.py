@@ -5,28 +5,18 @@ with Locust, and holds the gates of loadtest/gates.yaml against what came. Write
 if all gates hold, 1 if one is broken or the run failed, 2 if it was asked for wrongly.
 """
 
-import argparse
 import json
-import signal
 import sys
 from dataclasses import asdict
 
 from loadtest.figures import describe_late_sends, measure, table
-from loadtest.options import USER_ERROR, USER_ERRORS, Options
-from loadtest.play import PlayFailed, play
+from loadtest.options import Options, command
+from loadtest.play import play
 from loadtest.verdict import conclude
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m loadtest", description="Play a profile of loadtest/gates.yaml and hold its gates.")
-    try:
-        return run(Options.read(parser, argv, folder="."))
-    except USER_ERRORS as error:
-        print(f"loadtest: {error}", file=sys.stderr)
-        return USER_ERROR
-    except PlayFailed as error:
-        print(f"loadtest: {error}", file=sys.stderr)
-        return 1
+    return command(run, argv, "python -m loadtest", "Play a profile of loadtest/gates.yaml and hold its gates.", folder=".")
 
 
 def run(options: Options) -> int:
@@ -57,5 +47,4 @@ def run(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server and Locust are stopped then, too
     sys.exit(main())

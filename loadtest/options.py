@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 import os
-from collections.abc import Iterator
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import httpx
 
 from loadtest.bodies import Body, InvalidRows, judge, make_bodies, mean_examples, read_rows
 from loadtest.gates import DEFAULT_GATES, InvalidGates, Profile, read_profile
+from loadtest.play import PlayFailed
 from loadtest.server import DEFAULT_BUNDLE, ROOT, running
 from loadtest.traffic import saturation
 
@@ -22,10 +25,6 @@ FIRST_ANSWER_S = 30.0
 
 class Unanswered(ValueError):
     """There is no server to ask; the message says why."""
-
-
-USER_ERRORS = (InvalidGates, InvalidRows, Unanswered)
-USER_ERROR = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +98,16 @@ class Options:
         if not measured:
             raise Unanswered(f"{url}: not one request was answered rightly in {SATURATION_S:.0f} s")
         return measured
+
+
+def command(run: Callable[[Options], int], argv: list[str] | None, prog: str, description: str, folder: str) -> int:
+    """A load test's command line: reads the options, runs; returns the exit status: 2 if it was asked for wrongly, 1 if the run failed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server and Locust are stopped then, too
+    try:
+        return run(Options.read(argparse.ArgumentParser(prog=prog, description=description), argv, folder))
+    except (InvalidGates, InvalidRows, Unanswered, PlayFailed) as error:
+        print(f"loadtest: {error}", file=sys.stderr)
+        return 1 if isinstance(error, PlayFailed) else 2
 
 
 def _ask_once(url: str, body: Body) -> None:

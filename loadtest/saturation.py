@@ -5,15 +5,13 @@ users and gates of a load test: starting Locust costs three seconds a try, and s
 only when all its requests have, so none inherits a queue. The answer is as sure as `TRY_S` seconds of random arrivals: a few percent.
 """
 
-import argparse
-import signal
 import sys
 from collections.abc import Callable
 
 from loadtest.arrivals import PlannedStage
 from loadtest.figures import measure
-from loadtest.options import USER_ERROR, USER_ERRORS, Options
-from loadtest.play import PlayFailed, play
+from loadtest.options import Options, command
+from loadtest.play import play
 from loadtest.verdict import conclude
 
 SETTLE_S, TRY_S = 3.0, 12.0
@@ -38,17 +36,8 @@ def search(holds: Callable[[int], bool], first: int) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest.saturation", description="Find the highest rate that holds a profile's gates."
-    )
-    try:
-        return run(Options.read(parser, argv, folder="saturation"))
-    except USER_ERRORS as error:
-        print(f"loadtest: {error}", file=sys.stderr)
-        return USER_ERROR
-    except PlayFailed as error:
-        print(f"loadtest: {error}", file=sys.stderr)
-        return 1
+    description = "Find the highest rate that holds a profile's gates."
+    return command(run, argv, "python -m loadtest.saturation", description, folder="saturation")
 
 
 def run(options: Options) -> int:
@@ -81,5 +70,4 @@ def run(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server and Locust are stopped then, too
     sys.exit(main())

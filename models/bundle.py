@@ -114,7 +114,8 @@ class Cascade(_Part):
 
     thresholds: list[float] = Field(description="after each member but the last: the vote's highest probability that is enough")
     shares: list[float] = Field(description="share of the rows that one, two, … members voted on")
-    quality: Quality = Field(description="cross-fitted: each half of the rows with thresholds fitted on the other half")
+    quality: Quality = Field(description="with these thresholds, which were fitted on the same rows: what a server gives on them")
+    cross_fitted: Quality = Field(description="each half of the rows with thresholds fitted on the other half: what to expect of new rows")
 
     @model_validator(mode="after")
     def _check_lengths(self) -> "Cascade":

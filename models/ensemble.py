@@ -19,7 +19,7 @@ from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import Example, InvalidExample, Prediction
 from models.labels import RELATIONS
 from models.lanes import Split, available_cores, cut_sorted
-from models.voting import softmax
+from models.voting import softmax, weighted_mean_probability
 
 PROVIDERS: Final[dict[Device, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -112,7 +112,8 @@ class Ensemble:
             every_member: let all of them vote, however sure the first ones are.
         """
         left = np.arange(len(rows))  # the rows that go on to the next member
-        weighted, members = np.zeros((len(rows), len(RELATIONS))), np.zeros(len(rows), dtype=int)
+        said = np.empty((len(self._voters), len(rows), len(RELATIONS)))
+        votes, members = np.empty(said.shape[1:]), np.zeros(len(rows), dtype=int)
         batches: dict[int, EncodedBatch] = {}
         for stage, voter in enumerate(self._voters):
             if voter.encoding not in batches:
@@ -120,15 +121,15 @@ class Ensemble:
                 batches[voter.encoding] = EncodedBatch.collate(
                     [rows[index].encodings[voter.encoding] for index in left.tolist()], encoder.pad_token_id
                 )
-            weighted[left] += voter.member.weight * softmax(voter.classifiers[lane % self.split.copies](batches[voter.encoding]))
-            members[left] += 1
+            said[stage, left] = softmax(voter.classifiers[lane % self.split.copies](batches[voter.encoding]))
+            votes[left] = weighted_mean_probability(said[: stage + 1, left], self._weights[: stage + 1])
+            members[left] = stage + 1
             if stage < len(self.thresholds) and not every_member:
-                unsure = weighted[left].max(axis=1) < self.thresholds[stage] * self._weights[: stage + 1].sum()
+                unsure = votes[left].max(axis=1) < self.thresholds[stage]
                 if not unsure.all():
                     left, batches = left[unsure], {}
                 if not len(left):
                     break
-        votes = weighted / np.cumsum(self._weights)[members - 1][:, None]
         return [Prediction(vote, members=int(count)) for vote, count in zip(votes, members, strict=True)]
 
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
