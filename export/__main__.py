@@ -7,7 +7,6 @@ than 0.5 micro-F1 lost, no bundle is written.
 """
 
 import argparse
-import hashlib
 import json
 import shutil
 import sys
@@ -17,22 +16,19 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from export.checkpoint import Checkpoint, InvalidCheckpoint, load
-from export.convert import ConversionFailed, convert, fuse
+from export.checkpoint import InvalidCheckpoint, load
+from export.convert import ConversionFailed
 from export.evaluate import evaluate
-from export.parity import ParityFailed, answer, check, compare, torch_logits
-from export.quantize import quantize
+from export.member import export_member
+from export.parity import ParityFailed
 from models import bundle
-from models.bundle import Bundle, Golden, GoldenRow, InputEncoding, Manifest, Member, ModelFile, Precision, Source
-from models.classifier import OnnxClassifier
-from models.encoding import Encoded, EncodedBatch
+from models.bundle import Bundle, Golden, GoldenRow, Manifest, Precision, Source
 from models.ensemble import Ensemble
 from models.example import Example, InvalidExample
 from models.labels import RELATIONS
-from models.lanes import Split, available_cores, cut_sorted
-from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
+from models.lanes import Split, available_cores
+from models.rows import InvalidRows, LabelledExample, read_labelled
 
-CALIBRATION_ROWS = 400
 GOLDEN_TOLERANCE = {"fp32": 1e-3, "int8": 2e-2}
 GOLDEN_ROWS = Path(__file__).with_name("golden.jsonl")
 
@@ -86,7 +82,7 @@ def export_ensemble(
             max_length=members[0][0].window,
             voting="weighted_mean_probability",
             members=[
-                _export_member(checkpoint, weight, number, folder, rows, calibration_rows, precisions)
+                export_member(checkpoint, weight, number, folder, rows, calibration_rows, precisions)
                 for number, (checkpoint, weight) in enumerate(members, start=1)
             ],
             golden={},
@@ -100,49 +96,6 @@ def export_ensemble(
         Ensemble.load(Bundle.open(folder)).prove()
         folder.rename(output)
     return manifest
-
-
-def _export_member(
-    checkpoint: Checkpoint,
-    weight: float,
-    number: int,
-    folder: Path,
-    rows: list[LabelledExample],
-    calibration_rows: list[LabelledExample],
-    precisions: tuple[Precision, ...],
-) -> Member:
-    name = f"{number}-{checkpoint.name}"
-    config = checkpoint.model.config
-    pad = int(config.pad_token_id)
-    tokenizer = f"tokenizers/{hashlib.sha256(checkpoint.tokenizer_json).hexdigest()[:12]}.json"
-    (folder / tokenizer).write_bytes(checkpoint.tokenizer_json)
-    (folder / "members" / name).mkdir(parents=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        converted, graphs = Path(scratch) / "converted.onnx", {"fp32": Path(scratch) / "fp32.onnx"}
-        convert(checkpoint.model, converted)
-        fusions = dict(fuse(converted, graphs["fp32"], checkpoint.layers, config.num_attention_heads, config.hidden_size))
-        if "int8" in precisions:
-            graphs["int8"] = Path(scratch) / "int8.onnx"
-            chosen = calibration_rows[:: max(1, len(calibration_rows) // CALIBRATION_ROWS)][:CALIBRATION_ROWS]
-            quantize(graphs["fp32"], graphs["int8"], _batches([checkpoint.encoder.encode(row.example) for row in chosen], pad))
-        encoded = [checkpoint.encoder.encode(row.example) for row in rows]
-        before = answer(torch_logits(checkpoint.model), encoded, pad, f"{name} in PyTorch")
-        files = []
-        for precision, graph in graphs.items():
-            after = answer(OnnxClassifier(graph, available_cores()), encoded, pad, f"{name} in ONNX, {precision}")
-            parity = compare(before, after, label_ids(rows))
-            check(parity, name, precision)
-            if precision in precisions:
-                path = f"members/{name}/{precision}.onnx"
-                shutil.move(graph, folder / path)
-                files.append(ModelFile(path=path, device="cpu", precision=precision, fusions=fusions, parity=parity))
-    return Member(
-        name=name,
-        weight=weight,
-        layers=checkpoint.layers,
-        encoding=InputEncoding(markers=checkpoint.markers, tokenizer=tokenizer, pad_token_id=pad),
-        files=files,
-    )
 
 
 def _with_golden_and_quality(
@@ -161,11 +114,6 @@ def _with_golden_and_quality(
     )
     quality = evaluate(ensemble, rows, data)
     return manifest.model_copy(update={"golden": {"cpu": golden}, "quality": {"cpu": quality}})
-
-
-def _batches(rows: list[Encoded], pad_token_id: int) -> list[EncodedBatch]:
-    rows = sorted(rows, key=len)
-    return [EncodedBatch.collate(rows[cut.start : cut.stop], pad_token_id) for cut in cut_sorted(list(map(len, rows)))]
 
 
 def _precisions(text: str) -> tuple[Precision, ...]:

@@ -1,4 +1,4 @@
-"""From logits to one answer: each member's probabilities, and their weighted mean."""
+"""From logits to one answer: each member's probabilities, and their weighted mean; and weights for it that were fitted."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,3 +23,24 @@ def weighted_mean_probability(members: NDArray[np.float64], weights: NDArray[np.
     """
     votes: NDArray[np.float64] = np.average(members, axis=0, weights=weights)
     return votes
+
+
+def fit_weights(members: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The weights of the vote under which rows that no member was trained on are likeliest; they sum to 1.
+
+    The vote is a mixture with fixed components, whose log-likelihood is concave in the weights: expectation maximisation (Dempster,
+    Laird and Rubin, 1977) comes to its one maximum. A member that adds nothing comes out near 0.
+
+    Args:
+        members: probabilities of shape (members, rows, 30).
+        labels: shape (rows,).
+    """
+    said = np.maximum(members[:, np.arange(len(labels)), labels], 1e-12)  # of the true label, shape (members, rows)
+    weights = np.full(len(members), 1 / len(members))
+    for _ in range(1000):
+        responsibilities = weights[:, None] * said
+        updated = (responsibilities / responsibilities.sum(axis=0)).mean(axis=1)
+        if np.abs(updated - weights).max() < 1e-6:
+            break
+        weights = updated
+    return np.maximum(weights, 1e-6)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.voting import softmax, weighted_mean_probability
+from models.voting import fit_weights, softmax, weighted_mean_probability
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -86,3 +86,20 @@ def test_a_sure_member_outvotes_two_unsure_ones() -> None:
 def some_members(members: int) -> NDArray[np.float64]:
     logits = np.random.default_rng(members).normal(scale=4, size=(members, 4, 30))
     return np.stack([softmax(rows) for rows in logits])
+
+
+def test_fitted_weights_are_the_likeliest_on_a_grid() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 30, 400)
+    noise = generator.dirichlet(np.full(30, 0.3), (3, 400))
+    truth = np.eye(30)[labels]
+    members = np.stack([0.5 * truth + 0.5 * noise[0], 0.3 * truth + 0.7 * noise[1], noise[2]])
+
+    def log_likelihood(weights: np.ndarray) -> float:
+        return float(np.log(weighted_mean_probability(members, weights)[np.arange(400), labels]).sum())
+
+    weights = fit_weights(members, labels)
+    assert weights.sum() == pytest.approx(1, abs=1e-5)
+    assert weights[0] > weights[1] > weights[2] > 0
+    grid = [np.array([a, b, 1 - a - b]) for a in np.linspace(0, 1, 21) for b in np.linspace(0, 1, 21) if a + b <= 1]
+    assert log_likelihood(weights) >= max(map(log_likelihood, grid)) - 1e-2
