@@ -1,6 +1,6 @@
 """How much of the machine offline scoring gets out: python -m benchmarks.scoring
 
-The same long rows, once through the tuned lanes alone (already tokenised, cut by cost all together), once through `python -m scoring`'s
+The same rows, once through the tuned lanes alone (already tokenised, cut by cost all together), once through `python -m scoring`'s
 own door: read from a file, checked, tokenised, sorted within windows, voted on, written, each window flushed to the disk. In turns,
 since the machine's speed drifts; what counts is the median of the ratios within a turn.
 """
@@ -19,7 +19,7 @@ from typing import Final
 from unittest.mock import patch
 
 import scoring.__main__
-from loadtest.sentences import make_long_rows
+from benchmarks.ceiling import read_rows
 from loadtest.server import DEFAULT_BUNDLE
 from loadtest.verdict import conclude
 from models.bundle import Bundle
@@ -48,10 +48,11 @@ def write_rows(rows: list[dict[str, object]], form: str, path: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
-    parser.add_argument("--rows", type=int, default=4000)
+    parser.add_argument("--rows", type=Path, help="JSONL of KLUE-RE rows; default: $KLUE_RE_DATA/validation.jsonl, else rows of our own")
+    parser.add_argument("--count", type=int, default=3000, help="rows drawn from them")
     parser.add_argument("--turns", type=int, default=3)
     arguments = parser.parse_args(argv)
-    rows = make_long_rows(arguments.rows)
+    rows = read_rows(arguments.rows, arguments.count)
     tuned = load(Bundle.open(arguments.bundle), "auto", TUNING_S, 0)
     encoded = [tuned.ensemble.encode(Example.from_row(row)) for row in rows]
     ratios: dict[str, list[float]] = {form: [] for form in FORMS}

@@ -1,5 +1,7 @@
 """KLUE-RE's two metrics (Park et al., 2021, section 3.6), in numpy: they equal scikit-learn's, which serving does not install."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,11 +15,22 @@ def micro_f1(label_ids: NDArray[np.integer], predicted_ids: NDArray[np.integer])
         label_ids: true labels, shape (rows,).
         predicted_ids: predicted labels, shape (rows,).
     """
-    none = RELATION_IDS[NO_RELATION]
-    correct = np.count_nonzero((label_ids == predicted_ids) & (label_ids != none))
-    claimed = np.count_nonzero(predicted_ids != none)
-    true = np.count_nonzero(label_ids != none)
-    return 200.0 * correct / (claimed + true) if claimed + true else 0.0
+    return micro_f1_of(confusion_matrix(label_ids, predicted_ids))
+
+
+def confusion_matrix(label_ids: NDArray[np.integer], predicted_ids: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Rows by true and by predicted label, shape (30, 30)."""
+    relations = len(RELATIONS)
+    pairs = np.asarray(label_ids, dtype=np.int64) * relations + predicted_ids
+    return np.bincount(pairs, minlength=relations**2).reshape(relations, relations)
+
+
+def micro_f1_of(confusion: NDArray[np.int64]) -> float:
+    """As `micro_f1`, from a confusion matrix of shape (30, 30)."""
+    related = np.arange(len(RELATIONS)) != RELATION_IDS[NO_RELATION]
+    correct = confusion.diagonal()[related].sum()
+    claimed, true = confusion[:, related].sum(), confusion[related].sum()
+    return float(200.0 * correct / (claimed + true)) if claimed + true else 0.0
 
 
 def auprc(label_ids: NDArray[np.integer], probabilities: NDArray[np.floating]) -> float:
@@ -30,14 +43,31 @@ def auprc(label_ids: NDArray[np.integer], probabilities: NDArray[np.floating]) -
         label_ids: true labels, shape (rows,).
         probabilities: shape (rows, 30).
     """
-    areas = [_curve_area(label_ids == index, probabilities[:, index]) for index in range(len(RELATIONS))]
+    areas = []
+    for index in range(len(RELATIONS)):
+        is_true, scores = label_ids == index, probabilities[:, index]
+        areas.append(curve_area(scores[is_true], [scores[~is_true]]))
     return 100.0 * float(np.mean(areas))
 
 
-def _curve_area(is_true: NDArray[np.bool_], scores: NDArray[np.floating]) -> float:
-    order = np.argsort(-scores, kind="stable")
-    ends_of_ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-    hits = np.cumsum(is_true[order])[ends_of_ties]
-    precision = np.append(hits[::-1] / (ends_of_ties[::-1] + 1), 1.0)
-    recall = np.append(hits[::-1] / hits[-1] if hits[-1] else np.ones(len(hits)), 0.0)
-    return float(-np.trapezoid(precision, recall))
+def curve_area(true_scores: NDArray[np.floating], other_scores: Iterable[NDArray[np.floating]]) -> float:
+    """Area under one relation's precision-recall curve, 0 to 1, without sorting the rows that lack the relation: recall only grows at
+    the scores of rows that have it, so the others need only be counted, piece by piece.
+
+    Args:
+        true_scores: the relation's probability in each row that has it, shape (true rows,).
+        other_scores: its probability in the rows that have not, in pieces of any shape (rows,).
+    """
+    levels, hits = np.unique(true_scores, return_counts=True)
+    if not len(levels):
+        return 0.5
+    above, reaching = np.zeros((2, len(levels) + 1), dtype=np.int64)  # other rows, by how many levels they are above, or reach
+    for scores in other_scores:
+        above += np.bincount(np.searchsorted(levels, scores, side="left"), minlength=len(above))
+        reaching += np.bincount(np.searchsorted(levels, scores, side="right"), minlength=len(reaching))
+    found, false_before, false = (np.cumsum(counts[::-1])[::-1] for counts in (hits, above[1:], reaching[1:]))
+    found_before = found - hits
+    precision = found / (found + false)
+    claimed_before = found_before + false_before
+    precision_before = np.divide(found_before, claimed_before, out=np.ones(len(levels)), where=claimed_before > 0)
+    return float((hits * (precision + precision_before)).sum() / (2 * len(true_scores)))
