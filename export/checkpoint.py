@@ -1,15 +1,48 @@
-"""A fine-tuned checkpoint folder, loaded with all that export needs to know of it."""
+"""A fine-tuned checkpoint folder, loaded with all that export needs to know of it: one of training's own, or one of Hugging Face's
+sequence classifiers. Weights come from safetensors alone: nothing is ever unpickled."""
 
 import json
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
-from models.encoding import Encoder
-from training.heads import RelationClassifier
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    BertForSequenceClassification,
+    ElectraForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+    RobertaForSequenceClassification,
+    XLMRobertaForSequenceClassification,
+)
+
+from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS, TOKEN_TYPE_IDS, feed
+from models.encoding import MARKER_STYLES, EncodedBatch, Encoder
+from models.labels import RELATIONS
+from training.heads import RelationClassifier, positions, reads_types
+
+ARCHITECTURES: Final[dict[str, type[PreTrainedModel]]] = {
+    model.__name__: model
+    for model in (
+        RelationClassifier,
+        BertForSequenceClassification,
+        RobertaForSequenceClassification,
+        XLMRobertaForSequenceClassification,
+        ElectraForSequenceClassification,
+    )
+}
+WINDOW: Final = 512
+"""Tokens, of a checkpoint that does not state its own window and has positions for more."""
 
 
 class InvalidCheckpoint(ValueError):
-    """A folder that is not a checkpoint this project can export; the message names the folder and what is missing."""
+    """A folder that is not a checkpoint this project can export; the message names the folder and what is wrong."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,17 +50,14 @@ class Checkpoint:
     """One member before export."""
 
     name: str
-    model: RelationClassifier
+    model: PreTrainedModel
     tokenizer_json: bytes
     encoder: Encoder
-
-    @property
-    def markers(self) -> str:
-        return str(self.model.config.markers)
+    markers: str
 
     @property
     def window(self) -> int:
-        return int(self.model.config.window)
+        return self.encoder.max_length
 
     @property
     def layers(self) -> int:
@@ -39,25 +69,93 @@ class Checkpoint:
         config = self.model.config
         return int(config.num_hidden_layers * config.hidden_size * (4 * config.hidden_size + 2 * config.intermediate_size))
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the model reads of a batch, by the names of models/classifier.py."""
+        types = MARKER_STYLES[self.markers].asks and reads_types(self.model.config)
+        own = isinstance(self.model, RelationClassifier)
+        return (INPUT_IDS, ATTENTION_MASK, *([TOKEN_TYPE_IDS] if types else []), *([ENTITY_POSITIONS] if own else []))
 
-def load(folder: Path) -> Checkpoint:
-    """Load a checkpoint that `training.train` finished.
+    @torch.inference_mode()
+    def logits(self, batch: EncodedBatch) -> NDArray[np.float32]:
+        """What the PyTorch model answers where an `OnnxClassifier` is asked: logits of shape (rows, 30)."""
+        tensors = {name: torch.from_numpy(array) for name, array in feed(batch, self.inputs).items()}
+        logits: NDArray[np.float32] = self.model(**tensors).logits.numpy()
+        return logits
+
+    def with_window(self, window: int) -> "Checkpoint":
+        """The same member, its sentences cut to another window."""
+        tokenizer = Tokenizer.from_buffer(self.tokenizer_json)
+        return replace(self, encoder=Encoder(tokenizer, self.markers, window, self.encoder.pad_token_id))
+
+
+def load(folder: Path, markers: str | None = None) -> Checkpoint:
+    """Load a fine-tuned checkpoint, in evaluation mode.
+
+    Args:
+        markers: the marker style of a checkpoint whose `config.json` names none.
 
     Raises:
-        InvalidCheckpoint: the folder or one of its files is missing or of another kind.
+        InvalidCheckpoint: the folder or one of its files is missing, of another kind, or at odds with the others.
     """
     try:
-        config = json.loads((folder / "config.json").read_bytes())
-        # Compact: what the Hugging Face tokenizer saves is indented to twice the size.
-        tokenizer = json.dumps(json.loads((folder / "tokenizer.json").read_bytes()), ensure_ascii=False, separators=(",", ":"))
-    except (OSError, ValueError) as error:
-        raise InvalidCheckpoint(f"checkpoint {folder}: {error}") from None
-    if config.get("architectures") != [RelationClassifier.__name__]:
-        found = ", ".join(config.get("architectures") or ["no architecture"])
-        raise InvalidCheckpoint(f"checkpoint {folder}: {found} found, a {RelationClassifier.__name__} is required")
-    try:
-        model = RelationClassifier.load(folder)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InvalidCheckpoint(f"checkpoint {folder}: {' '.join(str(error).split())[:300]}") from None
-    encoder = Encoder.from_file(folder / "tokenizer.json", model.config.markers, model.config.window, model.config.pad_token_id)
-    return Checkpoint(folder.name, model, tokenizer.encode(), encoder)
+        found = ", ".join(json.loads((folder / "config.json").read_bytes()).get("architectures") or ["no architecture"])
+        if found not in ARCHITECTURES:
+            raise ValueError(f"{found} found, one of {', '.join(ARCHITECTURES)} is required")
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        style = _marker_style(config, markers)
+        _check_labels(folder, config)
+        model = _model(folder, ARCHITECTURES[found], config)
+        tokenizer_json = _tokenizer_json(folder)
+        tokenizer = Tokenizer.from_buffer(tokenizer_json)
+        highest, embedded = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
+        if highest >= embedded:
+            raise ValueError(f"the tokenizer gives ids up to {highest}, the model embeds those below {embedded}")
+        encoder = Encoder(tokenizer, style, min(getattr(config, "window", WINDOW), positions(config)), config.pad_token_id)
+    except Exception as error:  # those of transformers, safetensors and tokenizers share no base class
+        raise InvalidCheckpoint(f"checkpoint {folder}: {' '.join(str(error).split())[:600]}") from None
+    return Checkpoint(folder.name, model, tokenizer_json, encoder, style)
+
+
+def _marker_style(config: PretrainedConfig, given: str | None) -> str:
+    style: str | None = getattr(config, "markers", given)
+    known = ", ".join(MARKER_STYLES)
+    if style is None:
+        raise ValueError(f"its config.json does not say how entities are marked: --markers must, with one of {known}")
+    if style not in MARKER_STYLES:
+        raise ValueError(f"markers: one of {known} is required, not {style!r}")
+    return style
+
+
+def _check_labels(folder: Path, config: PretrainedConfig) -> None:
+    names = [config.id2label.get(place) for place in range(len(config.id2label))]
+    if len(names) != len(RELATIONS):
+        raise ValueError(f"id2label: {len(names)} labels found, KLUE's {len(RELATIONS)} relations are required")
+    if names == [f"LABEL_{place}" for place in range(len(RELATIONS))]:
+        print(f"checkpoint {folder}: its labels have no names, they are taken as KLUE's relations in official order", file=sys.stderr)
+        return
+    for place, (name, relation) in enumerate(zip(names, RELATIONS, strict=True)):
+        if name != relation:
+            raise ValueError(f"id2label: {place} is {name!r}, in KLUE's official order it is {relation!r}")
+
+
+def _model(folder: Path, architecture: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:
+    if not any(folder.glob("*.safetensors")) and any(folder.glob("pytorch_model*.bin")):
+        raise ValueError(
+            "pytorch_model.bin is a pickle and is not opened here; where you trust it, convert it: python -c "
+            f"\"from transformers import {architecture.__name__} as M; M.from_pretrained('{folder}').save_pretrained('{folder}')\""
+        )
+    model, loaded = architecture.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
+    if missing := sorted(loaded["missing_keys"]):
+        raise ValueError(f"its weights lack {missing[0]}: {architecture.__name__} would make it up")
+    return model.eval()
+
+
+def _tokenizer_json(folder: Path) -> bytes:
+    """A tokenizer as one JSON document, also where the folder has its vocabulary only. Compact: Hugging Face's indentation doubles it."""
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    else:
+        text = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False).backend_tokenizer.to_str()
+    return json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":")).encode()

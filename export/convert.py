@@ -12,12 +12,19 @@ from onnxruntime.transformers.optimizer import optimize_model
 from optimum.exporters.onnx import export
 from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
+from transformers import PretrainedConfig
 
-from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS, LOGITS
-from training.heads import RelationClassifier
+from export.checkpoint import Checkpoint
+from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS, LOGITS, TOKEN_TYPE_IDS
 
 OPSET = 18
 ROWS, TOKENS = "rows", "tokens"
+AXES = {
+    INPUT_IDS: {0: ROWS, 1: TOKENS},
+    ATTENTION_MASK: {0: ROWS, 1: TOKENS},
+    TOKEN_TYPE_IDS: {0: ROWS, 1: TOKENS},
+    ENTITY_POSITIONS: {0: ROWS},
+}
 
 
 class ConversionFailed(RuntimeError):
@@ -32,29 +39,33 @@ class _EntityPositions(DummyTextInputGenerator):
 
 
 class RelationOnnxConfig(TextEncoderOnnxConfig):
-    """Tells optimum the inputs and the output of a `RelationClassifier`, and which of their axes vary."""
+    """Tells optimum the inputs and the output of a member, and which of their axes vary."""
 
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
     DUMMY_INPUT_GENERATOR_CLASSES = (DummyTextInputGenerator, _EntityPositions)
 
+    def __init__(self, config: PretrainedConfig, names: tuple[str, ...]) -> None:
+        super().__init__(config, task="text-classification")
+        self._names = names
+
     @property
     def inputs(self) -> dict[str, dict[int, str]]:
-        return {INPUT_IDS: {0: ROWS, 1: TOKENS}, ATTENTION_MASK: {0: ROWS, 1: TOKENS}, ENTITY_POSITIONS: {0: ROWS}}
+        return {name: AXES[name] for name in self._names}
 
     @property
     def outputs(self) -> dict[str, dict[int, str]]:
         return {LOGITS: {0: ROWS}}
 
 
-def convert(model: RelationClassifier, path: Path) -> None:
+def convert(checkpoint: Checkpoint, path: Path) -> None:
     """Write the model as an unfused fp32 ONNX graph. The model must be in evaluation mode: tracing keeps dropout otherwise."""
-    if model.training:
+    if checkpoint.model.training:
         raise ConversionFailed("the model is in training mode: its dropout would be exported")
     with warnings.catch_warnings():
         # Fusion knows the tracing exporter's graphs, not the newer exporter's; the traced constants are checked by parity.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        export(model, RelationOnnxConfig(model.config, task="text-classification"), path, opset=OPSET)
+        export(checkpoint.model, RelationOnnxConfig(checkpoint.model.config, checkpoint.inputs), path, opset=OPSET)
 
 
 def fuse(path: Path, fused_path: Path, layers: int, heads: int, hidden_size: int) -> Mapping[str, int]:

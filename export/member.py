@@ -7,7 +7,7 @@ from pathlib import Path
 
 from export.checkpoint import Checkpoint
 from export.convert import convert, fuse
-from export.parity import answer, check, compare, torch_logits
+from export.parity import answer, check, compare
 from export.quantize import quantize
 from models.bundle import InputEncoding, Member, ModelFile, Precision
 from models.classifier import OnnxClassifier
@@ -46,14 +46,14 @@ def export_member(
     (folder / "members" / name).mkdir(parents=True)
     with tempfile.TemporaryDirectory() as scratch:
         converted, graphs = Path(scratch) / "converted.onnx", {"fp32": Path(scratch) / "fp32.onnx"}
-        convert(checkpoint.model, converted)
+        convert(checkpoint, converted)
         fusions = dict(fuse(converted, graphs["fp32"], checkpoint.layers, config.num_attention_heads, config.hidden_size))
         if "int8" in precisions:
             graphs["int8"] = Path(scratch) / "int8.onnx"
             chosen = calibration_rows[:: max(1, len(calibration_rows) // CALIBRATION_ROWS)][:CALIBRATION_ROWS]
             quantize(graphs["fp32"], graphs["int8"], _batches([checkpoint.encoder.encode(row.example) for row in chosen], pad))
         encoded = [checkpoint.encoder.encode(row.example) for row in rows]
-        before = answer(torch_logits(checkpoint.model), encoded, pad, f"{name} in PyTorch")
+        before = answer(checkpoint.logits, encoded, pad, f"{name} in PyTorch")
         files = []
         for precision, graph in graphs.items():
             after = answer(OnnxClassifier(graph, available_cores()), encoded, pad, f"{name} in ONNX, {precision}")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -16,7 +15,6 @@ from models.encoding import Encoded, EncodedBatch
 from models.lanes import cut_sorted
 from models.metrics import micro_f1
 from models.voting import softmax
-from training.heads import RelationClassifier
 
 LEAST_AGREEMENT: Final[dict[Precision, float]] = {"fp32": 0.999, "fp16": 0.995, "int8": 0.96}
 MOST_F1_LOST: Final = 0.5
@@ -24,17 +22,6 @@ MOST_F1_LOST: Final = 0.5
 
 class ParityFailed(RuntimeError):
     """An exported graph does not answer as its model does; the message gives the figures and the gate."""
-
-
-def torch_logits(model: RelationClassifier) -> Callable[[EncodedBatch], NDArray[np.float32]]:
-    """The PyTorch model as a function of the kind that `OnnxClassifier` is."""
-
-    @torch.inference_mode()
-    def logits(batch: EncodedBatch) -> NDArray[np.float32]:
-        inputs = (batch.input_ids, batch.attention_mask, batch.entity_positions)
-        return model(*map(torch.from_numpy, inputs)).logits.numpy()
-
-    return logits
 
 
 def answer(

@@ -1,11 +1,12 @@
 """Examples into token ids: mark the two entities, tokenise, cut the sentence to the model's window around them.
 
 A sentence is tokenised in pieces (text, marker, word, marker, text, ...), never as one marked string, so the place of a marker
-is known by construction: a user's own '@', a decomposed syllable or a zero-width joiner beside a span cannot move it.
+is known by construction: a user's own '@' or '<subj>', a decomposed syllable or a zero-width joiner beside a span cannot move it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -28,17 +29,26 @@ TYPE_WORDS: Final[dict[EntityType, str]] = {
 }
 """The entity types in the encoder's own language: a pretrained encoder knows these words, not KLUE's abbreviations."""
 
+ENTITY_TOKENS: Final = ("<subj>", "</subj>", "<obj>", "</obj>")
+
+
+class Token(str):
+    """A piece that is one token of the vocabulary; the same letters in a user's text are text."""
+
+    __slots__ = ()
+
 
 @dataclass(frozen=True, slots=True)
 class Marked:
     """A sentence in pieces. `subject` and `object_` are the indices of the pieces that open the two entities; the pieces
-    from `first` to `last` hold both entities with all their markers."""
+    from `first` to `last` hold both entities with all their markers. A `question` is a second segment behind the sentence."""
 
     pieces: list[str]
     subject: int
     object_: int
     first: int
     last: int
+    question: str = ""
 
 
 def typed_punctuation(example: Example) -> Marked:
@@ -47,8 +57,34 @@ def typed_punctuation(example: Example) -> Marked:
     Zhou and Chen, "An Improved Baseline for Sentence-level Relation Extraction", 2022 (arXiv:2102.01373). The subject stands
     between '@', the object between '#'; an entity without a type has no type word.
     """
+    return _marked(example, _punctuated(example.subject_entity, "@", "*"), _punctuated(example.object_entity, "#", "^"))
+
+
+def typed_punctuation_question(example: Example) -> Marked:
+    """`typed_punctuation`, and a question as second segment: `이순신 및 무신의 관계는 무엇인가?`
+
+    '및' joins two words whatever the first one ends in; '과' and '와' depend on its last sound, which digits and Latin letters hide.
+    """
+    question = f"{example.subject_entity.word} 및 {example.object_entity.word}의 관계는 무엇인가?"
+    return replace(typed_punctuation(example), question=question)
+
+
+def entity_tokens(example: Example) -> Marked:
+    """KLUE's own markers (Park et al., 2021, arXiv:2105.09680): `<subj>이순신</subj>은 조선 중기의 <obj>무신</obj>이다.`
+
+    Each of the four is one token, which whoever fine-tunes adds to the vocabulary. Entity types are not shown.
+    """
+    opens_subject, closes_subject, opens_object, closes_object = map(Token, ENTITY_TOKENS)
+    return _marked(
+        example,
+        [opens_subject, example.subject_entity.word, closes_subject],
+        [opens_object, example.object_entity.word, closes_object],
+    )
+
+
+def _marked(example: Example, subject_pieces: list[str], object_pieces: list[str]) -> Marked:
+    """The sentence with the pieces of each entity in the entity's place."""
     subject, object_ = example.subject_entity, example.object_entity
-    subject_pieces, object_pieces = _punctuated(subject, "@", "*"), _punctuated(object_, "#", "^")
     subject_leads = subject.start_idx < object_.start_idx
     leading, trailing = (subject, object_) if subject_leads else (object_, subject)
     leading_pieces, trailing_pieces = (subject_pieces, object_pieces) if subject_leads else (object_pieces, subject_pieces)
@@ -75,7 +111,26 @@ def _punctuated(entity: Entity, fence: str, type_fence: str) -> list[str]:
     return [fence, *type_pieces, entity.word, fence]
 
 
-MARKER_STYLES: Final = {"typed_punctuation": typed_punctuation}
+@dataclass(frozen=True, slots=True)
+class MarkerStyle:
+    """How examples are marked.
+
+    Attributes:
+        mark: an example into pieces.
+        tokens: tokens that the vocabulary must have.
+        asks: whether a question follows as second segment.
+    """
+
+    mark: Callable[[Example], Marked]
+    tokens: tuple[str, ...] = ()
+    asks: bool = False
+
+
+MARKER_STYLES: Final[dict[str, MarkerStyle]] = {
+    "typed_punctuation": MarkerStyle(typed_punctuation),
+    "typed_punctuation_question": MarkerStyle(typed_punctuation_question, asks=True),
+    "entity_tokens": MarkerStyle(entity_tokens, tokens=ENTITY_TOKENS),
+}
 """Marker styles by the name that recipes and manifests use."""
 
 
@@ -86,10 +141,12 @@ class Encoded:
     Attributes:
         input_ids: int64 of shape (tokens,), special tokens included.
         entity_positions: int64 of shape (2,): the tokens that open the subject and the object.
+        second_segment: how many tokens at the end are of type 1, where the tokenizer tells a second segment from the first by type.
     """
 
     input_ids: NDArray[np.int64]
     entity_positions: NDArray[np.int64]
+    second_segment: int = 0
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -103,43 +160,54 @@ class EncodedBatch:
         input_ids: int64 of shape (rows, tokens).
         attention_mask: int64 of shape (rows, tokens), 1 on tokens and 0 on padding.
         entity_positions: int64 of shape (rows, 2).
+        token_type_ids: int64 of shape (rows, tokens), 1 on the second segment and 0 elsewhere.
     """
 
     input_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
     entity_positions: NDArray[np.int64]
+    token_type_ids: NDArray[np.int64]
 
     @classmethod
     def collate(cls, rows: Sequence[Encoded], pad_token_id: int, tokens: int | None = None) -> "EncodedBatch":
         """Pad rows to `tokens`, by default to the longest of them."""
         tokens = tokens or max(map(len, rows))
         input_ids = np.full((len(rows), tokens), pad_token_id, dtype=np.int64)
-        attention_mask = np.zeros((len(rows), tokens), dtype=np.int64)
+        attention_mask, token_type_ids = np.zeros((2, len(rows), tokens), dtype=np.int64)
         for index, row in enumerate(rows):
             input_ids[index, : len(row)] = row.input_ids
             attention_mask[index, : len(row)] = 1
-        return cls(input_ids, attention_mask, np.stack([row.entity_positions for row in rows]))
+            token_type_ids[index, len(row) - row.second_segment : len(row)] = 1
+        return cls(input_ids, attention_mask, np.stack([row.entity_positions for row in rows]), token_type_ids)
 
 
 class Encoder:
     """Turns examples into token ids, the same way in training, export and serving. Safe to share between threads.
 
     Args:
-        tokenizer: a `tokenizers.Tokenizer`; its special tokens are never matched inside a user's text.
+        tokenizer: a `tokenizers.Tokenizer`; its special tokens are never matched inside a user's text, nor are the style's.
         markers: a name in `MARKER_STYLES`.
         max_length: the model's window in tokens, special tokens included.
         pad_token_id: the id that fills short rows of a batch.
+
+    Raises:
+        ValueError: the tokenizer lacks a token of the marker style, or special tokens around a segment or between two.
     """
 
     def __init__(self, tokenizer: Tokenizer, markers: str, max_length: int, pad_token_id: int) -> None:
+        style = MARKER_STYLES[markers]
+        if missing := [token for token in style.tokens if tokenizer.token_to_id(token) is None]:
+            raise ValueError(f"the tokenizer lacks {', '.join(missing)}, which the marker style {markers} needs")
         tokenizer.no_padding()
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True
-        self.mark = MARKER_STYLES[markers]
+        tokenizer.add_special_tokens(list(style.tokens))  # as ordinary tokens, which they may be, a user's text would match them
+        self.mark = style.mark
         self.max_length = max_length
         self.pad_token_id = pad_token_id
         self._tokenizer = tokenizer
-        self._opening, *self._closing = tokenizer.encode("").ids
+        self._frame = _Frame.of_pair(tokenizer) if style.asks else _Frame.of_one(tokenizer)
+        self._marker_ids = {token: tokenizer.token_to_id(token) for token in style.tokens}
         specials = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         unknown = next((i for t in ("<unk>", "[UNK]") if (i := tokenizer.token_to_id(t)) is not None), None)
         # A unigram vocabulary lists '</s>' as a piece like any other, so a user's '</s>' would end the sequence.
@@ -153,36 +221,83 @@ class Encoder:
         """Mark, tokenise and cut one example.
 
         Raises:
-            InvalidExample: the two entities, with what stands between them, do not fit into the window together.
+            InvalidExample: the two entities, with what stands between them and the question, do not fit into the window together.
         """
-        marked = self.mark(example)
+        marked, frame = self.mark(example), self._frame
         before, *between, after = marked.pieces
         reach = CHARACTERS_A_TOKEN * self.max_length
+        room = self.max_length - len(frame)
         if sum(map(len, between)) > reach:
-            raise self._too_far_apart(f"more than {reach} characters")
-        near = [before[-reach:], *between, after[:reach]]
-        encoding = self._tokenizer.encode(near, is_pretokenized=True, add_special_tokens=False)
-        ids, pieces = encoding.ids, np.asarray(encoding.word_ids)
+            raise _too_far_apart(f"more than {reach} characters", room)
+        ids, pieces = self._tokenise([before[-reach:], *between, after[:reach]])
+        question = self._tokenise([marked.question])[0] if marked.question else []
         # Pieces come in order, so a binary search finds where each begins; markers always yield a token.
-        subject, object_, first = np.searchsorted(pieces, [marked.subject, marked.object_, marked.first])
-        stop = np.searchsorted(pieces, marked.last, side="right")
-        low, high = self._window(len(ids), int(first), int(stop))
-        input_ids = [self._opening, *(self._never_from_text.get(i, i) for i in ids[low:high]), *self._closing]
-        offset = 1 - low
-        return Encoded(np.array(input_ids, dtype=np.int64), np.array([subject + offset, object_ + offset], dtype=np.int64))
+        subject, object_, first = (bisect_left(pieces, piece) for piece in (marked.subject, marked.object_, marked.first))
+        low, high = _window(len(ids), first, bisect_right(pieces, marked.last), room - len(question))
+        input_ids = [*frame.opening, *ids[low:high], *frame.between, *question, *frame.closing]
+        offset = len(frame.opening) - low
+        return Encoded(
+            np.array(input_ids, dtype=np.int64),
+            np.array([subject + offset, object_ + offset], dtype=np.int64),
+            len(question) + len(frame.closing) if frame.types else 0,
+        )
 
-    def _too_far_apart(self, span: str) -> InvalidExample:
-        room = self.max_length - 1 - len(self._closing)
-        message = f"the two entities are too far apart: they span {span}, the model's window holds {room} tokens"
-        return InvalidExample(Problem(("sentence",), "window", message))
+    def _tokenise(self, pieces: list[str]) -> tuple[list[int], list[int]]:
+        """Token ids, and for each of them the index of its piece."""
+        texts = ["" if isinstance(piece, Token) else piece for piece in pieces]
+        encoding = self._tokenizer.encode(texts, is_pretokenized=True, add_special_tokens=False)
+        ids: list[int] = [self._never_from_text.get(i, i) for i in encoding.ids]
+        origins: list[int] = encoding.word_ids
+        for index, piece in enumerate(pieces):
+            if isinstance(piece, Token):
+                place = bisect_left(origins, index)
+                ids.insert(place, self._marker_ids[piece])
+                origins.insert(place, index)
+        return ids, origins
 
-    def _window(self, tokens: int, first: int, stop: int) -> tuple[int, int]:
-        """The part of the tokens to keep: all, or as much on both sides of the entities [first, stop) as the window holds."""
-        room = self.max_length - 1 - len(self._closing)
-        if tokens <= room:
-            return 0, tokens
-        spare = room - (stop - first)
-        if spare < 0:
-            raise self._too_far_apart(f"{stop - first} tokens")
-        left = min(first, max(spare // 2, spare - (tokens - stop)))
-        return first - left, first - left + room
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The special tokens that a tokenizer puts around one segment, or around and between two.
+
+    `types` says whether it tells the second segment, with the tokens that close it, from the first by token type.
+    """
+
+    opening: list[int]
+    closing: list[int]
+    between: list[int]
+    types: bool
+
+    def __len__(self) -> int:
+        return len(self.opening) + len(self.between) + len(self.closing)
+
+    @classmethod
+    def of_one(cls, tokenizer: Tokenizer) -> "_Frame":
+        ids = tokenizer.encode("").ids
+        if not ids:
+            raise ValueError("the tokenizer puts no special tokens around a text")
+        return cls(ids[:1], ids[1:], [], types=False)
+
+    @classmethod
+    def of_pair(cls, tokenizer: Tokenizer) -> "_Frame":
+        pair = tokenizer.encode("a", "b")
+        first, second = ([place for place, segment in enumerate(pair.sequence_ids) if segment == wanted] for wanted in (0, 1))
+        if first[-1] + 1 == second[0]:
+            raise ValueError("the tokenizer puts nothing between two segments, and the marker style needs two")
+        return cls(pair.ids[: first[0]], pair.ids[second[-1] + 1 :], pair.ids[first[-1] + 1 : second[0]], types=pair.type_ids[-1] == 1)
+
+
+def _too_far_apart(span: str, room: int) -> InvalidExample:
+    message = f"the two entities are too far apart: they span {span}, the model's window holds {max(room, 0)} tokens"
+    return InvalidExample(Problem(("sentence",), "window", message))
+
+
+def _window(tokens: int, first: int, stop: int, room: int) -> tuple[int, int]:
+    """The part of the tokens to keep: all, or as much on both sides of the entities [first, stop) as there is room for."""
+    if tokens <= room:
+        return 0, tokens
+    spare = room - (stop - first)
+    if spare < 0:
+        raise _too_far_apart(f"{stop - first} tokens", room)
+    left = min(first, max(spare // 2, spare - (tokens - stop)))
+    return first - left, first - left + room

@@ -192,9 +192,10 @@ class Ensemble:
 
     def _fill_window(self) -> None:
         window = self.bundle.manifest.max_length
-        longest = Encoded(np.ones(window, dtype=np.int64), np.array([1, window - 2]))
+        # Of any token but padding, to which RoBERTa and XLM-R give no position.
+        longest = (Encoded(np.full(window, int(encoder.pad_token_id == 0)), np.array([1, window - 2])) for encoder in self._encoders)
         try:
-            (prediction,) = self.run([EncodedExample((longest,) * len(self._encoders))], every_member=True)
+            (prediction,) = self.run([EncodedExample(tuple(longest))], every_member=True)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             reason = " ".join(str(error).split())[:300]
             raise BundleRefused(f"bundle {self.bundle.path}: a row of {window} tokens, its max_length, fails: {reason}") from None

@@ -12,7 +12,7 @@ from export import checkpoint, parity
 from export.__main__ import main
 from export.convert import ConversionFailed, convert, fuse
 from export.inspect import main as inspect
-from export.parity import ParityFailed, answer, check, compare, torch_logits
+from export.parity import ParityFailed, answer, check, compare
 from export.quantize import quantize
 from export.verify import main as verify
 from models.bundle import Bundle
@@ -41,7 +41,7 @@ def encoded(member: checkpoint.Checkpoint, labelled: list[LabelledExample]) -> l
 @pytest.fixture(scope="module")
 def fused(member: checkpoint.Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("graphs")
-    convert(member.model, folder / "converted.onnx")
+    convert(member, folder / "converted.onnx")
     fuse(folder / "converted.onnx", folder / "fused.onnx", layers=2, heads=2, hidden_size=32)
     return folder / "fused.onnx"
 
@@ -55,7 +55,7 @@ def quantized(fused: Path, encoded: list[Encoded]) -> Path:
 
 def test_the_fused_graph_is_the_model(member: checkpoint.Checkpoint, fused: Path, encoded: list[Encoded]) -> None:
     batch = EncodedBatch.collate(encoded[:50], PAD)
-    assert np.abs(torch_logits(member.model)(batch) - OnnxClassifier(fused, threads=1)(batch)).max() < 1e-4
+    assert np.abs(member.logits(batch) - OnnxClassifier(fused, threads=1)(batch)).max() < 1e-4
 
 
 def test_rows_and_tokens_are_free_in_the_graph(fused: Path, encoded: list[Encoded]) -> None:
@@ -86,7 +86,7 @@ def test_int8_weights_leave_room_for_processors_that_saturate(quantized: Path) -
 
 
 def test_too_few_fusions_are_refused(member: checkpoint.Checkpoint, tmp_path: Path) -> None:
-    convert(member.model, tmp_path / "converted.onnx")
+    convert(member, tmp_path / "converted.onnx")
     with pytest.raises(ConversionFailed, match="attention fused in 2 of 3 layers"):
         fuse(tmp_path / "converted.onnx", tmp_path / "fused.onnx", layers=3, heads=2, hidden_size=32)
 
@@ -95,7 +95,7 @@ def test_a_model_in_training_mode_is_refused(member: checkpoint.Checkpoint, tmp_
     member.model.train()
     try:
         with pytest.raises(ConversionFailed, match="training mode"):
-            convert(member.model, tmp_path / "converted.onnx")
+            convert(member, tmp_path / "converted.onnx")
     finally:
         member.model.eval()
 
@@ -109,7 +109,7 @@ def test_parity_sees_a_wrong_graph(
         if tensor.name.endswith("word_embeddings.weight"):
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.roll(onnx.numpy_helper.to_array(tensor), 1, axis=0), tensor.name))
     onnx.save(model, tmp_path / "wrong.onnx")
-    before = answer(torch_logits(member.model), encoded, PAD, "before")
+    before = answer(member.logits, encoded, PAD, "before")
     right = compare(before, answer(OnnxClassifier(fused, threads=1), encoded, PAD, "right"), label_ids(labelled))
     wrong = compare(before, answer(OnnxClassifier(tmp_path / "wrong.onnx", threads=1), encoded, PAD, "wrong"), label_ids(labelled))
     check(right, "member", "fp32")

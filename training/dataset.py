@@ -81,15 +81,17 @@ class LengthBucketSampler(Sampler[int]):
 
 
 def collate(rows: Sequence[tuple[Encoded, int]], pad_token_id: int, window: int) -> dict[str, torch.Tensor]:
-    """Input tensors as `EncodedBatch` describes them, and `labels` of shape (rows,)."""
+    """Input tensors as `EncodedBatch` describes them (token types where there is a second segment), and `labels` of shape (rows,)."""
     longest = max(len(encoded) for encoded, _ in rows)
     tokens = min(-(-longest // LENGTH_STEP) * LENGTH_STEP, window)
     batch = EncodedBatch.collate([encoded for encoded, _ in rows], pad_token_id, tokens)
+    types = {"token_type_ids": torch.from_numpy(batch.token_type_ids)} if batch.token_type_ids.any() else {}
     return {
         "input_ids": torch.from_numpy(batch.input_ids),
         "attention_mask": torch.from_numpy(batch.attention_mask),
         "entity_positions": torch.from_numpy(batch.entity_positions),
         "labels": torch.tensor([label_id for _, label_id in rows]),
+        **types,
     }
 
 

@@ -4,12 +4,11 @@ The folder holds the encoder's own `config.json` (with `pooling`, `markers` and 
 `tokenizer.json`: everything that export needs to know about a member travels in it.
 """
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from models.labels import RELATIONS
@@ -50,19 +49,18 @@ class RelationClassifier(PreTrainedModel):
         config.label2id = {relation: index for index, relation in enumerate(RELATIONS)}
         return cls(config, encoder)
 
-    @classmethod
-    def load(cls, folder: Path) -> "RelationClassifier":
-        """Load a checkpoint folder that `save_pretrained` wrote, in evaluation mode."""
-        return cls.from_pretrained(folder, config=AutoConfig.from_pretrained(folder), dtype=torch.float32).eval()
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, entity_positions: Tensor) -> SequenceClassifierOutput:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, entity_positions: Tensor, token_type_ids: Tensor | None = None
+    ) -> SequenceClassifierOutput:
         """Logits of shape (rows, 30). The loss is not the model's affair: training/losses.py.
 
         Args:
             input_ids, attention_mask: shape (rows, tokens).
             entity_positions: shape (rows, 2), the tokens that open subject and object.
+            token_type_ids: shape (rows, tokens); left out, or of an encoder with one type only, they do not count.
         """
-        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        types = {} if token_type_ids is None or not reads_types(self.config) else {"token_type_ids": token_type_ids}
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
         logits = self.head(self.dropout(self._pool(states, attention_mask, entity_positions)))
         return SequenceClassifierOutput(logits=logits)
 
@@ -76,3 +74,14 @@ class RelationClassifier(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: the encoder comes pretrained and the head is set in `__init__`."""
+
+
+def positions(config: PretrainedConfig) -> int:
+    """How many tokens an encoder has positions for: RoBERTa and XLM-R count them from behind the padding's id on."""
+    reserved = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
+    return int(config.max_position_embeddings - reserved)
+
+
+def reads_types(config: PretrainedConfig) -> bool:
+    """Whether an encoder tells a second segment from the first by token type."""
+    return getattr(config, "type_vocab_size", 0) > 1

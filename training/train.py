@@ -15,11 +15,11 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
-from models.encoding import Encoder
+from models.encoding import MARKER_STYLES, Encoder
 from models.rows import InvalidRows, read_labelled
 from training.augmentation.variants import variants
 from training.dataset import RelationDataset
-from training.heads import RelationClassifier
+from training.heads import RelationClassifier, positions
 from training.recipe import InvalidRecipe, Recipe
 from training.trainer import RelationTrainer
 
@@ -41,11 +41,14 @@ def train(recipe: Recipe) -> dict[str, float]:
     validation = read_labelled(recipe.validation)
     try:
         tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
-        window = min(recipe.max_length, AutoConfig.from_pretrained(recipe.encoder).max_position_embeddings)
+        window = min(recipe.max_length, positions(AutoConfig.from_pretrained(recipe.encoder)))
         model = RelationClassifier.from_encoder(recipe.encoder, recipe.pooling, recipe.markers, window, recipe.dropout, recipe.layers)
+        if tokens := MARKER_STYLES[recipe.markers].tokens:
+            tokenizer.add_tokens(list(tokens), special_tokens=True)
+            model.encoder.resize_token_embeddings(max(len(tokenizer), model.config.vocab_size))
+        encoder = Encoder(tokenizer.backend_tokenizer, recipe.markers, window, tokenizer.pad_token_id)
     except (OSError, ValueError) as error:
         raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
-    encoder = Encoder(tokenizer.backend_tokenizer, recipe.markers, window, tokenizer.pad_token_id)
     trainer = RelationTrainer(
         recipe,
         model,
