@@ -74,3 +74,14 @@ def fuse(path: Path, fused_path: Path, layers: int, heads: int, hidden_size: int
         raise ConversionFailed(f"attention fused in {fusions.get('Attention', 0)} of {layers} layers: the exporter's graph has changed")
     onnx.save(optimised.model, str(fused_path))
     return fusions
+
+
+def check_fusions(graph: onnx.ModelProto, layers: int) -> None:
+    """Count the fused attention blocks of a graph that was made from a fused one.
+
+    Raises:
+        ConversionFailed: there are fewer than the model has layers.
+    """
+    fused = sum(node.op_type in ("Attention", "QAttention", "PackedAttention") for node in graph.graph.node)
+    if fused < layers:
+        raise ConversionFailed(f"attention fused in {fused} of {layers} layers")

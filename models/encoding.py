@@ -120,6 +120,12 @@ class EncodedBatch:
             attention_mask[index, : len(row)] = 1
         return cls(input_ids, attention_mask, np.stack([row.entity_positions for row in rows]))
 
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def __getitem__(self, rows: slice) -> "EncodedBatch":
+        return EncodedBatch(self.input_ids[rows], self.attention_mask[rows], self.entity_positions[rows])
+
 
 class Encoder:
     """Turns examples into token ids, the same way in training, export and serving. Safe to share between threads.

@@ -43,4 +43,5 @@ def fit_weights(members: NDArray[np.float64], labels: NDArray[np.int64]) -> NDAr
         if np.abs(updated - weights).max() < 1e-6:
             break
         weights = updated
-    return np.maximum(weights, 1e-6)
+    fitted: NDArray[np.float64] = np.maximum(weights, 1e-6)
+    return fitted
