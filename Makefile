@@ -15,7 +15,7 @@ RUNTIME_EXTRA := $(if $(filter cuda,$(DEVICE)),cuda,cpu)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve score test lint train export bundle image loadtest trials soak benchmark benchmark-short audit clean
+.PHONY: help serve score test lint train export bundle image loadtest trials soak benchmark benchmark-short benchmark-gpu audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ benchmark: .venv/develop ## the ceiling, what each part is worth, other servers 
 benchmark-short: .venv/develop ## the other servers only, one short round: under five minutes once their environments are there
 	$(BIN)/python -m benchmarks.peers --short
 
+benchmark-gpu: .venv/develop-cuda ## on a GPU: a roberta-large ensemble and the bundle against matrix rate and PyTorch, then over HTTP; ten minutes
+	$(BIN)/python -m benchmarks.gpu --bundle $(BUNDLE)
+
 audit: .venv/develop ## known vulnerabilities of what is pinned; asks a public database
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
@@ -90,6 +93,12 @@ clean: ## remove the environment and caches
 	$(if $(wildcard .venv/serve-cpu .venv/serve-cuda .venv/develop),$(BIN)/pip uninstall --quiet --yes $(OTHER_RUNTIME))
 	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,$*]'
 	@rm -f .venv/serve-cpu .venv/serve-cuda && touch $@
+
+# Without constraints.txt: PyTorch for CUDA pins the versions of NVIDIA's libraries itself.
+.venv/develop-cuda: pyproject.toml | .venv/bin/python
+	$(if $(wildcard .venv/serve-cpu .venv/develop),$(BIN)/pip uninstall --quiet --yes onnxruntime)
+	$(BIN)/pip install --quiet '.[serve,otel,cuda,train,export,scoring,loadtest,test]'
+	@rm -f .venv/serve-cpu .venv/develop && touch $@
 
 .venv/develop: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,otel,cpu,train,augment,export,scoring,loadtest,test]'

@@ -4,8 +4,8 @@
     python -m export electra roberta --markers typed_punctuation,entity_tokens --weights fit --weights-data dev.jsonl --output …
 
 A checkpoint is one of training's own or a Hugging Face folder of a BERT, RoBERTa, XLM-R or ELECTRA sequence classifier.
-Every graph answers the rows of --data beside its PyTorch model. Below 99.9 % (fp32) or 96 % (int8) label agreement, or with more
-than 0.5 micro-F1 lost, no bundle is written.
+Every graph answers the rows of --data beside its PyTorch model. Below 99.9 % (fp32), 99.5 % (fp16) or 96 % (int8) label agreement, or with
+more than 0.5 micro-F1 lost, no bundle is written.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import transformers
@@ -22,20 +22,18 @@ from pydantic import ValidationError
 
 from export.checkpoint import InvalidCheckpoint, load
 from export.convert import ConversionFailed
-from export.evaluate import evaluate
 from export.member import export_member
 from export.parity import ParityFailed
+from export.proof import at_work, has_gpu, with_golden_and_quality
 from models import bundle
-from models.bundle import Bundle, Golden, GoldenRow, Manifest, Precision, Source
+from models.bundle import Bundle, Manifest, Precision, Source
 from models.encoding import MARKER_STYLES
-from models.ensemble import Ensemble
-from models.example import Example, InvalidExample
+from models.ensemble import DeviceUnavailable, Ensemble
+from models.example import InvalidExample
 from models.labels import RELATIONS
-from models.lanes import Split, available_cores
 from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
 from models.voting import fit_weights
 
-GOLDEN_TOLERANCE = {"fp32": 1e-3, "int8": 2e-2}
 GOLDEN_ROWS = Path(__file__).with_name("golden.jsonl")
 
 
@@ -48,7 +46,7 @@ def export_ensemble(
     output: Path,
     data: Path,
     calibration: Path | None = None,
-    precisions: tuple[Precision, ...] = ("int8",),
+    precisions: tuple[Precision, ...] | Literal["auto"] = ("int8",),
     weights: list[float] | Literal["fit"] | None = None,
     weights_data: Path | None = None,
     markers: list[str] | None = None,
@@ -61,7 +59,7 @@ def export_ensemble(
     Args:
         data: labelled rows that the proof runs over.
         calibration: labelled rows that int8's activation scales are fitted on; rows of `data` by default.
-        precisions: what to ship for the CPU; fp32 is converted and proven in any case.
+        precisions: the graphs to ship; fp32 is converted and proven in any case. auto: for each device the fastest that passes its gates.
         weights: of the members in the vote, in the order of the checkpoints; equal by default.
         weights_data: labelled rows that weights are fitted on, where they are to be; rows of `data` by default.
         markers: the marker style of checkpoints whose `config.json` names none: one for all of them, or one for each.
@@ -80,6 +78,10 @@ def export_ensemble(
     styles = (markers or [None]) * (1 if markers and len(markers) > 1 else len(checkpoints))
     if len(styles) != len(checkpoints):
         raise InvalidRequest(f"--markers: {len(styles)} given for {len(checkpoints)} checkpoints")
+    if "fp16-from-int8" in precisions and "int8" not in precisions:
+        raise InvalidRequest("--precision fp16-from-int8: it is made of int8's weights and shares them: int8,fp16-from-int8 is required")
+    if "fp16-packed" in precisions and not has_gpu():
+        raise InvalidRequest("--precision fp16-packed: there is no packing mode for CPUs, so it can only be proven on a machine with a GPU")
     for notice in notices:
         if not notice.is_file():
             raise InvalidRequest(f"--notice {notice}: no such file")
@@ -111,43 +113,32 @@ def export_ensemble(
             shutil.copy(notice, folder / notice.name)
         if weights == "fit":
             manifest = _with_fitted_weights(folder, manifest, weights_rows)
-        manifest = _with_golden_and_quality(folder, manifest, data, rows, precisions)
+        examples = [json.loads(line) for line in GOLDEN_ROWS.read_text(encoding="utf-8").splitlines()]
+        manifest = with_golden_and_quality(folder, manifest, Bundle(folder, manifest).devices(), examples, data, rows)
         bundle.write(folder, manifest)
-        Ensemble.load(Bundle.open(folder)).prove()
+        written = Bundle.open(folder)
+        for device in written.devices():
+            if device == "cpu" or has_gpu():
+                Ensemble.load(written, device).prove()
         folder.rename(output)
     return manifest
 
 
 def _with_fitted_weights(folder: Path, manifest: Manifest, rows: list[LabelledExample]) -> Manifest:
     """The manifest with the weights under which these rows are likeliest."""
-    ensemble = Ensemble(Bundle(folder, manifest), "cpu", Split(available_cores(), threads=1))
+    bundle = Bundle(folder, manifest)
+    ensemble = at_work(bundle, bundle.devices()[0])
     weights = fit_weights(ensemble.member_probabilities([row.example for row in rows]), label_ids(rows))
     members = [member.model_copy(update={"weight": weight}) for member, weight in zip(manifest.members, weights.tolist(), strict=True)]
     return manifest.model_copy(update={"members": members})
 
 
-def _with_golden_and_quality(
-    folder: Path, manifest: Manifest, data: Path, rows: list[LabelledExample], precisions: tuple[Precision, ...]
-) -> Manifest:
-    """The manifest with what the ensemble as a whole answers: it is served from the folder to find out."""
-    ensemble = Ensemble(Bundle(folder, manifest), "cpu", Split(available_cores(), threads=1))
-    golden_rows = [json.loads(line) for line in GOLDEN_ROWS.read_text(encoding="utf-8").splitlines()]
-    answers = [ensemble.run([ensemble.encode(Example.from_row(row))])[0] for row in golden_rows]
-    golden = Golden(
-        tolerance=GOLDEN_TOLERANCE["int8" if "int8" in precisions else "fp32"],
-        rows=[
-            GoldenRow(example=row, relation=answer.relation, probabilities=answer.probabilities.tolist())
-            for row, answer in zip(golden_rows, answers, strict=True)
-        ],
-    )
-    quality = evaluate(ensemble, rows, data)
-    return manifest.model_copy(update={"golden": {"cpu": golden}, "quality": {"cpu": quality}})
-
-
-def _precisions(text: str) -> tuple[Precision, ...]:
+def _precisions(text: str) -> tuple[Precision, ...] | Literal["auto"]:
+    if text == "auto":
+        return "auto"
     names = tuple(dict.fromkeys(text.split(",")))
-    if not set(names) <= {"fp32", "int8"}:
-        raise argparse.ArgumentTypeError(f"fp32, int8 or both are required, not {text!r}")
+    if not set(names) <= set(get_args(Precision)):
+        raise argparse.ArgumentTypeError(f"auto or some of {', '.join(get_args(Precision))} are required, not {text!r}")
     return names  # type: ignore[return-value]
 
 
@@ -177,7 +168,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="BUNDLE", help="folder to write; must not exist")
     parser.add_argument("--data", type=Path, required=True, metavar="ROWS.jsonl", help="labelled KLUE-RE rows for the proof")
     parser.add_argument("--calibration", type=Path, metavar="ROWS.jsonl", help="rows to fit int8's scales on (default: --data)")
-    parser.add_argument("--precision", type=_precisions, default=("int8",), help="fp32, int8 or int8,fp32 (default: int8)")
+    parser.add_argument(
+        "--precision",
+        type=_precisions,
+        default=("int8",),
+        metavar="P,P,…",
+        help="for CPUs int8, fp32; for CUDA fp16, fp16-packed (without padding), fp16-from-int8 (int8's weights, no second copy of them); "
+        "auto: for each device the fastest that is proven here (default: int8)",
+    )
     parser.add_argument(
         "--markers",
         type=_markers,
@@ -219,10 +217,19 @@ def main(argv: list[str] | None = None) -> int:
     except ValidationError as error:
         print(f"export: --source {arguments.source}: {error.errors()[0]['msg']}", file=sys.stderr)
         return 2
-    except (InvalidCheckpoint, InvalidRows, InvalidExample, InvalidRequest, ConversionFailed, ParityFailed, OSError) as error:
+    except (
+        InvalidCheckpoint,
+        InvalidRows,
+        InvalidExample,
+        InvalidRequest,
+        ConversionFailed,
+        ParityFailed,
+        DeviceUnavailable,
+        OSError,
+    ) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
-    print(json.dumps({"bundle": str(arguments.output), **manifest.quality["cpu"].model_dump()}))
+    print(json.dumps({"bundle": str(arguments.output), **next(iter(manifest.quality.values())).model_dump()}))
     return 0
 
 

@@ -1,7 +1,7 @@
 """A checkpoint into an ONNX graph: optimum converts, ONNX Runtime's optimiser fuses, and the fusions are counted."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ from onnxruntime.transformers.optimizer import optimize_model
 from optimum.exporters.onnx import export
 from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
-from export.checkpoint import Checkpoint
 from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS, LOGITS, TOKEN_TYPE_IDS
 
 OPSET = 18
@@ -57,15 +56,19 @@ class RelationOnnxConfig(TextEncoderOnnxConfig):
         return {LOGITS: {0: ROWS}}
 
 
-def convert(checkpoint: Checkpoint, path: Path) -> None:
-    """Write the model as an unfused fp32 ONNX graph. The model must be in evaluation mode: tracing keeps dropout otherwise."""
-    if checkpoint.model.training:
+def convert(model: PreTrainedModel, inputs: Sequence[str], path: Path) -> None:
+    """Write a model as an unfused fp32 ONNX graph. It must be in evaluation mode: tracing keeps dropout otherwise.
+
+    Args:
+        inputs: what the model reads of a batch, by the names of models/classifier.py.
+    """
+    if model.training:
         raise ConversionFailed("the model is in training mode: its dropout would be exported")
     with warnings.catch_warnings():
         # Fusion knows the tracing exporter's graphs, not the newer exporter's; the traced constants are checked by parity.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        export(checkpoint.model, RelationOnnxConfig(checkpoint.model.config, checkpoint.inputs), path, opset=OPSET)
+        export(model, RelationOnnxConfig(model.config, tuple(inputs)), path, opset=OPSET)
 
 
 def fuse(path: Path, fused_path: Path, layers: int, heads: int, hidden_size: int) -> Mapping[str, int]:
@@ -85,3 +88,14 @@ def fuse(path: Path, fused_path: Path, layers: int, heads: int, hidden_size: int
         raise ConversionFailed(f"attention fused in {fusions.get('Attention', 0)} of {layers} layers: the exporter's graph has changed")
     onnx.save(optimised.model, str(fused_path))
     return fusions
+
+
+def check_fusions(graph: onnx.ModelProto, layers: int) -> None:
+    """Count the fused attention blocks of a graph that was made from a fused one.
+
+    Raises:
+        ConversionFailed: there are fewer than the model has layers.
+    """
+    fused = sum(node.op_type in ("Attention", "QAttention", "PackedAttention") for node in graph.graph.node)
+    if fused < layers:
+        raise ConversionFailed(f"attention fused in {fused} of {layers} layers")

@@ -26,11 +26,14 @@ def describe(bundle: Bundle) -> str:
         lines.append(f"member {member.name}: weight {member.weight:g}, {member.layers} layers, {member.encoding.markers}")
         for file in member.files:
             parity, fused = file.parity, file.fusions.get("Attention", 0)
-            megabytes = (bundle.path / file.path).stat().st_size / 1e6
+            megabytes = sum((bundle.path / name).stat().st_size for name in (file.path, file.weights) if name) / 1e6
+            shared = f" ({file.weights} shared)" if file.weights else ""
             lines.append(
-                f"  {file.path}: {file.device}, {file.precision}, {megabytes:.1f} MB, {fused} attention blocks fused;"
-                f" {parity.label_agreement:.2%} of {parity.rows} labels as in PyTorch, largest difference {parity.largest_difference:.3g}"
-                f" (mean {parity.mean_difference:.3g}), micro-F1 {parity.micro_f1_before:.2f} -> {parity.micro_f1:.2f}"
+                f"  {file.path}: {file.device}, {file.precision}, {megabytes:.1f} MB{shared}, {fused} attention blocks fused;"
+                f" {parity.label_agreement:.2%} of {parity.rows} labels as in {parity.reference},"
+                f" largest difference {parity.largest_difference:.3g}"
+                f" (mean {parity.mean_difference:.3g}), micro-F1 {parity.micro_f1_before:.2f} -> {parity.micro_f1:.2f};"
+                f" proven on: {file.machine}"
             )
     if manifest.cascade is not None:
         stops = ", ".join(f"{share:.1%} by {count}" for count, share in enumerate(manifest.cascade.shares, start=1))

@@ -2,20 +2,56 @@
 
 import hashlib
 import shutil
+import sys
 import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
+
+import onnx
 
 from export.checkpoint import Checkpoint
-from export.convert import convert, fuse
-from export.parity import answer, check, compare
+from export.convert import ConversionFailed, check_fusions, convert, fuse
+from export.dequantize import dequantize
+from export.half import halve
+from export.packing import pack
+from export.parity import ParityFailed, answer, check, compare
+from export.proof import has_gpu, machine, provider
 from export.quantize import quantize
-from models.bundle import InputEncoding, Member, ModelFile, Precision
-from models.classifier import OnnxClassifier
+from export.weights import save_shared
+from models.bundle import Device, InputEncoding, Member, ModelFile, Precision
+from models.classifier import CUDA, OnnxClassifier
 from models.encoding import Encoded, EncodedBatch
-from models.lanes import available_cores, cut_sorted
+from models.lanes import TOKEN_BUDGET, available_cores, cut_sorted
 from models.rows import LabelledExample, label_ids
 
 CALIBRATION_ROWS = 400
+
+DEVICES: Final[dict[Precision, Device]] = {
+    "int8": "cpu",
+    "fp32": "cpu",
+    "fp16-from-int8": "cuda",
+    "fp16": "cuda",
+    "fp16-packed": "cuda",
+}
+"""What each graph is for; of one device, in the order in which `auto` prefers them where none is clearly faster."""
+
+TIMED_ROWS: Final = 256
+GPU_TOKEN_BUDGET: Final = 8192
+"""Of the batches that a graph is timed on."""
+CLEARLY: Final = 1.05
+"""So many times as fast as the one before it a graph must be for `auto` to take it: less may be noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    """A graph that passed its gates, and the seconds that the timed rows take it."""
+
+    graph: Path
+    file: ModelFile
+    seconds: float
 
 
 def export_member(
@@ -25,7 +61,7 @@ def export_member(
     folder: Path,
     rows: list[LabelledExample],
     calibration_rows: list[LabelledExample],
-    precisions: tuple[Precision, ...],
+    precisions: tuple[Precision, ...] | Literal["auto"],
 ) -> Member:
     """Convert, fuse, quantise and prove one member; its files lie in `folder` afterwards.
 
@@ -33,7 +69,7 @@ def export_member(
         number: its place in the order of cost, from 1.
         rows: what the proof runs over.
         calibration_rows: what int8's activation scales are fitted on.
-        precisions: the graphs to keep; fp32 is converted and proven in any case.
+        precisions: the graphs to keep; fp32 is converted and proven in any case. auto: for each device the fastest that passes its gates.
 
     Raises:
         ConversionFailed, ParityFailed: a graph is not the model that was trained.
@@ -45,24 +81,33 @@ def export_member(
     (folder / tokenizer).write_bytes(checkpoint.tokenizer_json)
     (folder / "members" / name).mkdir(parents=True)
     with tempfile.TemporaryDirectory() as scratch:
-        converted, graphs = Path(scratch) / "converted.onnx", {"fp32": Path(scratch) / "fp32.onnx"}
-        convert(checkpoint, converted)
-        fusions = dict(fuse(converted, graphs["fp32"], checkpoint.layers, config.num_attention_heads, config.hidden_size))
-        if "int8" in precisions:
-            graphs["int8"] = Path(scratch) / "int8.onnx"
-            chosen = calibration_rows[:: max(1, len(calibration_rows) // CALIBRATION_ROWS)][:CALIBRATION_ROWS]
-            quantize(graphs["fp32"], graphs["int8"], _batches([checkpoint.encoder.encode(row.example) for row in chosen], pad))
+        converted, fused = Path(scratch) / "converted.onnx", Path(scratch) / "fp32.onnx"
+        convert(checkpoint.model, checkpoint.inputs, converted)
+        fusions = dict(fuse(converted, fused, checkpoint.layers, config.num_attention_heads, config.hidden_size))
+        chosen = calibration_rows[:: max(1, len(calibration_rows) // CALIBRATION_ROWS)][:CALIBRATION_ROWS]
+        calibration = _batches([checkpoint.encoder.encode(row.example) for row in chosen], pad)
         encoded = [checkpoint.encoder.encode(row.example) for row in rows]
         before = answer(checkpoint.logits, encoded, pad, f"{name} in PyTorch")
-        files = []
-        for precision, graph in graphs.items():
-            after = answer(OnnxClassifier(graph, available_cores()), encoded, pad, f"{name} in ONNX, {precision}")
-            parity = compare(before, after, label_ids(rows))
+
+        def prove(precision: Precision) -> _Proven:
+            graph = _build(precision, fused, calibration)
+            check_fusions(onnx.load(str(graph)), checkpoint.layers)
+            classifier = OnnxClassifier(graph, available_cores(), provider(DEVICES[precision]))
+            parity = compare(before, answer(classifier, encoded, pad, f"{name} in ONNX, {precision}"), label_ids(rows))
             check(parity, name, precision)
-            if precision in precisions:
-                path = f"members/{name}/{precision}.onnx"
-                shutil.move(graph, folder / path)
-                files.append(ModelFile(path=path, device="cpu", precision=precision, fusions=fusions, parity=parity))
+            file = ModelFile(
+                path=f"members/{name}/{precision}.onnx",
+                device=DEVICES[precision],
+                precision=precision,
+                fusions=fusions,
+                parity=parity,
+                machine=machine(classifier.provider),
+            )
+            return _Proven(graph, file, _seconds(classifier, encoded[:TIMED_ROWS], pad))
+
+        proven = _fastest(prove) if precisions == "auto" else [prove(precision) for precision in dict.fromkeys(("fp32", *precisions))]
+        kept = [each for each in proven if precisions == "auto" or each.file.precision in precisions]
+        files = _place(kept, folder)
     return Member(
         name=name,
         weight=weight,
@@ -72,6 +117,67 @@ def export_member(
     )
 
 
-def _batches(rows: list[Encoded], pad_token_id: int) -> list[EncodedBatch]:
+def _build(precision: Precision, fused: Path, calibration: Sequence[EncodedBatch]) -> Path:
+    """A graph beside the fused fp32 one, complete in one file."""
+    graph = fused.with_name(f"{precision}.onnx")
+    if graph.exists():
+        return graph
+    if precision == "int8":
+        quantize(fused, graph, calibration)
+    elif precision == "fp16-from-int8":
+        onnx.save(dequantize(onnx.load(str(_build("int8", fused, calibration)))), str(graph))
+    else:
+        half = halve(onnx.load(str(fused)))
+        onnx.save(pack(half) if precision == "fp16-packed" else half, str(graph))
+    return graph
+
+
+def _seconds(classifier: OnnxClassifier, rows: Sequence[Encoded], pad_token_id: int) -> float:
+    """What some rows take a graph that has run before, in batches of a size that suits the machine."""
+    batches = _batches(rows, pad_token_id, GPU_TOKEN_BUDGET if classifier.provider == CUDA else TOKEN_BUDGET)
+    for batch in batches:
+        classifier(batch)  # the first batch of a shape takes longer
+    began = time.perf_counter()
+    for batch in batches:
+        classifier(batch)
+    return time.perf_counter() - began
+
+
+def _fastest(prove: Callable[[Precision], _Proven]) -> list[_Proven]:
+    """For each device the fastest graph of those that pass their gates."""
+    taken: dict[Device, _Proven] = {}
+    for precision, device in DEVICES.items():
+        if precision == "fp16-from-int8" and taken["cpu"].file.precision != "int8":
+            continue  # nobody would share its weights
+        if precision in ("fp16", "fp16-packed") and not has_gpu():
+            continue  # which of them is fast, only a GPU tells
+        try:
+            proven = prove(precision)
+        except (ConversionFailed, ParityFailed) as error:
+            if precision == "fp32":
+                raise
+            print(f"export: left out: {error}", file=sys.stderr)
+            continue
+        if device not in taken or CLEARLY * proven.seconds < taken[device].seconds:
+            taken[device] = proven
+    return list(taken.values())
+
+
+def _place(kept: Sequence[_Proven], folder: Path) -> list[ModelFile]:
+    """Move graphs into the bundle; int8 and what is made of its weights share one file of them."""
+    together = [each for each in kept if each.file.precision in ("int8", "fp16-from-int8")]
+    if len(together) == 2:
+        weights = save_shared({folder / each.file.path: onnx.load(str(each.graph)) for each in together})
+    files = []
+    for each in kept:
+        if len(together) == 2 and each in together:
+            files.append(each.file.model_copy(update={"weights": weights.relative_to(folder).as_posix()}))
+        else:
+            shutil.move(each.graph, folder / each.file.path)
+            files.append(each.file)
+    return files
+
+
+def _batches(rows: Sequence[Encoded], pad_token_id: int, budget: int = TOKEN_BUDGET) -> list[EncodedBatch]:
     rows = sorted(rows, key=len)
-    return [EncodedBatch.collate(rows[cut.start : cut.stop], pad_token_id) for cut in cut_sorted(list(map(len, rows)))]
+    return [EncodedBatch.collate(rows[cut.start : cut.stop], pad_token_id) for cut in cut_sorted(list(map(len, rows)), budget)]

@@ -25,6 +25,8 @@ from models.encoding import EncodedBatch
 WEIGHT_LIMIT: Final = 63
 SMOOTHING: Final = 0.8  # of 0.5, 0.6, 0.7 and 0.8 the best agreement with fp32 on KLUE-RE rows (docs/log.md)
 MICROSOFT: Final = "com.microsoft"
+ATTENTION_ATTRIBUTES: Final = {"num_heads", "unidirectional", "mask_filter_value", "do_rotary", "scale"}
+"""What Attention and QAttention have in common."""
 
 
 @dataclass(slots=True)
@@ -113,8 +115,7 @@ def _integer_product(
         _, _, bias, mask = node.input[:4]
         inputs = [quantized, weight_name, bias, input_scale, weight_scales, mask, input_zero_point, weight_zero_points]
         product = helper.make_node("QAttention", inputs, node.output, domain=MICROSOFT)
-        kept = {"num_heads", "unidirectional", "mask_filter_value", "do_rotary", "scale"}
-        product.attribute.extend(attribute for attribute in node.attribute if attribute.name in kept)
+        product.attribute.extend(attribute for attribute in node.attribute if attribute.name in ATTENTION_ATTRIBUTES)
     else:
         inputs = [quantized, weight_name, input_scale, weight_scales, input_zero_point, weight_zero_points]
         product = helper.make_node("MatMulIntegerToFloat", inputs, node.output, domain=MICROSOFT)

@@ -1,6 +1,6 @@
 """Check a bundle on this machine: its hashes, its golden rows and, given labelled rows, its metrics.
 
-    python -m export.verify bundles/default --data validation.jsonl
+    python -m export.verify bundles/default --data validation.jsonl [--device cuda]
 
 Needs no more than serving does.
 """
@@ -9,34 +9,39 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Literal
 
 from export.evaluate import evaluate
-from models.bundle import Bundle, BundleRefused, Quality
-from models.ensemble import DeviceUnavailable, Ensemble
+from models.bundle import Bundle, BundleRefused, Device, Quality
+from models.ensemble import DeviceUnavailable, Ensemble, choose_device
 from models.example import InvalidExample
 from models.rows import InvalidRows, read_labelled
 
 METRIC_TOLERANCE = 0.1  # points: a near-tie may fall the other way on another processor
 
 
-def verify(path: Path, data: Path | None = None) -> dict[str, object]:
+def verify(path: Path, data: Path | None = None, asked: Device | Literal["auto"] = "auto") -> dict[str, object]:
     """Open, load and prove a bundle; with `data`, measure it too.
 
     Raises:
         BundleRefused: the bundle is not what it says, or its metrics over the rows it was proven on have moved.
+        DeviceUnavailable: the device that was asked for cannot run it.
     """
     bundle = Bundle.open(path)
-    ensemble = Ensemble.load(bundle, cascade_caution=1.0)
+    device, _ = choose_device(bundle, asked)
+    ensemble = Ensemble.load(bundle, device, cascade_caution=1.0)
     ensemble.prove()
-    summary: dict[str, object] = {"bundle": str(path), "name": bundle.manifest.name, "golden_rows": len(bundle.manifest.golden["cpu"].rows)}
+    golden = bundle.manifest.golden[device]
+    summary: dict[str, object] = {"bundle": str(path), "name": bundle.manifest.name, "device": device, "golden_rows": len(golden.rows)}
     if data:
         rows = read_labelled(data)
         measured = evaluate(ensemble, rows, data)
-        _compare(path, measured, bundle.manifest.quality["cpu"], "")
+        _compare(path, measured, bundle.manifest.quality[device], "")
         summary |= measured.model_dump()
         if bundle.manifest.cascade is not None:
-            served = evaluate(Ensemble.load(bundle), rows, data)
-            _compare(path, served, bundle.manifest.cascade.quality, " with the cascade")
+            served = evaluate(Ensemble.load(bundle, device), rows, data)
+            if device == "cpu":  # where the cascade was fitted and measured
+                _compare(path, served, bundle.manifest.cascade.quality, " with the cascade")
             summary["with_cascade"] = {"micro_f1": served.micro_f1, "auprc": served.auprc}
     return summary
 
@@ -52,9 +57,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, prog="python -m export.verify", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--data", type=Path, metavar="ROWS.jsonl", help="labelled KLUE-RE rows to measure micro-F1 and AUPRC on")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to run it (default: auto, as serving does)"
+    )
     arguments = parser.parse_args(argv)
     try:
-        summary = verify(arguments.bundle, arguments.data)
+        summary = verify(arguments.bundle, arguments.data, arguments.device)
     except (BundleRefused, DeviceUnavailable, InvalidRows, InvalidExample) as error:
         print(f"export.verify: {error}", file=sys.stderr)
         return 2

@@ -49,7 +49,7 @@ class Server:
             return next((line for line in self.log if words in line), None)
 
         with self._grown:
-            self._grown.wait_for(lambda: found() or not self._reader.is_alive() or self.process.poll() is not None, timeout=60)
+            self._grown.wait_for(lambda: found() or not self._reader.is_alive() or self.process.poll() is not None, timeout=180)
             line = found()
         assert line is not None, f"no {words!r} in the log:\n{''.join(self.log)}"
         return str(json.loads(line)["message"])

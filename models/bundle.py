@@ -5,6 +5,7 @@
     ├── SHA256SUMS            over every other file, as `sha256sum --check` reads it
     ├── tokenizers/*.json     one for each distinct input encoding
     ├── members/<name>/*.onnx one graph for each device and precision
+    ├── members/*/weights.bin large tensors that two of these graphs share
     └── *.md                  licences and notices of what the weights come from
 
 Nothing in it is code and nothing is unpickled. A folder that differs from its own account of itself is refused.
@@ -25,7 +26,14 @@ MANIFEST: Final = "manifest.json"
 SUMS: Final = "SHA256SUMS"
 
 Device = Literal["cpu", "cuda"]
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "int8", "fp16-from-int8", "fp16-packed"]
+"""fp16-from-int8: fp16 arithmetic with the int8 graph's weights, multiplied by their scales at loading. fp16-packed: without padding."""
+
+PREFERRED: Final[dict[Device, tuple[Precision, ...]]] = {
+    "cpu": ("int8", "fp32"),
+    "cuda": ("fp16-packed", "fp16", "fp16-from-int8", "fp32"),
+}
+"""What a device runs if a member has several graphs for it: the fast one first."""
 
 
 class BundleRefused(ValueError):
@@ -37,13 +45,14 @@ class _Part(BaseModel):
 
 
 class Parity(_Part):
-    """What an exported graph answered beside the PyTorch model that it was exported from, over real rows."""
+    """What an exported graph answered beside the model that it was made of, over real rows."""
 
+    reference: str = Field("the PyTorch model", description="what it was compared with")
     rows: int = Field(description="how many rows were compared")
     label_agreement: float = Field(description="share of rows with the same label, 0 to 1")
     largest_difference: float = Field(description="of any probability of any row")
     mean_difference: float = Field(description="mean over rows of the row's largest probability difference")
-    micro_f1_before: float = Field(description="of the PyTorch model")
+    micro_f1_before: float = Field(description="of the model that it was made of")
     micro_f1: float = Field(description="of the exported graph")
 
 
@@ -53,8 +62,10 @@ class ModelFile(_Part):
     path: str
     device: Device
     precision: Precision
+    weights: str | None = Field(None, description="file of large tensors that the graph refers to, in its folder; graphs may share it")
     fusions: dict[str, int] = Field(description="fused operators in the graph; Attention equals the member's layers")
     parity: Parity
+    machine: str = Field("not recorded", description="processor or GPU, and execution provider, that answered for the graph")
 
 
 class InputEncoding(_Part):
@@ -81,10 +92,9 @@ class Member(_Part):
     files: list[ModelFile] = Field(min_length=1)
 
     def file_for(self, device: Device) -> ModelFile | None:
-        """The graph to run on a device: int8 is the fast one on CPUs, fp16 on GPUs."""
-        order = ("int8", "fp32") if device == "cpu" else ("fp16", "fp32")
+        """The graph to run on a device."""
         files = {file.precision: file for file in self.files if file.device == device}
-        return next((files[precision] for precision in order if precision in files), None)
+        return next((files[precision] for precision in PREFERRED[device] if precision in files), None)
 
 
 class GoldenRow(_Part):
@@ -193,7 +203,13 @@ class Bundle:
 
     def named_files(self) -> set[str]:
         """The files that the manifest's members need, as paths relative to the bundle."""
-        return {name for member in self.manifest.members for name in (member.encoding.tokenizer, *(file.path for file in member.files))}
+        members = self.manifest.members
+        files = [file for member in members for file in member.files]
+        return {
+            *(member.encoding.tokenizer for member in members),
+            *(file.path for file in files),
+            *(file.weights for file in files if file.weights),
+        }
 
     def devices(self) -> list[Device]:
         """The devices for which every member has a graph."""

@@ -180,6 +180,12 @@ class EncodedBatch:
             token_type_ids[index, len(row) - row.second_segment : len(row)] = 1
         return cls(input_ids, attention_mask, np.stack([row.entity_positions for row in rows]), token_type_ids)
 
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def __getitem__(self, rows: slice) -> "EncodedBatch":
+        return EncodedBatch(self.input_ids[rows], self.attention_mask[rows], self.entity_positions[rows], self.token_type_ids[rows])
+
 
 class Encoder:
     """Turns examples into token ids, the same way in training, export and serving. Safe to share between threads.

@@ -11,17 +11,19 @@ from itertools import count
 from typing import Final, Literal, TypeVar
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from models.bundle import Bundle, BundleRefused, Device, InputEncoding, Member
-from models.classifier import OnnxClassifier
+from models.classifier import CPU, CUDA, OnnxClassifier, OutOfMemory
 from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import Example, InvalidExample, Prediction
+from models.gpu import gpus
 from models.labels import RELATIONS
 from models.lanes import Split, available_cores, cut_sorted
 from models.voting import softmax, weighted_mean_probability
 
-PROVIDERS: Final[dict[Device, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDERS: Final[dict[Device, str]] = {"cpu": CPU, "cuda": CUDA}
 
 
 Result = TypeVar("Result")
@@ -43,11 +45,25 @@ class EncodedExample:
 
 @dataclass(frozen=True, slots=True)
 class _Voter:
-    """A member at work: its graph, once for each copy, its weight, and which of an example's encodings it reads."""
+    """A member at work: its graph, once for each copy of a split or each GPU, its weight, and which of an example's encodings it reads."""
 
     member: Member
     classifiers: tuple[OnnxClassifier, ...]
     encoding: int
+
+    def logits(self, batch: EncodedBatch, lane: int) -> NDArray[np.float32]:
+        """Logits of shape (rows, 30). A batch that does not fit into the device's memory goes through in halves.
+
+        Raises:
+            OutOfMemory: not even a single row fits.
+        """
+        try:
+            return self.classifiers[lane % len(self.classifiers)](batch)
+        except OutOfMemory:
+            if len(batch) == 1:
+                raise
+            half = len(batch) // 2
+            return np.concatenate([self.logits(batch[:half], lane), self.logits(batch[half:], lane)])
 
 
 class Ensemble:
@@ -73,7 +89,7 @@ class Ensemble:
 
     @classmethod
     def load(cls, bundle: Bundle, device: Device = "cpu", split: Split | None = None, cascade_caution: float = 0.0) -> "Ensemble":
-        """Load every member; by default for one lane of one thread a core.
+        """Load every member; by default for one lane of one thread a core, or for one lane on a GPU.
 
         Args:
             cascade_caution: 0 keeps the bundle's cascade as it was fitted, 1 lets every member vote always, between them its thresholds
@@ -84,7 +100,9 @@ class Ensemble:
         """
         if device not in bundle.devices():
             raise DeviceUnavailable(f"bundle {bundle.manifest.name} has no graphs for {device}, only for {', '.join(bundle.devices())}")
-        return cls(bundle, device, split or Split(available_cores(), threads=1), cascade_caution)
+        if device == "cuda":
+            _check_cuda()
+        return cls(bundle, device, split or Split(available_cores() if device == "cpu" else 1, threads=1), cascade_caution)
 
     @property
     def providers(self) -> list[str]:
@@ -121,7 +139,7 @@ class Ensemble:
                 batches[voter.encoding] = EncodedBatch.collate(
                     [rows[index].encodings[voter.encoding] for index in left.tolist()], encoder.pad_token_id
                 )
-            said[stage, left] = softmax(voter.classifiers[lane % self.split.copies](batches[voter.encoding]))
+            said[stage, left] = softmax(voter.logits(batches[voter.encoding], lane))
             votes[left] = weighted_mean_probability(said[: stage + 1, left], self._weights[: stage + 1])
             members[left] = stage + 1
             if stage < len(self.thresholds) and not every_member:
@@ -152,8 +170,7 @@ class Ensemble:
                 EncodedBatch.collate([row.encodings[index] for row in rows], encoder.pad_token_id)
                 for index, encoder in enumerate(self._encoders)
             ]
-            copy = lane % self.split.copies
-            members = np.stack([softmax(voter.classifiers[copy](batches[voter.encoding])) for voter in self._voters])
+            members = np.stack([softmax(voter.logits(batches[voter.encoding], lane)) for voter in self._voters])
             return list(members.swapaxes(0, 1))
 
         return np.stack(self._on_all_lanes([self.encode(example) for example in examples], run), axis=1)
@@ -210,10 +227,19 @@ def choose_device(bundle: Bundle, asked: Device | Literal["auto"]) -> tuple[Devi
     if "cuda" not in bundle.devices():
         return "cpu", f"bundle {bundle.manifest.name} has no graphs for a GPU"
     try:
-        Ensemble.load(bundle, "cuda", Split(1, threads=1))
+        _check_cuda()
+        _voter(bundle, bundle.manifest.members[0], "cuda", Split(1, threads=1), 0)
     except DeviceUnavailable as error:
         return "cpu", str(error)
-    return "cuda", "bundle and machine have a GPU"
+    return "cuda", f"the bundle has graphs for a GPU and the machine has one: {gpus()[0]}"
+
+
+def _check_cuda() -> None:
+    """Before a session is made: the library would log a page of errors, or go on without a GPU."""
+    if not gpus():
+        raise DeviceUnavailable("CUDA was asked for, but this machine has no GPU that NVIDIA's driver knows")
+    if CUDA not in onnxruntime.get_available_providers():
+        raise DeviceUnavailable("CUDA was asked for, but this is ONNX Runtime for CPUs: install the extra `cuda` in place of `cpu`")
 
 
 def _thresholds(bundle: Bundle, caution: float) -> tuple[float, ...]:
@@ -233,8 +259,9 @@ def _encoder(bundle: Bundle, encoding: InputEncoding) -> Encoder:
 def _voter(bundle: Bundle, member: Member, device: Device, split: Split, encoding: int) -> _Voter:
     file = member.file_for(device)
     assert file is not None  # Ensemble.load has asked the bundle
+    copies = split.copies if device == "cpu" else max(1, min(split.lanes, len(gpus())))
     try:
-        classifiers = tuple(OnnxClassifier(bundle.path / file.path, split.threads, PROVIDERS[device]) for _ in range(split.copies))
+        classifiers = tuple(OnnxClassifier(bundle.path / file.path, split.threads, PROVIDERS[device], gpu=copy) for copy in range(copies))
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise BundleRefused(f"bundle {bundle.path}: {file.path}: {' '.join(str(error).split())[:300]}") from None
     if (taken := classifiers[0].provider) != PROVIDERS[device]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from models.bundle import Device
+from models.gpu import gpus
 
 TOKEN_BUDGET: Final = 512
 """Tokens a batch may hold, padding included, where nothing was measured: about 7 rows of KLUE-RE's mean length."""
@@ -32,14 +33,15 @@ class Split:
 def possible_splits(device: Device, cores: int, lanes: int | None = None, threads: int | None = None) -> list[Split]:
     """The ways to cut a machine into lanes that are worth a measurement; one way only where lanes or threads are given.
 
-    On a CPU: one lane a core, all cores in one lane, and what lies between by powers of two. On a GPU: one lane, or a second one that
+    On a CPU: one lane a core, all cores in one lane, and what lies between by powers of two. On GPUs: one lane each, or a second one that
     prepares its batch while the first one's runs.
     """
     if lanes or threads:
         on_cpu = Split(lanes or max(1, cores // (threads or 1)), threads or max(1, cores // (lanes or 1)))
-        return [on_cpu if device == "cpu" else Split(lanes or 1, threads or 1)]
+        return [on_cpu if device == "cpu" else Split(lanes or len(gpus()) or 1, threads or 1)]
     if device != "cpu":
-        return [Split(1, 1), Split(2, 1)]
+        each = len(gpus()) or 1
+        return [Split(each, 1), Split(2 * each, 1)]
     between = [Split(cores // threads, threads) for exponent in range(1, cores.bit_length()) if (threads := 2**exponent) < cores]
     return list(dict.fromkeys([Split(cores, 1), *(split for split in between if split.lanes <= MOST_COPIES), Split(1, cores)]))
 

@@ -246,6 +246,8 @@ def _timed(ensemble: Ensemble, threads: ThreadPoolExecutor) -> Seconds:
 
     def seconds(rows: int, length: int) -> float:
         lanes = range(ensemble.split.lanes)
+        if ensemble.device == "cuda":  # the first batch of a shape loads its kernels, which takes longer than the batch
+            list(threads.map(lambda lane: _run_seconds(ensemble, rows, length, lane), lanes))
         return statistics.mean(threads.map(lambda lane: _run_seconds(ensemble, rows, length, lane), lanes))
 
     return seconds

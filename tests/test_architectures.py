@@ -400,7 +400,7 @@ def test_training_takes_every_marker_style_and_export_takes_what_it_made(
     assert train([str(recipe_file), *(part for field, value in recipe.items() for part in ("--set", f"{field}={value}"))]) == 0
     member = load(tmp_path / "member")
     assert (member.markers, member.inputs) == (markers, inputs)
-    convert(member, tmp_path / "converted.onnx")
+    convert(member.model, member.inputs, tmp_path / "converted.onnx")
     fuse(tmp_path / "converted.onnx", tmp_path / "fused.onnx", layers=2, heads=2, hidden_size=32)
     batch = EncodedBatch.collate([member.encoder.encode(Example.from_row(row)) for row in rows[:20]], member.encoder.pad_token_id)
     assert np.abs(OnnxClassifier(tmp_path / "fused.onnx", threads=1)(batch) - member.logits(batch)).max() < 1e-4

@@ -41,7 +41,7 @@ def encoded(member: checkpoint.Checkpoint, labelled: list[LabelledExample]) -> l
 @pytest.fixture(scope="module")
 def fused(member: checkpoint.Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("graphs")
-    convert(member, folder / "converted.onnx")
+    convert(member.model, member.inputs, folder / "converted.onnx")
     fuse(folder / "converted.onnx", folder / "fused.onnx", layers=2, heads=2, hidden_size=32)
     return folder / "fused.onnx"
 
@@ -86,7 +86,7 @@ def test_int8_weights_leave_room_for_processors_that_saturate(quantized: Path) -
 
 
 def test_too_few_fusions_are_refused(member: checkpoint.Checkpoint, tmp_path: Path) -> None:
-    convert(member, tmp_path / "converted.onnx")
+    convert(member.model, member.inputs, tmp_path / "converted.onnx")
     with pytest.raises(ConversionFailed, match="attention fused in 2 of 3 layers"):
         fuse(tmp_path / "converted.onnx", tmp_path / "fused.onnx", layers=3, heads=2, hidden_size=32)
 
@@ -95,7 +95,7 @@ def test_a_model_in_training_mode_is_refused(member: checkpoint.Checkpoint, tmp_
     member.model.train()
     try:
         with pytest.raises(ConversionFailed, match="training mode"):
-            convert(member, tmp_path / "converted.onnx")
+            convert(member.model, member.inputs, tmp_path / "converted.onnx")
     finally:
         member.model.eval()
 
