@@ -47,7 +47,7 @@ CLEARLY: Final = 1.05
 
 @dataclass(frozen=True, slots=True)
 class _Proven:
-    """A graph that passed its gates, and the seconds that the timed rows take it."""
+    """A graph that passed its gates, and the seconds that the timed rows take it; 0 where nothing is left to choose."""
 
     graph: Path
     file: ModelFile
@@ -103,7 +103,7 @@ def export_member(
                 parity=parity,
                 machine=machine(classifier.provider),
             )
-            return _Proven(graph, file, _seconds(classifier, encoded[:TIMED_ROWS], pad))
+            return _Proven(graph, file, _seconds(classifier, encoded[:TIMED_ROWS], pad) if precisions == "auto" else 0.0)
 
         proven = _fastest(prove) if precisions == "auto" else [prove(precision) for precision in dict.fromkeys(("fp32", *precisions))]
         kept = [each for each in proven if precisions == "auto" or each.file.precision in precisions]

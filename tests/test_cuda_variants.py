@@ -266,6 +266,16 @@ def test_auto_takes_for_each_device_the_fastest_that_is_proven(
     assert [proven.file.precision for proven in member._fastest(prove)] == taken
 
 
+def test_auto_exports_what_is_proven_here(checkpoints: list[Path], rows_file: Path, tmp_path: Path) -> None:
+    arguments = [str(checkpoints[1]), "--output", str(tmp_path / "bundle"), "--data", str(rows_file), "--precision", "auto"]
+    assert export(arguments) == 0
+    (only,) = Bundle.open(tmp_path / "bundle").manifest.members
+    precisions = {file.precision for file in only.files}  # which it is depends on the machine's speed
+    assert len([file for file in only.files if file.device == "cpu"]) == 1
+    assert "fp16-from-int8" not in precisions or "int8" in precisions
+    Ensemble.load(Bundle.open(tmp_path / "bundle"), "cpu").prove()
+
+
 def test_auto_fails_where_the_conversion_itself_does(monkeypatch: pytest.MonkeyPatch) -> None:
     def prove(precision: str) -> member._Proven:
         raise ParityFailed(precision)
