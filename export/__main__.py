@@ -27,6 +27,7 @@ from models.ensemble import Ensemble
 from models.example import Example, InvalidExample
 from models.labels import RELATIONS
 from models.lanes import Split, available_cores
+from models.restriction import learn_restriction
 from models.rows import InvalidRows, LabelledExample, read_labelled
 
 GOLDEN_TOLERANCE = {"fp32": 1e-3, "int8": 2e-2}
@@ -47,6 +48,7 @@ def export_ensemble(
     name: str | None = None,
     source: Source | None = None,
     notices: tuple[Path, ...] = (),
+    type_restriction: Path | None = None,
 ) -> Manifest:
     """Convert, fuse, quantise, prove and write one bundle.
 
@@ -54,6 +56,7 @@ def export_ensemble(
         data: labelled rows that the proof runs over.
         calibration: labelled rows that int8's activation scales are fitted on; rows of `data` by default.
         precisions: what to ship for the CPU; fp32 is converted and proven in any case.
+        type_restriction: labelled rows; the ensemble then gives a pair of entity types only relations that it has in them.
 
     Raises:
         InvalidCheckpoint, InvalidRows, InvalidRequest: something given cannot be used.
@@ -68,6 +71,7 @@ def export_ensemble(
             raise InvalidRequest(f"--notice {notice}: no such file")
     rows = read_labelled(data)
     calibration_rows = read_labelled(calibration) if calibration else rows
+    restriction = learn_restriction(read_labelled(type_restriction)) if type_restriction else None
     members = sorted(zip(map(load, checkpoints), weights or [1.0] * len(checkpoints), strict=True), key=lambda pair: pair[0].cost)
     if len(windows := {checkpoint.window for checkpoint, _ in members}) > 1:
         raise InvalidRequest(f"the checkpoints' windows differ ({', '.join(map(str, sorted(windows)))} tokens)")
@@ -81,6 +85,7 @@ def export_ensemble(
             labels=list(RELATIONS),
             max_length=members[0][0].window,
             voting="weighted_mean_probability",
+            type_restriction=restriction,
             members=[
                 export_member(checkpoint, weight, number, folder, rows, calibration_rows, precisions)
                 for number, (checkpoint, weight) in enumerate(members, start=1)
@@ -141,6 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--name", help="the bundle's name (default: the folder's)")
     parser.add_argument("--source", type=Path, metavar="JSON", help="encoder, data and licences to state in the manifest")
     parser.add_argument("--notice", type=Path, action="append", default=[], metavar="FILE", help="file to put into the bundle")
+    parser.add_argument("--type-restriction", type=Path, metavar="ROWS.jsonl", help="allow entity types only the relations of these rows")
     arguments = parser.parse_args(argv)
     try:
         source = Source.model_validate_json(arguments.source.read_bytes()) if arguments.source else None
@@ -154,6 +160,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.name,
             source,
             tuple(arguments.notice),
+            arguments.type_restriction,
         )
     except ValidationError as error:
         print(f"export: --source {arguments.source}: {error.errors()[0]['msg']}", file=sys.stderr)

@@ -71,10 +71,11 @@ def _observe(model: onnx.ModelProto, names: list[str], calibration: Iterable[Enc
     probe.CopyFrom(model)
     probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    inputs = [node.name for node in session.get_inputs()]
     ranges: dict[str, _Range] = {}
     for batch in calibration:
         tokens = batch.attention_mask.astype(bool)
-        for name, values in zip(names, session.run(names, feed(batch)), strict=True):
+        for name, values in zip(names, session.run(names, feed(batch, inputs)), strict=True):
             seen = values[tokens]  # padding is computed too, but nobody reads it
             low, high = seen.min(axis=0), seen.max(axis=0)
             if name in ranges:

@@ -1,5 +1,6 @@
 """One member on one execution provider: a batch of token ids in, logits out."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,7 @@ class OnnxClassifier:
         # A worker that spins for its next piece of work takes the core from the lane beside it.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        self._inputs = [node.name for node in self._session.get_inputs()]
 
     @property
     def provider(self) -> str:
@@ -40,10 +42,11 @@ class OnnxClassifier:
 
     def __call__(self, batch: EncodedBatch) -> NDArray[np.float32]:
         """Logits of shape (rows, 30)."""
-        logits: NDArray[np.float32] = self._session.run([LOGITS], feed(batch))[0]
+        logits: NDArray[np.float32] = self._session.run([LOGITS], feed(batch, self._inputs))[0]
         return logits
 
 
-def feed(batch: EncodedBatch) -> dict[str, NDArray[np.int64]]:
-    """A batch under the names that the graphs give their inputs."""
-    return {INPUT_IDS: batch.input_ids, ATTENTION_MASK: batch.attention_mask, ENTITY_POSITIONS: batch.entity_positions}
+def feed(batch: EncodedBatch, names: Iterable[str]) -> dict[str, NDArray[np.int64]]:
+    """A batch under the names of a graph's inputs: a graph declares those that its model reads."""
+    arrays = {INPUT_IDS: batch.input_ids, ATTENTION_MASK: batch.attention_mask, ENTITY_POSITIONS: batch.entity_positions}
+    return {name: arrays[name] for name in names}
