@@ -31,6 +31,7 @@ from models.encoding import MARKER_STYLES
 from models.ensemble import DeviceUnavailable, Ensemble
 from models.example import InvalidExample
 from models.labels import RELATIONS
+from models.restriction import learn_restriction
 from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
 from models.voting import fit_weights
 
@@ -53,6 +54,7 @@ def export_ensemble(
     name: str | None = None,
     source: Source | None = None,
     notices: tuple[Path, ...] = (),
+    type_restriction: Path | None = None,
 ) -> Manifest:
     """Convert, fuse, quantise, prove and write one bundle.
 
@@ -63,6 +65,7 @@ def export_ensemble(
         weights: of the members in the vote, in the order of the checkpoints; equal by default.
         weights_data: labelled rows that weights are fitted on, where they are to be; rows of `data` by default.
         markers: the marker style of checkpoints whose `config.json` names none: one for all of them, or one for each.
+        type_restriction: labelled rows; the ensemble then gives a pair of entity types only relations that it has in them.
 
     Raises:
         InvalidCheckpoint, InvalidRows, InvalidRequest: something given cannot be used.
@@ -88,6 +91,7 @@ def export_ensemble(
     rows = read_labelled(data)
     calibration_rows = read_labelled(calibration) if calibration else rows
     weights_rows = read_labelled(weights_data) if weights_data else rows
+    restriction = learn_restriction(read_labelled(type_restriction)) if type_restriction else None
     loaded = [load(folder, style) for folder, style in zip(checkpoints, styles, strict=True)]
     window = min(checkpoint.window for checkpoint in loaded)
     members = sorted(zip(loaded, given, strict=True), key=lambda pair: pair[0].cost)
@@ -101,6 +105,7 @@ def export_ensemble(
             labels=list(RELATIONS),
             max_length=window,
             voting="weighted_mean_probability",
+            type_restriction=restriction,
             members=[
                 export_member(checkpoint.with_window(window), weight, number, folder, rows, calibration_rows, precisions)
                 for number, (checkpoint, weight) in enumerate(members, start=1)
@@ -197,6 +202,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--name", help="the bundle's name (default: the folder's)")
     parser.add_argument("--source", type=Path, metavar="JSON", help="encoder, data and licences to state in the manifest")
     parser.add_argument("--notice", type=Path, action="append", default=[], metavar="FILE", help="file to put into the bundle")
+    parser.add_argument("--type-restriction", type=Path, metavar="ROWS.jsonl", help="allow entity types only the relations of these rows")
     arguments = parser.parse_args(argv)
     transformers.logging.set_verbosity_error()  # what it warns of is refused
     try:
@@ -213,6 +219,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.name,
             source,
             tuple(arguments.notice),
+            arguments.type_restriction,
         )
     except ValidationError as error:
         print(f"export: --source {arguments.source}: {error.errors()[0]['msg']}", file=sys.stderr)

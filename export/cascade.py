@@ -11,7 +11,6 @@ Needs no more than serving does. The bundle's manifest and sums are written anew
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ from models.bundle import Bundle, BundleRefused, Cascade, Manifest, Quality, wri
 from models.ensemble import DeviceUnavailable, Ensemble
 from models.example import InvalidExample
 from models.metrics import auprc, micro_f1
-from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
+from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled, sentence_halves
 from models.voting import weighted_mean_probability
 
 PLOT: Final = "cascade.svg"
@@ -113,8 +112,7 @@ def _fit(votes: Votes, allowed: NDArray[np.float64]) -> list[float]:
 
 def with_cascade(manifest: Manifest, votes: Votes, rows: Sequence[LabelledExample], data: str, allowed: NDArray[np.float64]) -> Manifest:
     """The manifest with a fitted cascade."""
-    halves = np.array([hashlib.sha256(row.example.sentence.encode("utf-8", "surrogatepass")).digest()[0] % 2 == 1 for row in rows])
-    thresholds, crossed = fit(votes, halves, allowed)
+    thresholds, crossed = fit(votes, sentence_halves(rows), allowed)
     stopped, voted = votes.stopped(thresholds)
     shares = [float(np.mean(voted == count)) for count in range(1, len(votes.stages) + 1)]
 

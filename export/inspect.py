@@ -35,6 +35,8 @@ def describe(bundle: Bundle) -> str:
                 f" (mean {parity.mean_difference:.3g}), micro-F1 {parity.micro_f1_before:.2f} -> {parity.micro_f1:.2f};"
                 f" proven on: {file.machine}"
             )
+    if sizes := [len(admitted) for by_object in (manifest.type_restriction or {}).values() for admitted in by_object.values()]:
+        lines.append(f"type restriction: {len(sizes)} pairs of entity types, which admit {min(sizes)} to {max(sizes)} of the 30 relations")
     if manifest.cascade is not None:
         stops = ", ".join(f"{share:.1%} by {count}" for count, share in enumerate(manifest.cascade.shares, start=1))
         served, expected = manifest.cascade.quality, manifest.cascade.cross_fitted

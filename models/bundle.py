@@ -19,7 +19,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.encoding import MARKER_STYLES
-from models.labels import RELATIONS
+from models.labels import RELATION_IDS, RELATIONS
+from models.restriction import TypeRestriction
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -149,6 +150,9 @@ class Manifest(_Part):
     max_length: int = Field(ge=16, description="the models' window in tokens")
     voting: Literal["weighted_mean_probability"]
     cascade: Cascade | None = Field(None, description="thresholds of early stopping; without it every member always votes")
+    type_restriction: TypeRestriction | None = Field(
+        None, description="subject type -> object type -> relations; see models/restriction.py"
+    )
     members: list[Member] = Field(min_length=1)
     golden: dict[Device, Golden]
     quality: dict[Device, Quality]
@@ -160,6 +164,14 @@ class Manifest(_Part):
             place = next((i for i, pair in enumerate(zip(self.labels, RELATIONS, strict=False)) if pair[0] != pair[1]), None)
             where = f"{len(self.labels)} of 30 given" if place is None else f"at {place}: {self.labels[place]!r}, not {RELATIONS[place]!r}"
             raise ValueError(f"labels are not KLUE's 30 relations in their official order ({where})")
+        return self
+
+    @model_validator(mode="after")
+    def _check_restriction(self) -> "Manifest":
+        for subject, admitted_by_object in (self.type_restriction or {}).items():
+            for object_, admitted in admitted_by_object.items():
+                if unknown := sorted(set(admitted) - RELATION_IDS.keys()):
+                    raise ValueError(f"type_restriction: {subject}, {object_}: {unknown[0]!r} is none of the 30 relations")
         return self
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ from models.example import Example, InvalidExample, Prediction
 from models.gpu import gpus
 from models.labels import RELATIONS
 from models.lanes import Split, available_cores, cut_sorted
+from models.restriction import TypeMask
 from models.voting import softmax, weighted_mean_probability
 
 PROVIDERS: Final[dict[Device, str]] = {"cpu": CPU, "cuda": CUDA}
@@ -35,9 +36,14 @@ class DeviceUnavailable(RuntimeError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedExample:
-    """One example, tokenised once for each distinct encoding among the members. Its length is the longest of them."""
+    """One example, tokenised once for each distinct encoding among the members. Its length is the longest of them.
+
+    Attributes:
+        allowed: the relations that the bundle's type restriction leaves it, shape (30,); None where it leaves all.
+    """
 
     encodings: tuple[Encoded, ...]
+    allowed: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return max(map(len, self.encodings))
@@ -86,6 +92,7 @@ class Ensemble:
         self._encoders = [_encoder(bundle, encoding) for encoding in encodings]
         self._voters = [_voter(bundle, member, device, split, encodings.index(member.encoding)) for member in bundle.manifest.members]
         self._weights = np.array([voter.member.weight for voter in self._voters])
+        self._type_mask = TypeMask(bundle.manifest.type_restriction or {})
 
     @classmethod
     def load(cls, bundle: Bundle, device: Device = "cpu", split: Split | None = None, cascade_caution: float = 0.0) -> "Ensemble":
@@ -115,12 +122,12 @@ class Ensemble:
         return len(self._encoders)
 
     def encode(self, example: Example) -> EncodedExample:
-        """Mark and tokenise one example for every member.
+        """Mark and tokenise one example for every member, and look up which relations its types admit.
 
         Raises:
             InvalidExample: the two entities do not fit into the models' window together.
         """
-        return EncodedExample(tuple(encoder.encode(example) for encoder in self._encoders))
+        return EncodedExample(tuple(encoder.encode(example) for encoder in self._encoders), self._type_mask.allowed(example))
 
     def run(self, rows: Sequence[EncodedExample], lane: int = 0, every_member: bool = False) -> list[Prediction]:
         """One batch through the cascade, in the calling thread: predictions in the order of the rows.
@@ -133,13 +140,15 @@ class Ensemble:
         said = np.empty((len(self._voters), len(rows), len(RELATIONS)))
         votes, members = np.empty(said.shape[1:]), np.zeros(len(rows), dtype=int)
         batches: dict[int, EncodedBatch] = {}
+        allowed = _allowed(rows)
         for stage, voter in enumerate(self._voters):
             if voter.encoding not in batches:
                 encoder = self._encoders[voter.encoding]
                 batches[voter.encoding] = EncodedBatch.collate(
                     [rows[index].encodings[voter.encoding] for index in left.tolist()], encoder.pad_token_id
                 )
-            said[stage, left] = softmax(voter.logits(batches[voter.encoding], lane))
+            logits = voter.logits(batches[voter.encoding], lane)
+            said[stage, left] = softmax(logits, None if allowed is None else allowed[left])
             votes[left] = weighted_mean_probability(said[: stage + 1, left], self._weights[: stage + 1])
             members[left] = stage + 1
             if stage < len(self.thresholds) and not every_member:
@@ -159,7 +168,7 @@ class Ensemble:
         return self._on_all_lanes([self.encode(example) for example in examples], self.run)
 
     def member_probabilities(self, examples: Sequence[Example]) -> NDArray[np.float64]:
-        """What each member says on its own: shape (members, rows, 30).
+        """What each member says on its own, within the type restriction: shape (members, rows, 30).
 
         Raises:
             InvalidExample: an example's entities do not fit into the models' window.
@@ -170,7 +179,8 @@ class Ensemble:
                 EncodedBatch.collate([row.encodings[index] for row in rows], encoder.pad_token_id)
                 for index, encoder in enumerate(self._encoders)
             ]
-            members = np.stack([softmax(voter.logits(batches[voter.encoding], lane)) for voter in self._voters])
+            allowed = _allowed(rows)
+            members = np.stack([softmax(voter.logits(batches[voter.encoding], lane), allowed) for voter in self._voters])
             return list(members.swapaxes(0, 1))
 
         return np.stack(self._on_all_lanes([self.encode(example) for example in examples], run), axis=1)
@@ -240,6 +250,13 @@ def _check_cuda() -> None:
         raise DeviceUnavailable("CUDA was asked for, but this machine has no GPU that NVIDIA's driver knows")
     if CUDA not in onnxruntime.get_available_providers():
         raise DeviceUnavailable("CUDA was asked for, but this is ONNX Runtime for CPUs: install the extra `cuda` in place of `cpu`")
+
+
+def _allowed(rows: Sequence[EncodedExample]) -> NDArray[np.bool_] | None:
+    """Shape (rows, 30), or None where no row is restricted."""
+    if all(row.allowed is None for row in rows):
+        return None
+    return np.stack([np.ones(len(RELATIONS), dtype=bool) if row.allowed is None else row.allowed for row in rows])
 
 
 def _thresholds(bundle: Bundle, caution: float) -> tuple[float, ...]:

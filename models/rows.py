@@ -1,15 +1,19 @@
-"""Labelled rows from a JSONL file: what training learns from and what a bundle is proven on."""
+"""Rows from a JSONL file: labelled, what training learns from and what a bundle is proven on, and without labels."""
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.example import Example, InvalidExample
+from models.example import Example
 from models.labels import RELATION_IDS
+
+Row = TypeVar("Row")
 
 
 class InvalidRows(ValueError):
@@ -28,12 +32,38 @@ def read_labelled(path: Path) -> list[LabelledExample]:
     Raises:
         InvalidRows: the file is missing or empty, or a row is not a valid example with one of the 30 labels.
     """
+    return _read(path, _labelled)
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Read a JSONL file of KLUE-RE rows whose labels, if they have some, do not matter.
+
+    Raises:
+        InvalidRows: the file is missing or empty, or a row is not a valid example.
+    """
+    return _read(path, Example.from_row)
+
+
+def label_ids(rows: Sequence[LabelledExample]) -> NDArray[np.int64]:
+    """The rows' labels, shape (rows,)."""
+    return np.array([row.label_id for row in rows], dtype=np.int64)
+
+
+def sentence_halves(rows: Sequence[LabelledExample]) -> NDArray[np.bool_]:
+    """Which of two halves a row is in, shape (rows,): by its sentence, for the rows of one sentence resemble each other."""
+    return np.array([hashlib.sha256(row.example.sentence.encode("utf-8", "surrogatepass")).digest()[0] % 2 == 1 for row in rows])
+
+
+def _read(path: Path, parse: Callable[[dict[str, Any]], Row]) -> list[Row]:
     rows = []
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
-                    rows.append(_labelled(json.loads(line)))
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise ValueError("a row is a JSON object")
+                    rows.append(parse(row))
                 except (ValueError, RecursionError) as error:
                     raise InvalidRows(f"{path}, line {number}: {error}") from None
     except OSError as error:
@@ -45,18 +75,8 @@ def read_labelled(path: Path) -> list[LabelledExample]:
     return rows
 
 
-def label_ids(rows: Sequence[LabelledExample]) -> NDArray[np.int64]:
-    """The rows' labels, shape (rows,)."""
-    return np.array([row.label_id for row in rows], dtype=np.int64)
-
-
-def _labelled(row: object) -> LabelledExample:
-    if not isinstance(row, dict):
-        raise ValueError("a row is a JSON object")
+def _labelled(row: dict[str, Any]) -> LabelledExample:
     label = row.get("label")
     if not isinstance(label, str) or label not in RELATION_IDS:
         raise ValueError(f"label: one of the 30 relations is required, not {label!r}")
-    try:
-        return LabelledExample(Example.from_row(row), RELATION_IDS[label])
-    except InvalidExample as error:
-        raise ValueError(str(error)) from None
+    return LabelledExample(Example.from_row(row), RELATION_IDS[label])

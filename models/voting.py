@@ -4,8 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Probabilities of shape (rows, 30) from logits of that shape, in float64 so that each row sums to 1."""
+def softmax(logits: NDArray[np.floating], allowed: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """Probabilities of shape (rows, 30) from logits of that shape, in float64 so that each row sums to 1.
+
+    Args:
+        allowed: shape (rows, 30), at least one relation a row: the others get probability 0, and these share what is left.
+    """
+    if allowed is not None:
+        logits = np.where(allowed, logits, -np.inf)
     exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
     return probabilities

@@ -9,12 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from loadtest.sentences import Row
-from models.encoding import Encoded, EncodedBatch, Encoder
-from models.example import Example
+from models.encoding import Encoder
 from models.rows import read_labelled
 from training.dataset import LengthBucketSampler, RelationDataset
-from training.heads import RelationClassifier
 from training.recipe import InvalidRecipe, Recipe
 from training.train import last_checkpoint, main
 from training.trainer import RelationTrainer
@@ -88,20 +85,6 @@ def test_every_row_is_shown_once_an_epoch_in_batches_of_like_length(dataset: Rel
     assert list(sampler) == order
     sampler.set_epoch(1)
     assert list(sampler) != order
-
-
-@pytest.mark.parametrize("pooling", ["entity_start", "cls_entity_start", "mean"])
-def test_no_pooling_reads_padding(encoder_folder: Path, encoder: Encoder, rows: list[Row], pooling: str) -> None:
-    model = RelationClassifier.from_encoder(str(encoder_folder), pooling, "typed_punctuation", 128, dropout=0.1).eval()
-    encoded = encoder.encode(Example.from_row(rows[0]))
-
-    def logits(batch: EncodedBatch) -> torch.Tensor:
-        with torch.inference_mode():
-            return model(*map(torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.entity_positions))).logits[0]
-
-    alone = EncodedBatch.collate([encoded], 1)
-    padded = EncodedBatch.collate([encoded, Encoded(np.full(100, 7), encoded.entity_positions)], 1)
-    assert torch.allclose(logits(alone), logits(padded), atol=1e-5)
 
 
 @pytest.mark.parametrize(

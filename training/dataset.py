@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from models.encoding import Encoded, EncodedBatch, Encoder
@@ -21,23 +22,36 @@ BATCHES_A_BUCKET = 50  # rows are sorted by length within so many shuffled batch
 LENGTH_STEP = 8  # tokens: on a CPU every new shape costs compiled kernels and memory, so batches come in few lengths
 
 
-class RelationDataset(Dataset[tuple[Encoded, int]]):
+Sample = tuple[Encoded, int, NDArray[np.float32] | None]
+"""A row, its label, and the teachers' probabilities for it, shape (30,), where a recipe has teachers."""
+
+
+class RelationDataset(Dataset[Sample]):
     """Encodes rows as they are asked for; each entity loses its type with probability `type_dropout`, anew each epoch.
 
-    Type dropout is what lets the served model answer callers who do not know an entity's type.
+    Type dropout is what lets the served model answer callers who do not know an entity's type. `teacher`, shape (rows, 30), is what
+    teachers said who saw the types.
     """
 
-    def __init__(self, rows: Sequence[LabelledExample], encoder: Encoder, seed: int = 0, type_dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        rows: Sequence[LabelledExample],
+        encoder: Encoder,
+        seed: int = 0,
+        type_dropout: float = 0.0,
+        teacher: NDArray[np.float32] | None = None,
+    ) -> None:
         self.rows = rows
         self.encoder = encoder
         self.seed = seed
         self.type_dropout = type_dropout
+        self.teacher = teacher
         self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[Encoded, int]:
+    def __getitem__(self, index: int) -> Sample:
         example = self.rows[index].example
         if self.type_dropout:
             subject_dropped, object_dropped = np.random.default_rng((self.seed, self.epoch, index)).random(2) < self.type_dropout
@@ -46,7 +60,7 @@ class RelationDataset(Dataset[tuple[Encoded, int]]):
                 subject_entity=_untyped(example.subject_entity) if subject_dropped else example.subject_entity,
                 object_entity=_untyped(example.object_entity) if object_dropped else example.object_entity,
             )
-        return self.encoder.encode(example), self.rows[index].label_id
+        return self.encoder.encode(example), self.rows[index].label_id, None if self.teacher is None else self.teacher[index]
 
 
 class LengthBucketSampler(Sampler[int]):
@@ -80,19 +94,23 @@ class LengthBucketSampler(Sampler[int]):
             yield from map(int, [*full, *short][place])
 
 
-def collate(rows: Sequence[tuple[Encoded, int]], pad_token_id: int, window: int) -> dict[str, torch.Tensor]:
-    """Input tensors as `EncodedBatch` describes them (token types where there is a second segment), and `labels` of shape (rows,)."""
-    longest = max(len(encoded) for encoded, _ in rows)
-    tokens = min(-(-longest // LENGTH_STEP) * LENGTH_STEP, window)
-    batch = EncodedBatch.collate([encoded for encoded, _ in rows], pad_token_id, tokens)
-    types = {"token_type_ids": torch.from_numpy(batch.token_type_ids)} if batch.token_type_ids.any() else {}
-    return {
+def collate(rows: Sequence[Sample], pad_token_id: int, window: int) -> dict[str, torch.Tensor]:
+    """Input tensors as `EncodedBatch` describes them (token types where there is a second segment), `labels` of shape (rows,), and
+    `teacher` of shape (rows, 30) where there is one."""
+    encoded, labels, teacher = zip(*rows, strict=True)
+    tokens = min(-(-max(map(len, encoded)) // LENGTH_STEP) * LENGTH_STEP, window)
+    batch = EncodedBatch.collate(encoded, pad_token_id, tokens)
+    tensors = {
         "input_ids": torch.from_numpy(batch.input_ids),
         "attention_mask": torch.from_numpy(batch.attention_mask),
         "entity_positions": torch.from_numpy(batch.entity_positions),
-        "labels": torch.tensor([label_id for _, label_id in rows]),
-        **types,
+        "labels": torch.tensor(labels),
     }
+    if batch.token_type_ids.any():
+        tensors["token_type_ids"] = torch.from_numpy(batch.token_type_ids)
+    if teacher[0] is not None:
+        tensors["teacher"] = torch.from_numpy(np.stack(teacher))
+    return tensors
 
 
 def _untyped(entity: Entity) -> Entity:

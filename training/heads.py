@@ -13,7 +13,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from models.labels import RELATIONS
 
-POOLED_VECTORS = {"entity_start": 2, "cls_entity_start": 3, "mean": 1}
+POOLED_VECTORS = {"entity_start": 2, "cls": 1, "cls_entity_start": 3, "mean": 1}
 
 
 class RelationClassifier(PreTrainedModel):
@@ -21,6 +21,7 @@ class RelationClassifier(PreTrainedModel):
 
     Pooling, none of which reads padding:
         entity_start: the states of the two opening markers, concatenated (Baldini Soares et al., 2019, arXiv:1906.03158).
+        cls: the first token's state.
         cls_entity_start: the first token's state and the two of entity_start.
         mean: the mean over all tokens.
     """
@@ -68,6 +69,8 @@ class RelationClassifier(PreTrainedModel):
         if self.config.pooling == "mean":
             mask = attention_mask.unsqueeze(-1).to(states.dtype)
             return (states * mask).sum(1) / mask.sum(1)
+        if self.config.pooling == "cls":
+            return states[:, 0]
         # gather, not an indexed arange: tracing would freeze the number of rows into the ONNX graph.
         starts = states.gather(1, entity_positions.unsqueeze(-1).expand(-1, -1, states.size(-1))).flatten(1)
         return starts if self.config.pooling == "entity_start" else torch.cat([states[:, 0], starts], dim=1)

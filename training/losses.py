@@ -1,4 +1,4 @@
-"""What training minimises: cross-entropy or focal loss, with class weights and label smoothing.
+"""What training minimises: cross-entropy or focal loss, with class weights and label smoothing, or either beside a teacher's answers.
 
 The loss stands here and not in the model: export and evaluation read logits, and a checkpoint is the same thing whatever it was
 trained with.
@@ -64,6 +64,40 @@ class CrossEntropy(nn.CrossEntropyLoss):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         return super().forward(widen(logits), labels)
+
+
+class Distillation(nn.Module):
+    """A loss on labels beside what teachers say: (1 - weight) labels + weight T^2 KL(teachers at T || student at T).
+
+    Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015 (arXiv:1503.02531). At a temperature T a distribution p
+    is p^(1 / T), scaled to sum to 1; the factor T^2 keeps the size of the gradient. The divergence is the mean over the batch's rows.
+
+    Args:
+        labels: the loss on labels.
+        weight: the teachers' share, above 0 and up to 1.
+        temperature: T, above 0; above 1 the small probabilities count for more.
+    """
+
+    def __init__(self, labels: "CrossEntropy | FocalLoss", weight: float = 0.5, temperature: float = 2.0) -> None:
+        super().__init__()
+        self.labels = labels
+        self.weight = weight
+        self.temperature = temperature
+
+    def forward(self, logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> Tensor:
+        """The loss, a scalar; without a teacher, as in evaluation, that on labels alone.
+
+        Args:
+            logits, teacher: shape (rows, classes), the teacher's as probabilities.
+            labels: shape (rows,).
+        """
+        from_labels = self.labels(logits, labels)
+        if teacher is None:
+            return from_labels
+        taught = (teacher.to(widen(logits)).log() / self.temperature).softmax(dim=1)
+        log_p = (widen(logits) / self.temperature).log_softmax(dim=1)
+        divergence = nn.functional.kl_div(log_p, taught, reduction="batchmean")
+        return (1 - self.weight) * from_labels + self.weight * self.temperature**2 * divergence
 
 
 def widen(logits: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class Recipe(BaseModel):
 
     encoder: str = Field(description="pretrained encoder: a checkpoint folder, or a name on the Hugging Face hub")
     layers: int | None = Field(None, ge=1, description="keep the encoder's first layers only; all by default")
-    pooling: Literal["entity_start", "cls_entity_start", "mean"] = Field("entity_start", description="see training/heads.py")
+    pooling: Literal["entity_start", "cls", "cls_entity_start", "mean"] = Field("entity_start", description="see training/heads.py")
     markers: str = Field("typed_punctuation", description="marker style, a name in models/encoding.py")
     max_length: int = Field(512, ge=16, description="window in tokens")
     train: Path = Field(description="JSONL of KLUE-RE rows to train on")
@@ -40,6 +40,12 @@ class Recipe(BaseModel):
     focal_gamma: float | None = Field(None, ge=0, allow_inf_nan=False, description="focusing parameter of the focal loss; 2 by default")
     class_weights: Literal["none", "inverse_frequency", "effective_number"] = Field("none", description="from the rows trained on")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    teachers: tuple[Path, ...] | None = Field(
+        None, min_length=1, description="finished members to learn from as well, see training/teach.py"
+    )
+    teacher_probabilities: Path | None = Field(None, description="what training.teach stored, in place of teachers")
+    distillation_weight: float | None = Field(None, gt=0, le=1, description="the teachers' share of the loss; 0.5 by default")
+    distillation_temperature: float | None = Field(None, gt=0, allow_inf_nan=False, description="of both distributions; 2 by default")
     augmentation: AnyMethod | None = Field(None, description="method and its options, see training/augmentation/; none by default")
     dropout: float = Field(0.1, ge=0, lt=1, description="before the head")
     type_dropout: float = Field(0.1, ge=0, lt=1, description="chance that an entity is shown without its type")
@@ -56,6 +62,14 @@ class Recipe(BaseModel):
     def _check_gamma(self) -> "Recipe":
         if self.focal_gamma is not None and self.loss != "focal":
             raise ValueError("focal_gamma: only `loss: focal` has one")
+        return self
+
+    @model_validator(mode="after")
+    def _check_teachers(self) -> "Recipe":
+        if self.teachers and self.teacher_probabilities:
+            raise ValueError("teacher_probabilities: a recipe with teachers has them already")
+        if not (self.teachers or self.teacher_probabilities) and (self.distillation_weight or self.distillation_temperature):
+            raise ValueError("distillation_weight, distillation_temperature: only a recipe with teachers or teacher_probabilities has them")
         return self
 
     @classmethod
@@ -79,6 +93,8 @@ class Recipe(BaseModel):
 
 
 def _expand(name: str, value: object) -> object:
+    if isinstance(value, list):
+        return [_expand(name, part) for part in value]
     if not isinstance(value, str):
         return value
     expanded = os.path.expandvars(value)

@@ -16,11 +16,13 @@ from transformers import AutoConfig, AutoTokenizer, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
 from models.encoding import MARKER_STYLES, Encoder
-from models.rows import InvalidRows, read_labelled
+from models.labels import RELATIONS
+from models.rows import InvalidRows, label_ids, read_labelled
 from training.augmentation.variants import variants
 from training.dataset import RelationDataset
 from training.heads import RelationClassifier, positions
 from training.recipe import InvalidRecipe, Recipe
+from training.teach import taught
 from training.trainer import RelationTrainer
 
 
@@ -29,16 +31,20 @@ def train(recipe: Recipe) -> dict[str, float]:
 
     Raises:
         InvalidRows: a data file cannot be used.
-        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub.
+        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub, or the teachers cannot be asked.
     """
-    set_seed(recipe.seed)
     rows = read_labelled(recipe.train)
     if recipe.train_rows is not None:
         chosen = np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.train_rows]
         rows = [rows[index] for index in chosen]
+    teacher = taught(recipe, rows)
     if recipe.augmentation is not None:
         rows += [variant.row for variant in variants(rows, recipe.augmentation, recipe.seed)]
+    if teacher is not None:  # nobody has asked the teachers about new rows: there the label is the teacher
+        new = label_ids(rows[len(teacher) :])
+        teacher = np.concatenate([teacher, np.eye(len(RELATIONS), dtype=np.float32)[new]])
     validation = read_labelled(recipe.validation)
+    set_seed(recipe.seed)  # only now: loading teachers draws numbers too
     try:
         tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
         window = min(recipe.max_length, positions(AutoConfig.from_pretrained(recipe.encoder)))
@@ -52,7 +58,7 @@ def train(recipe: Recipe) -> dict[str, float]:
     trainer = RelationTrainer(
         recipe,
         model,
-        RelationDataset(rows, encoder, recipe.seed, recipe.type_dropout),
+        RelationDataset(rows, encoder, recipe.seed, recipe.type_dropout, teacher),
         RelationDataset(validation, encoder),
         encoder,
     )

@@ -16,7 +16,7 @@ from models.rows import label_ids
 from models.voting import softmax
 from training.dataset import LengthBucketSampler, RelationDataset, collate
 from training.heads import RelationClassifier
-from training.losses import CrossEntropy, FocalLoss, class_weights
+from training.losses import CrossEntropy, Distillation, FocalLoss, class_weights
 from training.recipe import Recipe
 
 
@@ -40,8 +40,9 @@ class RelationTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Tensor | None = None
     ) -> Tensor | tuple[Tensor, SequenceClassifierOutput]:
-        outputs = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
-        value = self.loss(outputs.logits, inputs["labels"])
+        targets = {name: inputs[name] for name in ("labels", "teacher") if name in inputs}
+        outputs = model(**{name: tensor for name, tensor in inputs.items() if name not in targets})
+        value = self.loss(outputs.logits, **targets)
         return (value, outputs) if return_outputs else value
 
     def _get_train_sampler(self, train_dataset: RelationDataset | None = None) -> Sampler[int]:
@@ -92,12 +93,18 @@ def arguments(recipe: Recipe) -> TrainingArguments:
     )
 
 
-def loss(recipe: Recipe, train: RelationDataset) -> CrossEntropy | FocalLoss:
+def loss(recipe: Recipe, train: RelationDataset) -> CrossEntropy | FocalLoss | Distillation:
     """The loss that a recipe names, its class weights taken from the rows trained on."""
     weights = class_weights(recipe.class_weights, label_ids(train.rows), len(RELATIONS))
+    on_labels: CrossEntropy | FocalLoss
     if recipe.loss == "focal":
-        return FocalLoss(2.0 if recipe.focal_gamma is None else recipe.focal_gamma, weights, recipe.label_smoothing)
-    return CrossEntropy(weights, label_smoothing=recipe.label_smoothing)
+        on_labels = FocalLoss(2.0 if recipe.focal_gamma is None else recipe.focal_gamma, weights, recipe.label_smoothing)
+    else:
+        on_labels = CrossEntropy(weights, label_smoothing=recipe.label_smoothing)
+    if train.teacher is None:
+        return on_labels
+    weight, temperature = recipe.distillation_weight, recipe.distillation_temperature
+    return Distillation(on_labels, 0.5 if weight is None else weight, 2.0 if temperature is None else temperature)
 
 
 def has_bf16() -> bool:
