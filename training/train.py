@@ -17,33 +17,41 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from models.encoding import MARKER_STYLES, Encoder
 from models.labels import RELATIONS
-from models.rows import InvalidRows, label_ids, read_labelled
+from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
+from models.voting import softmax
 from training.augmentation.variants import variants
 from training.dataset import RelationDataset
+from training.folds import apart
 from training.heads import RelationClassifier, positions
-from training.recipe import InvalidRecipe, Recipe
+from training.recipe import InvalidRecipe, Recipe, Run
 from training.teach import taught
 from training.trainer import RelationTrainer
 
+PREDICTIONS = "predictions.npz"  # probabilities, float32 of shape (rows, 30), of the validation rows and of those held out
+METRICS = "metrics.json"  # written last: a member that has it is finished
+
 
 def train(recipe: Recipe) -> dict[str, float]:
-    """Train, evaluate and save one member; returns its metrics on the validation rows.
+    """Train, evaluate and save one member with what it says of the validation rows and of those its fold holds out.
+
+    Returns its metrics on the validation rows.
 
     Raises:
         InvalidRows: a data file cannot be used.
         InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub, or the teachers cannot be asked.
     """
-    rows = read_labelled(recipe.train)
-    if recipe.train_rows is not None:
-        chosen = np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.train_rows]
-        rows = [rows[index] for index in chosen]
+    rows = rows_to_train_on(recipe)
     teacher = taught(recipe, rows)
+    parts = {"validation": read_labelled(recipe.validation)}
+    if recipe.fold is not None:
+        parts["held_out"] = recipe.fold.held_out(read_labelled(recipe.train))
     if recipe.augmentation is not None:
-        rows += [variant.row for variant in variants(rows, recipe.augmentation, recipe.seed)]
+        # A method may come upon a sentence that is held out.
+        new = (variant.row for variant in variants(rows, recipe.augmentation, recipe.seed))
+        rows += apart(new, parts.get("held_out", ()))
     if teacher is not None:  # nobody has asked the teachers about new rows: there the label is the teacher
-        new = label_ids(rows[len(teacher) :])
-        teacher = np.concatenate([teacher, np.eye(len(RELATIONS), dtype=np.float32)[new]])
-    validation = read_labelled(recipe.validation)
+        augmented = label_ids(rows[len(teacher) :])
+        teacher = np.concatenate([teacher, np.eye(len(RELATIONS), dtype=np.float32)[augmented]])
     set_seed(recipe.seed)  # only now: loading teachers draws numbers too
     try:
         tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
@@ -59,16 +67,33 @@ def train(recipe: Recipe) -> dict[str, float]:
         recipe,
         model,
         RelationDataset(rows, encoder, recipe.seed, recipe.type_dropout, teacher),
-        RelationDataset(validation, encoder),
+        RelationDataset(parts["validation"], encoder),
         encoder,
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
-    metrics = trainer.evaluate(metric_key_prefix="validation")
+    answers = {name: trainer.predict(RelationDataset(part, encoder), metric_key_prefix=name) for name, part in parts.items()}
     trainer.model.save_pretrained(recipe.output)
     tokenizer.save_pretrained(recipe.output)
+    probabilities = {name: softmax(answer.predictions).astype(np.float32) for name, answer in answers.items()}
+    np.savez(recipe.output / PREDICTIONS, **probabilities)
+    metrics = answers["validation"].metrics
     summary = {"micro_f1": metrics["validation_micro_f1"], "auprc": metrics["validation_auprc"]}
-    (recipe.output / "metrics.json").write_text(json.dumps(summary | {"rows": len(validation)}, indent=2) + "\n")
+    (recipe.output / METRICS).write_text(json.dumps(summary | {"rows": len(parts["validation"])}, indent=2) + "\n")
     return summary
+
+
+def rows_to_train_on(recipe: Run) -> list[LabelledExample]:
+    """The rows of the recipe's `train` without those its fold holds out, or as many of them as it asks for.
+
+    Raises:
+        InvalidRows: the file cannot be used.
+    """
+    rows = read_labelled(recipe.train)
+    if recipe.fold is not None:
+        rows = apart(rows, recipe.fold.held_out(rows))
+    if recipe.train_rows is None:
+        return rows
+    return [rows[index] for index in np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.train_rows]]
 
 
 def last_checkpoint(folder: Path) -> str | None:

@@ -17,7 +17,7 @@ from models.voting import softmax
 from training.dataset import LengthBucketSampler, RelationDataset, collate
 from training.heads import RelationClassifier
 from training.losses import CrossEntropy, Distillation, FocalLoss, class_weights
-from training.recipe import Recipe
+from training.recipe import Recipe, Run
 
 
 class RelationTrainer(Trainer):
@@ -68,7 +68,7 @@ class RelationTrainer(Trainer):
         return self.optimizer
 
 
-def arguments(recipe: Recipe) -> TrainingArguments:
+def arguments(recipe: Run) -> TrainingArguments:
     """The Trainer's arguments for a recipe."""
     return TrainingArguments(
         output_dir=str(recipe.output / "checkpoints"),
@@ -78,6 +78,7 @@ def arguments(recipe: Recipe) -> TrainingArguments:
         per_device_train_batch_size=recipe.batch_size,
         per_device_eval_batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
         warmup_ratio=recipe.warmup_ratio,
         bf16=has_bf16() if recipe.bf16 is None else recipe.bf16,
         use_cpu=not torch.accelerator.is_available(),

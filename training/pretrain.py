@@ -1,0 +1,143 @@
+"""Task-adaptive pretraining: an encoder goes on with masked language modelling, on the sentences of the task, before it is fine-tuned.
+
+    python -m training.pretrain recipes/tiny/pretrain.yaml
+    python -m training.train recipes/tiny/member.yaml --set encoder=runs/tiny/pretrained
+
+Gururangan et al., "Don't Stop Pretraining: Adapt Language Models to Domains and Tasks", 2020 (arXiv:2004.10964). Labels are not
+looked at. Interrupted, the same command goes on from the last checkpoint. The recipe's `output` is then an encoder's checkpoint folder,
+without the language model's head, which any recipe's `encoder` may name. The last line of stdout is one JSON object: among others the
+loss on held-out sentences before and after, in nats a masked token. Exit status: 0, or 2 when the recipe or a file cannot be used.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Sampler
+from transformers import BatchEncoding, DataCollatorForLanguageModeling, PreTrainedTokenizerFast, Trainer, set_seed
+from transformers.modeling_outputs import MaskedLMOutput
+
+from models.rows import InvalidRows, LabelledExample, read_labelled
+from training.dataset import LENGTH_STEP, LengthBucketSampler
+from training.folds import apart, sentence
+from training.masked import load_masked_lm
+from training.recipe import InvalidRecipe, PretrainingRecipe
+from training.train import last_checkpoint, rows_to_train_on
+from training.trainer import arguments
+
+Chance = tuple[int, int, int]
+
+
+class Sentences(Dataset[tuple[Chance, BatchEncoding]]):
+    """The rows' sentences, each once, as token ids, with what chance depends on: (seed, epoch, index)."""
+
+    def __init__(self, rows: Sequence[LabelledExample], tokenizer: PreTrainedTokenizerFast, window: int, seed: int) -> None:
+        self.rows = list({sentence(row): row for row in rows}.values())
+        self.tokenizer = tokenizer
+        self.window = window
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Chance, BatchEncoding]:
+        text = self.rows[index].example.sentence
+        tokens = self.tokenizer(text, truncation=True, max_length=self.window, return_special_tokens_mask=True)
+        return (self.seed, self.epoch, index), tokens
+
+
+class Masking(DataCollatorForLanguageModeling):
+    """BERT's masking (Devlin et al., 2019, arXiv:1810.04805): 80 % of the tokens to be guessed are masked, 10 % are replaced by others.
+
+    Which they are depends on (seed, epoch, first row of the batch) alone, so a resumed run masks what it would have masked.
+    """
+
+    def __call__(self, rows: Sequence[tuple[Chance, BatchEncoding]], return_tensors: str | None = None) -> dict[str, Tensor]:
+        (chance, _), *_ = rows
+        self.generator = torch.Generator().manual_seed(int(np.random.default_rng(chance).integers(2**63)))
+        return super().__call__([tokens for _, tokens in rows], return_tensors)
+
+
+class MaskedLMTrainer(Trainer):
+    """The Hugging Face Trainer with rows bucketed by length, and a loss that stands a batch without a masked token."""
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, MaskedLMOutput]:
+        labels = inputs["labels"]
+        outputs = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
+        # Not the model's own loss: its mean over no token, of one short sentence, would turn all weights into NaN.
+        total = nn.functional.cross_entropy(outputs.logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
+        value = total / (labels != -100).sum().clamp_min(1)
+        return (value, outputs) if return_outputs else value
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return LengthBucketSampler(train_dataset or self.train_dataset, self.args.train_batch_size, self.args.seed)
+
+
+def pretrain(recipe: PretrainingRecipe) -> dict[str, Any]:
+    """Pretrain and save an encoder; returns how many sentences it saw, and the loss on others before and after, in nats a masked token.
+
+    Raises:
+        InvalidRows: a data file cannot be used.
+        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub, or has no masked language model.
+    """
+    set_seed(recipe.seed)
+    rows = rows_to_train_on(recipe)
+    held_out = sorted(apart(read_labelled(recipe.validation), rows), key=lambda row: len(row.example.sentence))  # little padding
+    if not held_out:
+        raise InvalidRows(f"{recipe.validation}: no sentence that is not trained on")
+    try:
+        model, tokenizer = load_masked_lm(recipe.encoder, recipe.layers)
+    except (OSError, ValueError) as error:
+        raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
+    window = min(recipe.max_length, tokenizer.model_max_length, model.config.max_position_embeddings)
+    window -= window % LENGTH_STEP  # batches are padded to a multiple of it
+    sentences, others = (Sentences(some, tokenizer, window, recipe.seed) for some in (rows, held_out))
+    trainer = MaskedLMTrainer(
+        model=model,
+        args=arguments(recipe),
+        train_dataset=sentences,
+        eval_dataset=others,
+        data_collator=Masking(tokenizer, mlm_probability=recipe.masked_share, pad_to_multiple_of=LENGTH_STEP),
+    )
+    before = trainer.evaluate()["eval_loss"]
+    trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
+    after = trainer.evaluate()["eval_loss"]
+    trainer.model.base_model.save_pretrained(recipe.output)
+    tokenizer.save_pretrained(recipe.output)
+    summary = {"sentences": len(sentences), "held_out": len(others), "loss_before": before, "loss_after": after}
+    (recipe.output / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        usage=argparse.SUPPRESS,
+        prog="python -m training.pretrain",
+        description="Go on pretraining an encoder on the sentences of the task.",
+    )
+    parser.add_argument("recipe", type=Path, help="a YAML file; its fields are described in training/recipe.py")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field of the recipe; may be repeated")
+    options = parser.parse_args(argv)
+    transformers.logging.set_verbosity_error()  # it warns of a head that is new or left out
+    overrides = dict(override.partition("=")[::2] for override in options.set)
+    try:
+        summary = pretrain(recipe := PretrainingRecipe.read(options.recipe, overrides))
+    except (InvalidRecipe, InvalidRows, OSError) as error:
+        print(f"training.pretrain: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(json.dumps({"encoder": str(recipe.output), **summary}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
