@@ -17,9 +17,9 @@ from conftest import ROOT
 from safetensors.torch import load_file
 
 import export.__main__ as export_door
-from export.parity import answer, torch_logits
+from export import checkpoint
+from export.parity import answer
 from loadtest.sentences import Row
-from models.encoding import Encoder
 from models.example import Entity, Example
 from models.metrics import micro_f1
 from models.rows import InvalidRows, LabelledExample, read_labelled
@@ -28,7 +28,6 @@ from training import members as members_door
 from training import train as train_door
 from training.augmentation.variants import Variant
 from training.folds import Fold, apart, parts, sentence
-from training.heads import RelationClassifier
 from training.members import main, members
 from training.recipe import InvalidRecipe, Recipe
 from training.train import rows_to_train_on
@@ -141,10 +140,9 @@ def trained(recipe_files: list[Path]) -> Iterator[dict[str, set[str]]]:
 
 
 def test_out_of_fold_rows_are_answered_by_a_member_that_never_saw_their_sentence(
-    trained: dict[str, set[str]], recipe_files: list[Path], train_file: Path, encoder_folder: Path
+    trained: dict[str, set[str]], recipe_files: list[Path], train_file: Path
 ) -> None:
     rows = read_labelled(train_file)
-    encoder = Encoder.from_file(encoder_folder / "tokenizer.json", "typed_punctuation", 128, pad_token_id=1)
     for folder in (path.with_suffix("") for path in recipe_files):
         with np.load(folder / "out_of_fold.npz", allow_pickle=False) as file:
             kept = dict(file)
@@ -157,8 +155,8 @@ def test_out_of_fold_rows_are_answered_by_a_member_that_never_saw_their_sentence
             seen = trained[str(folder / f"fold-{number}")]
             assert not {sentence(row) for row in its} & seen
             assert {sentence(row) for row in its} | seen == {sentence(row) for row in rows}
-            model = RelationClassifier.load(folder / f"fold-{number}")
-            expected = answer(torch_logits(model), [encoder.encode(row.example) for row in its], 1, "held out")
+            member = checkpoint.load(folder / f"fold-{number}")
+            expected = answer(member.logits, [member.encoder.encode(row.example) for row in its], 1, "held out")
             assert np.abs(kept["probabilities"][kept["fold"] == number] - expected).max() < 1e-4
 
 

@@ -27,6 +27,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 from models.rows import InvalidRows, LabelledExample, read_labelled
 from training.dataset import LENGTH_STEP, LengthBucketSampler
 from training.folds import apart, sentence
+from training.heads import positions
 from training.masked import load_masked_lm
 from training.recipe import InvalidRecipe, PretrainingRecipe
 from training.train import last_checkpoint, rows_to_train_on
@@ -99,7 +100,7 @@ def pretrain(recipe: PretrainingRecipe) -> dict[str, Any]:
         model, tokenizer = load_masked_lm(recipe.encoder, recipe.layers)
     except (OSError, ValueError) as error:
         raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
-    window = min(recipe.max_length, tokenizer.model_max_length, model.config.max_position_embeddings)
+    window = min(recipe.max_length, tokenizer.model_max_length, positions(model.config))
     window -= window % LENGTH_STEP  # batches are padded to a multiple of it
     sentences, others = (Sentences(some, tokenizer, window, recipe.seed) for some in (rows, held_out))
     trainer = MaskedLMTrainer(
