@@ -2,13 +2,17 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.encoding import MARKER_STYLES
 from training.augmentation.methods import AnyMethod
+from training.search_space import SearchSpace
+
+NOT_SEARCHED = {"search", "output", "validation", "evaluate", "report_to", "save_steps", "bf16"}
+"""Fields that a search leaves alone: trials that differ in these are another thing, or cannot be compared."""
 
 
 class InvalidRecipe(ValueError):
@@ -45,6 +49,11 @@ class Recipe(BaseModel):
     type_dropout: float = Field(0.1, ge=0, lt=1, description="chance that an entity is shown without its type")
     bf16: bool | None = Field(None, description="bfloat16 autocast; by default where the machine has it in hardware")
     save_steps: int = Field(100, ge=1, description="steps between checkpoints that an interrupted run resumes from")
+    evaluate: Literal["epoch", "end"] = Field(
+        "epoch", description="when the validation rows are asked: after each epoch, or only at the end"
+    )
+    report_to: list[Literal["tensorboard", "wandb"]] = Field([], description="trackers that are told of the run as it goes")
+    search: SearchSpace | None = Field(None, description="what python -m training.search tries, see training/search_space.py")
 
     @model_validator(mode="after")
     def _check_markers(self) -> "Recipe":
@@ -57,6 +66,37 @@ class Recipe(BaseModel):
         if self.focal_gamma is not None and self.loss != "focal":
             raise ValueError("focal_gamma: only `loss: focal` has one")
         return self
+
+    @model_validator(mode="after")
+    def _check_search(self) -> "Recipe":
+        if self.search is not None:
+            for name in self.search.parameters:
+                if name not in type(self).model_fields or name in NOT_SEARCHED:
+                    raise ValueError(f"search.parameters.{name}: not a field of a recipe that can be searched")
+            if self.search.pruner != "none" and self.epochs <= 1 and "epochs" not in self.search.parameters:
+                raise ValueError("search.pruner: after the only epoch there is nothing left to stop")
+            for values in self.search.corners():
+                try:
+                    self.changed({**values, "search": None})
+                except InvalidRecipe as error:
+                    raise ValueError(f"search.parameters with {values}: {error}") from None
+        return self
+
+    def changed(self, fields: dict[str, Any]) -> "Recipe":
+        """This recipe with other values for some fields.
+
+        Raises:
+            InvalidRecipe: a value is out of its field's range, or does not go with the others.
+        """
+        try:
+            return type(self)(**{**self.model_dump(), **fields})
+        except ValidationError as error:
+            raise InvalidRecipe(_faults(error)) from None
+
+    def write(self, path: Path) -> None:
+        """Write a YAML file that `read` reads as this recipe; fields without a value are left out."""
+        fields = self.model_dump(mode="json", exclude_none=True)
+        path.write_text(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path, overrides: dict[str, str] | None = None) -> "Recipe":
@@ -72,13 +112,20 @@ class Recipe(BaseModel):
             fields |= {name: yaml.safe_load(text) for name, text in (overrides or {}).items()}
             return cls(**{name: _expand(name, value) for name, value in fields.items()})
         except ValidationError as error:
-            faults = (f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}" for fault in error.errors())
-            raise InvalidRecipe(f"{path}: {'; '.join(faults)}") from None
+            raise InvalidRecipe(f"{path}: {_faults(error)}") from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise InvalidRecipe(f"{path}: {' '.join(str(error).split())}") from None
 
 
+def _faults(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}" for fault in error.errors())
+
+
 def _expand(name: str, value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _expand(name, nested) for key, nested in value.items()}
+    if isinstance(value, list):
+        return [_expand(name, nested) for nested in value]
     if not isinstance(value, str):
         return value
     expanded = os.path.expandvars(value)

@@ -2,25 +2,29 @@
 
     python -m training.train recipes/default/member-12.yaml --set encoder=klue/roberta-large
 
-Interrupted, the same command goes on from the last checkpoint. The finished member lies in the recipe's `output` folder.
+Interrupted, the same command goes on from the last checkpoint. The finished member lies in the recipe's `output` folder, and beside it the
+record of the run: training/experiment.py.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import transformers
-from transformers import AutoConfig, AutoTokenizer, set_seed
+from transformers import AutoConfig, AutoTokenizer, TrainerCallback, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
 from models.encoding import Encoder
 from models.rows import InvalidRows, read_labelled
 from training.augmentation.variants import variants
 from training.dataset import RelationDataset
+from training.experiment import begin, finish
 from training.heads import RelationClassifier
 from training.recipe import InvalidRecipe, Recipe
+from training.tracking import require, tracked
 from training.trainer import RelationTrainer
 
 
@@ -29,8 +33,18 @@ def train(recipe: Recipe) -> dict[str, float]:
 
     Raises:
         InvalidRows: a data file cannot be used.
-        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub.
+        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub, or a tracker cannot be told.
     """
+    trainer = prepare(recipe)
+    fit(trainer)
+    trainer.model.save_pretrained(recipe.output)
+    trainer.processing_class.save_pretrained(recipe.output)
+    return finish(recipe, trainer.predictions, trainer.state.log_history)
+
+
+def prepare(recipe: Recipe, callbacks: Sequence[TrainerCallback] = ()) -> RelationTrainer:
+    """Rows, encoder, model and trainer of a recipe; raises what `train` raises."""
+    require(recipe.report_to)
     set_seed(recipe.seed)
     rows = read_labelled(recipe.train)
     if recipe.train_rows is not None:
@@ -46,20 +60,24 @@ def train(recipe: Recipe) -> dict[str, float]:
     except (OSError, ValueError) as error:
         raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
     encoder = Encoder(tokenizer.backend_tokenizer, recipe.markers, window, tokenizer.pad_token_id)
-    trainer = RelationTrainer(
+    return RelationTrainer(
         recipe,
         model,
         RelationDataset(rows, encoder, recipe.seed, recipe.type_dropout),
         RelationDataset(validation, encoder),
         encoder,
+        tokenizer,
+        callbacks,
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
-    metrics = trainer.evaluate(metric_key_prefix="validation")
-    trainer.model.save_pretrained(recipe.output)
-    tokenizer.save_pretrained(recipe.output)
-    summary = {"micro_f1": metrics["validation_micro_f1"], "auprc": metrics["validation_auprc"]}
-    (recipe.output / "metrics.json").write_text(json.dumps(summary | {"rows": len(validation)}, indent=2) + "\n")
-    return summary
+
+
+def fit(trainer: RelationTrainer) -> None:
+    """Train to the recipe's end, from the last checkpoint if there is one; the trainer then has `predictions`."""
+    begin(trainer.recipe, rows=len(trainer.train_dataset))
+    with tracked(trainer.recipe):
+        trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
+        if trainer.predictions is None:  # it was interrupted between its last step and the evaluation
+            trainer.evaluate()
 
 
 def last_checkpoint(folder: Path) -> str | None:
