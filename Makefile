@@ -101,5 +101,5 @@ clean: ## remove the environment and caches
 	@rm -f .venv/serve-cpu .venv/develop && touch $@
 
 .venv/develop: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,otel,cpu,train,augment,export,scoring,loadtest,test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,otel,cpu,train,search,track,augment,export,scoring,loadtest,test]'
 	@touch $@

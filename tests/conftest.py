@@ -34,36 +34,10 @@ def rows_file(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def encoder_folder(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pretrained encoder as users have them: an ordinary checkpoint folder, only tiny and with random weights."""
-    import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from training.tiny_encoder import write_encoder
 
     folder = tmp_path_factory.mktemp("encoder")
-    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    text = " ".join(str(row["sentence"]) for row in rows)
-    characters = sorted(set(text) - {" "} | set("@*#^사람단체장소날짜기타수량"))
-    words = sorted({f"▁{word}" for word in [*text.split(), *"@*#^", "사람", "단체", "장소", "날짜", "기타", "수량"]})
-    # A vocabulary written down, not trained: the trainer's result differs from run to run.
-    vocabulary = [(token, 0.0) for token in specials] + [("▁", -4.0)]
-    vocabulary += [(character, -5.0) for character in characters] + [(word, -6.0) for word in words]
-    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=3))
-    tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.add_special_tokens(specials)
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
-    names = ("bos_token", "pad_token", "eos_token", "unk_token", "mask_token")
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **dict(zip(names, specials, strict=True))).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=128,
-        pad_token_id=1,
-    )
-    BertModel(config).save_pretrained(folder)
+    write_encoder(folder, [str(row["sentence"]) for row in rows])
     return folder
 
 
@@ -79,6 +53,7 @@ def recipe_file(encoder_folder: Path, rows_file: Path, tmp_path_factory: pytest.
         "learning_rate": 5e-3,
         "head_learning_rate": 1e-2,
         "save_steps": 1000,
+        "evaluate": "end",
         "bf16": False,
     }
     path = folder / "recipe.yaml"

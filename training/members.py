@@ -35,9 +35,10 @@ from numpy.typing import NDArray
 
 from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
 from models.voting import fit_weights
+from training.experiment import FINISHED, PREDICTIONS, Predictions
 from training.folds import Fold, parts
 from training.recipe import InvalidRecipe, Recipe
-from training.train import METRICS, PREDICTIONS, last_checkpoint, train
+from training.train import HELD_OUT, last_checkpoint, train
 from training.weights import cross_fitted, figures, out_of_fold, worth
 
 
@@ -75,12 +76,13 @@ def finish(recipe: Recipe) -> Member:
     """
     print(f"training.members: {recipe.output}", file=sys.stderr)
     _keep_record(recipe)
-    if not (recipe.output / METRICS).exists():
+    if not (recipe.output / FINISHED).exists():
         train(recipe)
     shutil.rmtree(recipe.output / "checkpoints", ignore_errors=True)
-    with np.load(recipe.output / PREDICTIONS, allow_pickle=False) as file:
-        probabilities = {name: file[name].astype(np.float64) for name in file.files}
-    return Member(recipe, probabilities["validation"], probabilities.get("held_out"))
+    validation = Predictions.load(recipe.output / PREDICTIONS).probabilities.astype(np.float64)
+    if recipe.fold is None:
+        return Member(recipe, validation, None)
+    return Member(recipe, validation, Predictions.load(recipe.output / HELD_OUT).probabilities.astype(np.float64))
 
 
 def _keep_record(recipe: Recipe) -> None:
@@ -92,7 +94,7 @@ def _keep_record(recipe: Recipe) -> None:
         except OSError as error:
             raise InvalidRows(f"{rows}: {error.strerror}") from None
     path = recipe.output / "recipe.json"
-    if (recipe.output / METRICS).exists() or last_checkpoint(recipe.output / "checkpoints"):
+    if (recipe.output / FINISHED).exists() or last_checkpoint(recipe.output / "checkpoints"):
         before = json.loads(path.read_bytes())
         if changed := [name for name in record if record[name] != before.get(name)]:
             raise InvalidRecipe(f"output: {recipe.output} was begun with another {', '.join(changed)}; remove it or name another folder")

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from models.encoding import MARKER_STYLES
 from training.augmentation.methods import AnyMethod
 from training.folds import Fold
+from training.search_space import SearchSpace
+
+NOT_SEARCHED = {"search", "output", "validation", "evaluate", "report_to", "save_steps", "bf16", "fold"}
+"""Fields that a search leaves alone: trials that differ in these are another thing, or cannot be compared."""
 
 
 class InvalidRecipe(ValueError):
@@ -37,6 +41,11 @@ class Run(BaseModel):
     bf16: bool | None = Field(None, description="bfloat16 autocast; by default where the machine has it in hardware")
     save_steps: int = Field(100, ge=1, description="steps between checkpoints that an interrupted run resumes from")
 
+    def write(self, path: Path) -> None:
+        """Write a YAML file that `read` reads as this recipe; fields without a value are left out."""
+        fields = self.model_dump(mode="json", exclude_none=True)
+        path.write_text(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
     @classmethod
     def read(cls, path: Path, overrides: dict[str, str] | None = None) -> Self:
         """Read a YAML file; `overrides` (field -> YAML text) win over it.
@@ -51,8 +60,7 @@ class Run(BaseModel):
             fields |= {name: yaml.safe_load(text) for name, text in (overrides or {}).items()}
             return cls(**{name: _expand(name, value) for name, value in fields.items()})
         except ValidationError as error:
-            faults = (f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}" for fault in error.errors())
-            raise InvalidRecipe(f"{path}: {'; '.join(faults)}") from None
+            raise InvalidRecipe(f"{path}: {_faults(error)}") from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise InvalidRecipe(f"{path}: {' '.join(str(error).split())}") from None
 
@@ -77,6 +85,11 @@ class Recipe(Run):
     augmentation: AnyMethod | None = Field(None, description="method and its options, see training/augmentation/; none by default")
     dropout: float = Field(0.1, ge=0, lt=1, description="before the head")
     type_dropout: float = Field(0.1, ge=0, lt=1, description="chance that an entity is shown without its type")
+    evaluate: Literal["epoch", "end"] = Field(
+        "epoch", description="when the validation rows are asked: after each epoch, or only at the end"
+    )
+    report_to: list[Literal["tensorboard", "wandb"]] = Field([], description="trackers that are told of the run as it goes")
+    search: SearchSpace | None = Field(None, description="what python -m training.search tries, see training/search_space.py")
 
     @model_validator(mode="after")
     def _check_markers(self) -> "Recipe":
@@ -98,6 +111,32 @@ class Recipe(Run):
             raise ValueError("distillation_weight, distillation_temperature: only a recipe with teachers or teacher_probabilities has them")
         return self
 
+    @model_validator(mode="after")
+    def _check_search(self) -> "Recipe":
+        if self.search is not None:
+            for name in self.search.parameters:
+                if name not in type(self).model_fields or name in NOT_SEARCHED:
+                    raise ValueError(f"search.parameters.{name}: not a field of a recipe that can be searched")
+            if self.search.pruner != "none" and self.epochs <= 1 and "epochs" not in self.search.parameters:
+                raise ValueError("search.pruner: after the only epoch there is nothing left to stop")
+            for values in self.search.corners():
+                try:
+                    self.changed({**values, "search": None})
+                except InvalidRecipe as error:
+                    raise ValueError(f"search.parameters with {values}: {error}") from None
+        return self
+
+    def changed(self, fields: dict[str, Any]) -> "Recipe":
+        """This recipe with other values for some fields.
+
+        Raises:
+            InvalidRecipe: a value is out of its field's range, or does not go with the others.
+        """
+        try:
+            return type(self)(**{**self.model_dump(), **fields})
+        except ValidationError as error:
+            raise InvalidRecipe(_faults(error)) from None
+
 
 class PretrainingRecipe(Run):
     """An encoder to go on pretraining, see training/pretrain.py."""
@@ -106,9 +145,15 @@ class PretrainingRecipe(Run):
     masked_share: float = Field(0.15, gt=0, lt=1, description="share of the tokens to be guessed")
 
 
+def _faults(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}" for fault in error.errors())
+
+
 def _expand(name: str, value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _expand(name, nested) for key, nested in value.items()}
     if isinstance(value, list):
-        return [_expand(name, part) for part in value]
+        return [_expand(name, nested) for nested in value]
     if not isinstance(value, str):
         return value
     expanded = os.path.expandvars(value)

@@ -2,17 +2,19 @@
 
     python -m training.train recipes/default/member-12.yaml --set encoder=klue/roberta-large
 
-Interrupted, the same command goes on from the last checkpoint. The finished member lies in the recipe's `output` folder.
+Interrupted, the same command goes on from the last checkpoint. The finished member lies in the recipe's `output` folder, and beside it the
+record of the run: training/experiment.py.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import transformers
-from transformers import AutoConfig, AutoTokenizer, set_seed
+from transformers import AutoConfig, AutoTokenizer, TrainerCallback, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
 from models.encoding import MARKER_STYLES, Encoder
@@ -21,14 +23,15 @@ from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
 from models.voting import softmax
 from training.augmentation.variants import variants
 from training.dataset import RelationDataset
+from training.experiment import Predictions, begin, finish
 from training.folds import apart
 from training.heads import RelationClassifier, positions
 from training.recipe import InvalidRecipe, Recipe, Run
 from training.teach import taught
+from training.tracking import require, tracked
 from training.trainer import RelationTrainer
 
-PREDICTIONS = "predictions.npz"  # probabilities, float32 of shape (rows, 30), of the validation rows and of those held out
-METRICS = "metrics.json"  # written last: a member that has it is finished
+HELD_OUT = "held_out.npz"  # as predictions.npz, of the rows that the recipe's fold holds out
 
 
 def train(recipe: Recipe) -> dict[str, float]:
@@ -38,17 +41,30 @@ def train(recipe: Recipe) -> dict[str, float]:
 
     Raises:
         InvalidRows: a data file cannot be used.
-        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub, or the teachers cannot be asked.
+        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub, the teachers cannot be asked, or a tracker
+            cannot be told.
     """
+    trainer = prepare(recipe)
+    fit(trainer)
+    trainer.model.save_pretrained(recipe.output)
+    trainer.processing_class.save_pretrained(recipe.output)
+    validation = trainer.predictions
+    if recipe.fold is not None:
+        rows = recipe.fold.held_out(read_labelled(recipe.train))
+        logits = trainer.predict(RelationDataset(rows, trainer.eval_dataset.encoder)).predictions
+        Predictions(label_ids(rows), softmax(logits)).save(recipe.output / HELD_OUT)
+    return finish(recipe, validation, trainer.state.log_history)
+
+
+def prepare(recipe: Recipe, callbacks: Sequence[TrainerCallback] = ()) -> RelationTrainer:
+    """Rows, encoder, model and trainer of a recipe; raises what `train` raises."""
+    require(recipe.report_to)
     rows = rows_to_train_on(recipe)
     teacher = taught(recipe, rows)
-    parts = {"validation": read_labelled(recipe.validation)}
-    if recipe.fold is not None:
-        parts["held_out"] = recipe.fold.held_out(read_labelled(recipe.train))
     if recipe.augmentation is not None:
         # A method may come upon a sentence that is held out.
         new = (variant.row for variant in variants(rows, recipe.augmentation, recipe.seed))
-        rows += apart(new, parts.get("held_out", ()))
+        rows += apart(new, recipe.fold.held_out(read_labelled(recipe.train)) if recipe.fold else ())
     if teacher is not None:  # nobody has asked the teachers about new rows: there the label is the teacher
         augmented = label_ids(rows[len(teacher) :])
         teacher = np.concatenate([teacher, np.eye(len(RELATIONS), dtype=np.float32)[augmented]])
@@ -63,23 +79,24 @@ def train(recipe: Recipe) -> dict[str, float]:
         encoder = Encoder(tokenizer.backend_tokenizer, recipe.markers, window, tokenizer.pad_token_id)
     except (OSError, ValueError) as error:
         raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
-    trainer = RelationTrainer(
+    return RelationTrainer(
         recipe,
         model,
         RelationDataset(rows, encoder, recipe.seed, recipe.type_dropout, teacher),
-        RelationDataset(parts["validation"], encoder),
+        RelationDataset(read_labelled(recipe.validation), encoder),
         encoder,
+        tokenizer,
+        callbacks,
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
-    answers = {name: trainer.predict(RelationDataset(part, encoder), metric_key_prefix=name) for name, part in parts.items()}
-    trainer.model.save_pretrained(recipe.output)
-    tokenizer.save_pretrained(recipe.output)
-    probabilities = {name: softmax(answer.predictions).astype(np.float32) for name, answer in answers.items()}
-    np.savez(recipe.output / PREDICTIONS, **probabilities)
-    metrics = answers["validation"].metrics
-    summary = {"micro_f1": metrics["validation_micro_f1"], "auprc": metrics["validation_auprc"]}
-    (recipe.output / METRICS).write_text(json.dumps(summary | {"rows": len(parts["validation"])}, indent=2) + "\n")
-    return summary
+
+
+def fit(trainer: RelationTrainer) -> None:
+    """Train to the recipe's end, from the last checkpoint if there is one; the trainer then has `predictions`."""
+    begin(trainer.recipe, rows=len(trainer.train_dataset))
+    with tracked(trainer.recipe):
+        trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
+        if trainer.predictions is None:  # it was interrupted between its last step and the evaluation
+            trainer.evaluate()
 
 
 def rows_to_train_on(recipe: Run) -> list[LabelledExample]:

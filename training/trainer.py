@@ -1,40 +1,63 @@
 """The Hugging Face Trainer, told four things: rows are bucketed by length, the head learns faster than the body, the recipe chooses the
 loss, and KLUE's metrics decide."""
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Sampler
-from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers import EvalPrediction, PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.trainer_callback import ProgressCallback, TrainerControl, TrainerState
 
 from models.encoding import Encoder
 from models.labels import RELATIONS
-from models.metrics import auprc, micro_f1
 from models.rows import label_ids
 from models.voting import softmax
 from training.dataset import LengthBucketSampler, RelationDataset, collate
+from training.experiment import Predictions, Record
 from training.heads import RelationClassifier
 from training.losses import CrossEntropy, Distillation, FocalLoss, class_weights
 from training.recipe import Recipe, Run
 
 
 class RelationTrainer(Trainer):
-    """Trains a `RelationClassifier` as a `Recipe` says."""
+    """Trains a `RelationClassifier` as a `Recipe` says.
+
+    Attributes:
+        predictions: of the last evaluation; None before the first.
+    """
 
     def __init__(
-        self, recipe: Recipe, model: RelationClassifier, train: RelationDataset, validation: RelationDataset, encoder: Encoder
+        self,
+        recipe: Recipe,
+        model: RelationClassifier,
+        train: RelationDataset,
+        validation: RelationDataset,
+        encoder: Encoder,
+        tokenizer: PreTrainedTokenizerFast | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         self.recipe = recipe
+        self.predictions: Predictions | None = None
         super().__init__(
             model=model,
-            args=arguments(recipe),
+            args=arguments(
+                recipe,
+                eval_strategy="epoch" if recipe.evaluate == "epoch" else "no",  # at the end training/experiment.py asks for it
+                report_to=recipe.report_to,
+            ),
             train_dataset=train,
             eval_dataset=validation,
             data_collator=partial(collate, pad_token_id=encoder.pad_token_id, window=encoder.max_length),
-            compute_metrics=klue_metrics,
+            processing_class=tokenizer,
+            compute_metrics=self._measure,
+            callbacks=[Record(recipe), *callbacks],
         )
+        self.pop_callback(ProgressCallback)
+        self.add_callback(Bar)
         self.loss = loss(recipe, train).to(self.args.device)
 
     def compute_loss(
@@ -44,6 +67,15 @@ class RelationTrainer(Trainer):
         outputs = model(**{name: tensor for name, tensor in inputs.items() if name not in targets})
         value = self.loss(outputs.logits, **targets)
         return (value, outputs) if return_outputs else value
+
+    def evaluate(self, *arguments: object, **keywords: object) -> dict[str, float]:
+        # Its loader draws a number: without this, a run resumed at the end of an epoch, just before it, would draw other dropout masks.
+        with torch.random.fork_rng(devices=[]):
+            return super().evaluate(*arguments, **keywords)
+
+    def _measure(self, prediction: EvalPrediction) -> dict[str, float]:
+        self.predictions = Predictions(prediction.label_ids, softmax(prediction.predictions))
+        return self.predictions.metrics
 
     def _get_train_sampler(self, train_dataset: RelationDataset | None = None) -> Sampler[int]:
         return LengthBucketSampler(train_dataset or self.train_dataset, self.args.train_batch_size, self.args.seed)
@@ -68,8 +100,21 @@ class RelationTrainer(Trainer):
         return self.optimizer
 
 
-def arguments(recipe: Run) -> TrainingArguments:
-    """The Trainer's arguments for a recipe."""
+class Bar(ProgressCallback):
+    """The Trainer's bar on stderr, with the newest loss and metrics at its end. As it comes, it prints them all to stdout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.newest: dict[str, float] = {}
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: object) -> None:
+        if self.training_bar is not None:
+            self.newest |= {name: logs[name] for name in ("loss", "eval_micro_f1", "eval_auprc") if name in logs}
+            self.training_bar.set_postfix(self.newest)
+
+
+def arguments(recipe: Run, **more: Any) -> TrainingArguments:
+    """The Trainer's arguments for a recipe, and `more` of them by their names."""
     return TrainingArguments(
         output_dir=str(recipe.output / "checkpoints"),
         seed=recipe.seed,
@@ -82,15 +127,17 @@ def arguments(recipe: Run) -> TrainingArguments:
         warmup_ratio=recipe.warmup_ratio,
         bf16=has_bf16() if recipe.bf16 is None else recipe.bf16,
         use_cpu=not torch.accelerator.is_available(),
-        eval_strategy="no",
         save_strategy="steps",
         save_steps=recipe.save_steps,
         save_total_limit=1,
-        logging_steps=50,
+        logging_steps=0.02,  # of all steps: fifty points on the curve of any run
         remove_unused_columns=False,
         label_names=["labels"],
         dataloader_pin_memory=torch.cuda.is_available(),
-        report_to=[],
+        disable_tqdm=False,
+        logging_dir=str(recipe.output / "tensorboard"),
+        run_name=recipe.output.name,
+        **{"report_to": [], **more},
     )
 
 
@@ -113,9 +160,3 @@ def has_bf16() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def klue_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Micro-F1 and AUPRC of logits of shape (rows, 30) against label ids of shape (rows,)."""
-    probabilities, label_ids = softmax(prediction.predictions), prediction.label_ids
-    return {"micro_f1": micro_f1(label_ids, probabilities.argmax(axis=1)), "auprc": auprc(label_ids, probabilities)}

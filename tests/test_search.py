@@ -1,0 +1,195 @@
+"""The search: both back ends find the better of two known configurations, go on after an interruption, and say plainly what is wrong."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import optuna
+import pytest
+import yaml
+
+from training.objective import MADE_UP, load_objective
+from training.recipe import InvalidRecipe, Recipe
+from training.search import main
+from training.search_space import SearchSpace
+from training.tiny_encoder import write_encoder
+from training.train import main as train_main
+
+TINY = Path(__file__).parents[1] / "recipes" / "tiny"
+
+# The head cannot follow, so what is learnt is what the body learns: much, or nothing at all.
+GOOD, BAD = 0.005, 1e-9
+TWO = {"parameters": {"learning_rate": {"type": "choice", "choices": [BAD, GOOD]}}, "trials": 3, "seed": 9}
+
+
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A recipe that trains in a second."""
+    folder = tmp_path_factory.mktemp("tiny")
+    rows = (TINY / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    write_encoder(folder / "encoder", [json.loads(row)["sentence"] for row in rows])
+    return {
+        "encoder": str(folder / "encoder"),
+        "train": str(TINY / "train.jsonl"),
+        "validation": str(TINY / "validation.jsonl"),
+        "epochs": 3,
+        "batch_size": 8,
+        "head_learning_rate": 1e-4,
+        "bf16": False,
+    }
+
+
+def write(path: Path, fields: dict[str, Any], **more: object) -> Path:
+    path.write_text(json.dumps({**fields, "output": str(path.parent / "run"), **more}), encoding="utf-8")  # JSON is YAML
+    return path
+
+
+def summary(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def table(run: Path) -> list[dict[str, str]]:
+    with (run / "search" / "trials.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_optuna_returns_the_better_of_two_known_configurations_prunes_the_other_and_goes_on(
+    fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write(tmp_path / "recipe.yaml", fields, search={**TWO, "pruner": "halving"})
+    run = tmp_path / "run"
+    assert main([str(recipe)]) == 0
+    found = summary(capsys)
+    assert found["best"]["parameters"] == {"learning_rate": GOOD}
+    assert found["trials"] == 3
+    lines = table(run)
+    by_rate = {GOOD: [line for line in lines if float(line["learning_rate"]) == GOOD]}
+    by_rate[BAD] = [line for line in lines if line not in by_rate[GOOD]]
+    assert by_rate[GOOD]
+    assert by_rate[BAD]
+    assert {line["complete"] for line in by_rate[GOOD]} == {"True"}
+    assert by_rate[BAD][-1]["complete"] == "False", "the later one was compared with the better one, and stopped"
+    assert float(by_rate[BAD][-1]["epoch"]) < 3
+
+    # The best trial's recipe trains as it stands, to what the trial had.
+    assert train_main([str(run / "search" / "best.yaml")]) == 0
+    assert summary(capsys)["micro_f1"] == found["best"]["objective"]
+    assert ElementTree.parse(run / "search" / "trials.svg").getroot().tag.endswith("svg")
+
+    # As a kill leaves a study: a trial that runs for ever. One trial more, and none of the old ones again.
+    study = optuna.load_study(study_name="search", storage=f"sqlite:///{run / 'search' / 'study.db'}")
+    study.ask({"learning_rate": optuna.distributions.CategoricalDistribution([BAD, GOOD])})
+    assert main([str(recipe), "--set", "search=" + json.dumps({**TWO, "pruner": "halving", "trials": 4})]) == 0
+    assert summary(capsys)["trials"] == 4
+    assert table(run)[:3] == lines
+    assert [trial.state.name for trial in study.get_trials()][3:] in (["FAIL", "COMPLETE"], ["FAIL", "PRUNED"])
+
+    other = {**TWO, "pruner": "none"}
+    assert main([str(recipe), "--set", "search=" + json.dumps(other)]) == 2
+    assert "another recipe" in capsys.readouterr().err
+
+
+def test_ray_returns_the_better_of_two_known_configurations(fields: dict[str, Any], tmp_path: Path) -> None:
+    """As users run it, with paths that count from where they are; the objective is their own, and its least is wanted."""
+    (tmp_path / "own.py").write_text("def error(metrics):\n    return 100 - metrics['micro_f1']\n")
+    (tmp_path / "train.jsonl").symlink_to(TINY / "train.jsonl")
+    search = {**TWO, "objective": "own:error", "direction": "minimize", "parallel": 2, "pruner": "halving"}
+    relative = {"output": "run", "train": "train.jsonl", "search": search}
+    write(tmp_path / "recipe.yaml", fields, **relative)
+    command = [sys.executable, "-m", "training.search", "recipe.yaml", "--backend", "ray"]
+    environment = os.environ | {"PYTHONPATH": str(TINY.parents[1])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["best"]["parameters"] == {"learning_rate": GOOD}
+    objectives = {float(line["learning_rate"]): float(line["objective"]) for line in table(tmp_path / "run")}
+    assert found["best"]["objective"] == objectives[GOOD] < objectives[BAD]
+    assert Recipe.read(tmp_path / "run" / "search" / "best.yaml").learning_rate == GOOD
+
+
+def test_any_field_can_be_drawn_blocks_too() -> None:
+    space = SearchSpace(
+        parameters={
+            "augmentation": {"type": "choice", "choices": [None, {"method": "aeda"}]},
+            "epochs": {"type": "int", "low": 1, "high": 3},
+        }
+    )
+    assert space.fields({"augmentation": '{"method": "aeda"}', "epochs": 2, "of the back end": 1}) == {
+        "augmentation": {"method": "aeda"},
+        "epochs": 2,
+    }
+    assert len(list(space.corners())) == 4
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"parameters": {}}, "parameters"),
+        ({"parameters": {"colour": {"type": "uniform", "low": 0, "high": 1}}}, "colour: not a field"),
+        ({"parameters": {"output": {"type": "choice", "choices": ["a", "b"]}}}, "output: not a field"),
+        ({"parameters": {"dropout": {"type": "uniform", "low": 0, "high": 1}}}, "dropout"),
+        ({"parameters": {"dropout": {"type": "uniform", "low": 0.5, "high": 0.1}}}, "low"),
+        ({"parameters": {"learning_rate": {"type": "log_uniform", "low": 0, "high": 1}}}, "low"),
+        ({"parameters": {"focal_gamma": {"type": "uniform", "low": 1, "high": 2}}}, "focal_gamma"),
+        ({**TWO, "pruner": "magic"}, "pruner"),
+        ({**TWO, "objective": "accuracy"}, "accuracy"),
+        ({**TWO, "objective": "no_such_module:f"}, "no_such_module"),
+        ({**TWO, "objective": "math:floor"}, "math:floor"),
+        ({**TWO, "parallel": 2}, "ray runs several"),
+        (None, "no such block"),
+    ],
+)
+def test_a_wrong_search_gets_one_plain_line(
+    fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], search: dict[str, Any] | None, message: str
+) -> None:
+    assert main([str(write(tmp_path / "recipe.yaml", fields, search=search))]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pruner_wants_more_than_one_epoch(fields: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InvalidRecipe, match="pruner"):
+        Recipe.read(write(tmp_path / "recipe.yaml", fields, epochs=1, search={**TWO, "pruner": "median"}))
+
+
+@pytest.mark.parametrize(("backend", "message"), [("sigopt", "closed"), ("wandb", "not installed"), ("ray", "not installed")])
+def test_a_back_end_that_is_not_there_gets_one_plain_line(
+    fields: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+    message: str,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main([str(write(tmp_path / "recipe.yaml", fields, search=TWO)), "--backend", backend]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+
+
+def test_bad_data_is_said_before_anything_is_searched(fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(write(tmp_path / "recipe.yaml", fields, train="nothing.jsonl", search=TWO))]) == 2
+    assert "nothing.jsonl" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_objectives_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = {**MADE_UP, "micro_f1": 40.0, "auprc": 30.0}
+    assert [load_objective(name)(metrics) for name in ("micro_f1", "auprc", "micro_f1+auprc")] == [40, 30, 70]
+    (tmp_path / "mine.py").write_text("def twice(metrics):\n    return 2 * metrics['loss']\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_objective("mine:twice")(metrics) == 2
+
+
+def test_the_tiny_recipes_are_recipes() -> None:
+    for path in TINY.glob("*.yaml"):
+        recipe = Recipe.read(path)
+        assert recipe.encoder == "runs/tiny/encoder"
+        recipe.changed({"seed": 7})
+    assert yaml.safe_load((TINY / "search.yaml").read_text(encoding="utf-8"))["search"]["trials"] < 10
