@@ -16,11 +16,11 @@ from transformers import AutoConfig, AutoTokenizer, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
 from models.encoding import Encoder
-from models.rows import InvalidRows, read_labelled
+from models.rows import InvalidRows, LabelledExample, read_labelled
 from training.augmentation.variants import variants
 from training.dataset import RelationDataset
 from training.heads import RelationClassifier
-from training.recipe import InvalidRecipe, Recipe
+from training.recipe import InvalidRecipe, Recipe, Run
 from training.trainer import RelationTrainer
 
 
@@ -32,10 +32,7 @@ def train(recipe: Recipe) -> dict[str, float]:
         InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub.
     """
     set_seed(recipe.seed)
-    rows = read_labelled(recipe.train)
-    if recipe.train_rows is not None:
-        chosen = np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.train_rows]
-        rows = [rows[index] for index in chosen]
+    rows = rows_to_train_on(recipe)
     if recipe.augmentation is not None:
         rows += [variant.row for variant in variants(rows, recipe.augmentation, recipe.seed)]
     validation = read_labelled(recipe.validation)
@@ -60,6 +57,18 @@ def train(recipe: Recipe) -> dict[str, float]:
     summary = {"micro_f1": metrics["validation_micro_f1"], "auprc": metrics["validation_auprc"]}
     (recipe.output / "metrics.json").write_text(json.dumps(summary | {"rows": len(validation)}, indent=2) + "\n")
     return summary
+
+
+def rows_to_train_on(recipe: Run) -> list[LabelledExample]:
+    """The rows of the recipe's `train`, or as many of them as it asks for.
+
+    Raises:
+        InvalidRows: the file cannot be used.
+    """
+    rows = read_labelled(recipe.train)
+    if recipe.train_rows is None:
+        return rows
+    return [rows[index] for index in np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.train_rows]]
 
 
 def last_checkpoint(folder: Path) -> str | None:
