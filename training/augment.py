@@ -133,7 +133,8 @@ def _flags() -> dict[str, str]:
                 flags[_flag(name)] = field.description
             else:
                 default = f"{field.default:.2g}" if isinstance(field.default, float) else field.default
-                flags[_flag(name)] = f"{method}: {field.description}" + (f" (default {default})" if default is not None else "")
+                shown = not field.is_required() and default is not None
+                flags[_flag(name)] = f"{method}: {field.description}" + (f" (default {default})" if shown else "")
     return flags
 
 

@@ -6,6 +6,7 @@ would have seen.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -63,10 +64,17 @@ class RelationDataset(Dataset[Sample]):
         return self.encoder.encode(example), self.rows[index].label_id, None if self.teacher is None else self.teacher[index]
 
 
+class Epochs(Protocol):
+    """A dataset that is another one in each epoch."""
+
+    rows: Sequence[LabelledExample]
+    epoch: int
+
+
 class LengthBucketSampler(Sampler[int]):
     """A random order in which neighbours have similar lengths, so that a batch carries little padding."""
 
-    def __init__(self, dataset: RelationDataset, batch_size: int, seed: int) -> None:
+    def __init__(self, dataset: Epochs, batch_size: int, seed: int) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
@@ -76,11 +84,11 @@ class LengthBucketSampler(Sampler[int]):
         self.dataset.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng((self.seed, self.dataset.epoch))
-        shuffled = generator.permutation(len(self.dataset))
+        shuffled = generator.permutation(len(self.lengths))
         size = self.batch_size * BATCHES_A_BUCKET
         batches = []
         for start in range(0, len(shuffled), size):

@@ -145,13 +145,21 @@ class PretrainingRecipe(Run):
     masked_share: float = Field(0.15, gt=0, lt=1, description="share of the tokens to be guessed")
 
 
+class ContextualRecipe(Run):
+    """The masked language model of contextual augmentation, see training/contextual.py."""
+
+    validation: Path | None = Field(None, description="JSONL of KLUE-RE rows to report on; by default a tenth of `train`, held out")
+    mask_ratio: float = Field(0.15, gt=0, le=1, description="words masked, per word of the sentence")
+    label_learning_rate: float = Field(1e-2, gt=0, description="peak, of the relations' embeddings, which start all the same")
+
+
 def _faults(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}" for fault in error.errors())
 
 
 def _expand(name: str, value: object) -> object:
     if isinstance(value, dict):
-        return {key: _expand(name, nested) for key, nested in value.items()}
+        return {key: _expand(f"{name}.{key}", nested) for key, nested in value.items()}
     if isinstance(value, list):
         return [_expand(name, nested) for nested in value]
     if not isinstance(value, str):

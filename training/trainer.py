@@ -1,7 +1,7 @@
 """The Hugging Face Trainer, told four things: rows are bucketed by length, the head learns faster than the body, the recipe chooses the
 loss, and KLUE's metrics decide."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -83,20 +83,7 @@ class RelationTrainer(Trainer):
     def create_optimizer(self) -> torch.optim.Optimizer:
         if self.optimizer is None:
             decayed = set(self.get_decay_parameter_names(self.model))
-            groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
-            for name, parameter in self.model.named_parameters():
-                groups.setdefault((name.startswith("head."), name in decayed), []).append(parameter)
-            self.optimizer = torch.optim.AdamW(
-                [
-                    {
-                        "params": parameters,
-                        "lr": self.recipe.head_learning_rate if is_head else self.recipe.learning_rate,
-                        "weight_decay": self.recipe.weight_decay if is_decayed else 0.0,
-                    }
-                    for (is_head, is_decayed), parameters in groups.items()
-                ],
-                fused=True,
-            )
+            self.optimizer = adamw(self.model, self.recipe, decayed, "head.", self.recipe.head_learning_rate)
         return self.optimizer
 
 
@@ -111,6 +98,24 @@ class Bar(ProgressCallback):
         if self.training_bar is not None:
             self.newest |= {name: logs[name] for name in ("loss", "eval_micro_f1", "eval_auprc") if name in logs}
             self.training_bar.set_postfix(self.newest)
+
+
+def adamw(model: nn.Module, recipe: Run, decayed: Collection[str], new: str, new_learning_rate: float) -> torch.optim.AdamW:
+    """The optimizer of a recipe. What is `new`, by the beginning of its name, learns at a rate of its own; only `decayed` names decay."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        groups.setdefault((name.startswith(new), name in decayed), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": new_learning_rate if is_new else recipe.learning_rate,
+                "weight_decay": recipe.weight_decay if is_decayed else 0.0,
+            }
+            for (is_new, is_decayed), parameters in groups.items()
+        ],
+        fused=True,
+    )
 
 
 def arguments(recipe: Run, **more: Any) -> TrainingArguments:

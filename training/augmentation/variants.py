@@ -1,9 +1,10 @@
 """What every method of augmentation shares: how many new rows are made, out of which, and that none says the same twice."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
+from typing import ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,11 +15,16 @@ from models.rows import LabelledExample
 
 TRIES = 10  # to get a row that is not there yet; a method that has no further one to give then gives up this row
 
+Vary = Callable[[Sequence[LabelledExample], Sequence[np.random.Generator]], list[Example | None]]
+"""Changes examples, several at once: each row's own generator decides what becomes of it, and None says that nothing could be changed."""
+
 
 class Augmentation(BaseModel):
     """One method with its options: the `augmentation` block of a recipe. A subclass makes the rows."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch: ClassVar[int] = 1  # rows that are changed at a time
 
     method: str
     copies: int | None = Field(None, ge=1, description="most new rows from one row; 1 by default, with balance as many as it takes")
@@ -36,6 +42,10 @@ class Augmentation(BaseModel):
         """A changed example, or None if nothing could be changed. All chance comes from `generator`."""
         raise NotImplementedError
 
+    def start(self) -> Vary:
+        """What changes the rows: `vary`, one by one. A method that works on many rows, or asks for their labels, brings its own."""
+        return lambda rows, generators: [self.vary(row.example, generator) for row, generator in zip(rows, generators, strict=True)]
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -52,21 +62,28 @@ def variants(rows: Sequence[LabelledExample], augmentation: Augmentation, seed: 
     No row comes twice, and none has a sentence and spans that are in `rows` already: there the annotators' label stands.
     """
     seen = {_pair(row.example) for row in rows}
-
-    def make(source: int, relation: str, number: int) -> Variant | None:
-        for attempt in range(TRIES):
-            example = augmentation.vary(rows[source].example, np.random.default_rng((seed, source, number, attempt)))
-            if example is not None and _pair(example) not in seen:
-                seen.add(_pair(example))
-                return Variant(LabelledExample(example, RELATION_IDS[relation]), source, number)
-        return None
-
     targets = [_target(row, augmentation) for row in rows]
+    vary = augmentation.start()
+
+    def make(wanted: Sequence[tuple[int, int]]) -> list[Variant]:
+        """The variants of these (source, number), as far as there are any."""
+        made: dict[tuple[int, int], Variant] = {}
+        for attempt in range(TRIES):
+            left = [key for key in wanted if key not in made]
+            if not left:
+                break
+            generators = [np.random.default_rng((seed, *key, attempt)) for key in left]
+            for (source, number), example in zip(left, vary([rows[source] for source, _ in left], generators), strict=True):
+                if example is not None and _pair(example) not in seen:
+                    seen.add(_pair(example))
+                    made[source, number] = Variant(LabelledExample(example, RELATION_IDS[targets[source]]), source, number)
+        return [made[key] for key in wanted if key in made]
+
     if augmentation.balance is None:
-        for source, relation in enumerate(targets):
-            for number in range(1, (augmentation.copies or 1) + 1) if relation else ():
-                if variant := make(source, relation, number):
-                    yield variant
+        numbers = range(1, (augmentation.copies or 1) + 1)
+        wanted = [(source, number) for source, relation in enumerate(targets) if relation for number in numbers]
+        for low in range(0, len(wanted), augmentation.batch):
+            yield from make(wanted[low : low + augmentation.batch])
         return
     rows_of = Counter(row.label_id for row in rows)
     for label_id, relation in enumerate(RELATIONS):
@@ -75,13 +92,11 @@ def variants(rows: Sequence[LabelledExample], augmentation: Augmentation, seed: 
         missing = augmentation.balance - rows_of[label_id]
         for number in count(1) if augmentation.copies is None else range(1, augmentation.copies + 1):
             # One new row from each before any gives a second one; a round without a new row is the last.
-            before = missing
-            for source in map(int, order):
-                if missing <= 0:
-                    break
-                if variant := make(source, relation, number):
-                    missing -= 1
-                    yield variant
+            before, waiting = missing, iter([(int(source), number) for source in order])
+            while missing > 0 and (wanted := list(islice(waiting, min(augmentation.batch, missing)))):
+                made = make(wanted)
+                missing -= len(made)
+                yield from made
             if missing <= 0 or missing == before:
                 break
 
