@@ -1,7 +1,7 @@
 """Task-adaptive pretraining: an encoder goes on with masked language modelling, on the sentences of the task, before it is fine-tuned.
 
     python -m training.pretrain recipes/tiny/pretrain.yaml
-    python -m training.train recipes/tiny/member.yaml --set encoder=runs/tiny/pretrained
+    python -m training.train recipes/tiny/train.yaml --set encoder=runs/tiny/pretrained
 
 Gururangan et al., "Don't Stop Pretraining: Adapt Language Models to Domains and Tasks", 2020 (arXiv:2004.10964). Labels are not
 looked at. Interrupted, the same command goes on from the last checkpoint. The recipe's `output` is then an encoder's checkpoint folder,
