@@ -18,6 +18,7 @@ from training.search_space import Choice, Integer, LogUniform, SearchSpace
 
 RAY_ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # for all its name the one switch that makes Ray listen on the loopback address only
     "RAY_TRAIN_V2_ENABLED": "0",  # transformers 4.57 asks ray.train for a checkpoint, which its second version refuses inside Tune
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a recipe's paths count from where the search was started
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one takes no reporter of progress, and prints tables to stdout
@@ -193,7 +194,6 @@ def _local_ray() -> Iterator[None]:
             log_to_driver=False,
             logging_level="ERROR",
             object_store_memory=RAY_STORE_BYTES,
-            _node_ip_address="127.0.0.1",
             _temp_dir=folder,
         )
         try:
