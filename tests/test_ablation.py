@@ -1,0 +1,75 @@
+"""The ablation's arithmetic by hand, its draw by sentence, and a small study from the command."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from loadtest.sentences import Row
+from models.rows import read_labelled
+from training.ablation import Study, draw, main, summarise
+from training.folds import sentence
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_a_gain_is_larger_than_the_spread_of_the_plain_runs() -> None:
+    runs = {
+        "plain": [{"micro_f1": 50.0, "auprc": 40.0}, {"micro_f1": 51.0, "auprc": 40.5}],
+        "better": [{"micro_f1": 52.0, "auprc": 40.1}, {"micro_f1": 52.5, "auprc": 40.6}],
+        "mixed": [{"micro_f1": 49.0, "auprc": 50.0}, {"micro_f1": 56.0, "auprc": 50.0}],
+    }
+    summary = summarise(runs)
+    assert summary["plain"]["micro_f1"] == {"mean": 50.5, "spread": 1.0, "difference": 0.0, "gain": False}
+    assert summary["better"]["micro_f1"]["difference"] == pytest.approx(1.75)
+    assert summary["better"]["micro_f1"]["gain"]
+    assert not summary["better"]["auprc"]["gain"], "a tenth of a point is within the spread of half a point"
+    assert not summary["mixed"]["micro_f1"]["gain"], "one seed lost"
+
+
+def test_rows_are_drawn_by_sentence(rows: list[Row], tmp_path: Path) -> None:
+    twice = [{**row, "guid": f"{row['guid']}-{copy}"} for copy in (1, 2) for row in rows]
+    source, drawn = tmp_path / "rows.jsonl", tmp_path / "out" / "drawn.jsonl"
+    source.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in twice), encoding="utf-8")
+    draw(source, drawn, 100)
+    kept = read_labelled(drawn)
+    assert len(kept) == 100
+    everywhere = [sentence(row) for row in read_labelled(source)]
+    texts = [sentence(row) for row in kept]
+    split = [text for text in set(texts) if texts.count(text) != everywhere.count(text)]
+    assert len(split) <= 1, "only the last sentence may be cut"
+    again = tmp_path / "again.jsonl"
+    draw(source, again, 100)
+    assert again.read_bytes() == drawn.read_bytes()
+
+
+def test_a_study_trains_each_method_over_the_seeds_and_goes_on_where_it_was(
+    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = {"base": str(recipe_file), "rows": 60, "seeds": [1, 2], "output": str(tmp_path / "study")}
+    study = tmp_path / "study.yaml"
+    study.write_text(yaml.safe_dump(fields | {"methods": {"label smoothing": {"label_smoothing": 0.1}}}), encoding="utf-8")
+    assert main([str(study)]) == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(first["methods"]) == {"plain", "label smoothing", "plain runs voting", "entity-type restriction"}
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "study").rglob("model.safetensors")}
+    assert len(written) == 4
+    assert "| label smoothing |" in (tmp_path / "study" / "table.md").read_text(encoding="utf-8")
+    assert main([str(study)]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first
+    assert {path: path.stat().st_mtime_ns for path in written} == written, "finished runs are not trained again"
+    study.write_text(yaml.safe_dump(fields | {"methods": {"odd": {"no_such_field": 1}}}), encoding="utf-8")
+    assert main([str(study)]) == 2
+    assert "methods.odd: no_such_field" in capsys.readouterr().err
+
+
+def test_the_shipped_study_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("KORE_ENCODER", "an-encoder")
+    monkeypatch.setenv("KLUE_RE_DATA", "a-folder")
+    study = Study.read(Path("recipes/ablation/study.yaml"))
+    assert study.rows == 8000
+    (tmp_path / "config.json").write_text('{"architectures": ["ConditionalMaskedLM"]}')
+    study.methods["contextual augmentation"]["augmentation"]["model"] = str(tmp_path)
+    assert len(study.recipes()) == 17
