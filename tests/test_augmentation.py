@@ -365,7 +365,7 @@ def test_a_recipe_augments_the_rows_it_trains_on(recipe_file: Path, tmp_path: Pa
 
     class Stop(Exception): ...
 
-    def note(self: object, recipe: Recipe, model: object, training: object, validation: object, encoder: object) -> None:
+    def note(self: object, recipe: Recipe, model: object, training: object, validation: object, *_: object) -> None:
         seen.append((training.rows, validation.rows))
         raise Stop
 
