@@ -48,8 +48,10 @@ class OnnxClassifier:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # A worker that spins for its next piece of work takes the core from the lane beside it.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Between the parts of a run workers spin for the next one, or waking them costs a fifth of it; after a run they must not, or they
+        # take the cores from whatever comes then.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         providers: list[Any] = [provider]
         if provider == CUDA:
             _load_cuda_libraries()
