@@ -32,7 +32,7 @@ score: .venv/serve-$(RUNTIME_EXTRA) ## relations of a file's rows: INPUT=rows.js
 	$(BIN)/python -m scoring $(INPUT) $(OUTPUT) --bundle $(BUNDLE) $(FLAGS)
 
 test: .venv/develop ## all tests; with KLUE_RE_DATA set to the folder of the KLUE-RE rows, also those on real rows
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/develop ## formatting, lint, types, import rules
 	$(BIN)/ruff format --check .

@@ -2,10 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
 from models.cost import CostModel
+
+
+SLACK: Final = 0.05
+"""Share of the best efficiency that a shorter batch may lack."""
 
 
 class BatchPlanner:
@@ -34,7 +39,7 @@ class BatchPlanner:
         return work
 
     def choose(self, lengths: Sequence[int], anchor: int, free_lanes: int = 1) -> range:
-        """The most efficient batch with the row whose turn it is.
+        """The most efficient batch with the row whose turn it is, or a shorter one that is nearly as good.
 
         Args:
             lengths: tokens of the waiting rows, ascending.
@@ -50,8 +55,11 @@ class BatchPlanner:
         rows, longest = highs - lows + 1, near[highs]
         share = math.ceil(len(lengths) / free_lanes)
         allowed = (rows == 1) | ((rows * longest <= self.token_budget) & (rows <= share))
-        efficiency = np.where(allowed, (worth[highs + 1] - worth[lows]) / self.cost.seconds(rows, longest), 0.0)
-        low, high = np.unravel_index(int(efficiency.argmax()), efficiency.shape)
+        seconds = self.cost.seconds(rows, longest)
+        efficiency = np.where(allowed, (worth[highs + 1] - worth[lows]) / seconds, 0.0)
+        # Of batches that are about as good the shortest: whoever waits for a lane waits for the batch in it.
+        good = efficiency >= (1 - SLACK) * efficiency.max()
+        low, high = np.unravel_index(int(np.where(good, seconds, np.inf).argmin()), efficiency.shape)
         return range(first + int(low), first + place + int(high) + 1)
 
     def cut(self, lengths: Sequence[int]) -> list[range]:

@@ -1,6 +1,7 @@
 """The ablation's arithmetic by hand, its draw by sentence, and a small study from the command."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import yaml
 
 from loadtest.sentences import Row
 from models.rows import read_labelled
-from training.ablation import Study, draw, main, summarise
+from training.ablation import WITHOUT_TRAINING, Study, draw, main, summarise
 from training.folds import sentence
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,20 +49,34 @@ def test_a_study_trains_each_method_over_the_seeds_and_goes_on_where_it_was(
     recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fields = {"base": str(recipe_file), "rows": 60, "seeds": [1, 2], "output": str(tmp_path / "study")}
+    fields |= {"figures": str(tmp_path / "kept" / "figures.json"), "table": str(tmp_path / "docs" / "table.md")}
     study = tmp_path / "study.yaml"
     study.write_text(yaml.safe_dump(fields | {"methods": {"label smoothing": {"label_smoothing": 0.1}}}), encoding="utf-8")
-    assert main([str(study)]) == 0
+    assert main([str(study), "--jobs", "2"]) == 0
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert set(first["methods"]) == {"plain", "label smoothing", "plain runs voting", "entity-type restriction"}
-    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "study").rglob("model.safetensors")}
-    assert len(written) == 4
-    assert "| label smoothing |" in (tmp_path / "study" / "table.md").read_text(encoding="utf-8")
+    assert set(first["methods"]) == {"plain", *WITHOUT_TRAINING, "label smoothing"}
+    assert len(list((tmp_path / "study").rglob("model.safetensors"))) == 4
+    assert "| label smoothing |" in (tmp_path / "docs" / "table.md").read_text(encoding="utf-8")
+    shutil.rmtree(tmp_path / "study")
     assert main([str(study)]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first
-    assert {path: path.stat().st_mtime_ns for path in written} == written, "finished runs are not trained again"
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first, "on another machine the kept figures will do"
+    assert not list((tmp_path / "study").rglob("model.safetensors")), "nothing is trained again"
     study.write_text(yaml.safe_dump(fields | {"methods": {"odd": {"no_such_field": 1}}}), encoding="utf-8")
     assert main([str(study)]) == 2
     assert "methods.odd: no_such_field" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_is_named_with_its_log(recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fields = {"base": str(recipe_file), "rows": 60, "seeds": [1, 2], "output": str(tmp_path / "study"), "methods": {}}
+    fields |= {"figures": str(tmp_path / "figures.json"), "table": str(tmp_path / "table.md")}
+    study = tmp_path / "study.yaml"
+    study.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    folder = tmp_path / "study" / "plain" / "seed-1"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").mkdir()  # the model cannot be written
+    assert main([str(study)]) == 1
+    assert f"{folder}: ended with status" in (said := capsys.readouterr().err)
+    assert str(folder / "log.txt") in said
 
 
 def test_the_shipped_study_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -72,4 +87,5 @@ def test_the_shipped_study_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert study.rows == 8000
     (tmp_path / "config.json").write_text('{"architectures": ["ConditionalMaskedLM"]}')
     study.methods["contextual augmentation"]["augmentation"]["model"] = str(tmp_path)
-    assert len(study.recipes()) == 17
+    assert len(study.recipes(study.methods)) == 15
+    assert set(study.prepare) < set(study.methods)

@@ -42,8 +42,6 @@ from training.recipe import ContextualRecipe
 from training.train import main as train
 from training.trainer import RelationTrainer
 
-RECIPE = ROOT / "recipes" / "tiny" / "contextual.yaml"
-
 WORD_OF = {
     "no_relation": "우산을",
     "per:title": "이름난",
@@ -82,22 +80,31 @@ def write(path: Path, rows: list[Row]) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory):
-    """What the recipe names: an encoder, and a folder of rows."""
+    """A folder of rows, and a recipe that names them and an encoder."""
     folder = tmp_path_factory.mktemp("corpus")
+    fields = {"encoder": str(encoder_folder), "train": f"{folder}/train.jsonl", "output": f"{folder}/model", "seed": 1, "epochs": 2}
+    (folder / "recipe.yaml").write_text(json.dumps(fields | {"max_length": 128}), encoding="utf-8")
     write(folder / "train.jsonl", corpus(PEOPLE[:5]))
     write(folder / "held_out.jsonl", corpus(PEOPLE[5:7]))
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("KORE_ENCODER", str(encoder_folder))
-        patched.setenv("KLUE_RE_DATA", str(folder))
-        yield folder
+    return folder
 
 
 @pytest.fixture(scope="module")
 def model(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A conditional model made by the command, with the recipe that comes with the project."""
+    """A conditional model made by the command."""
     folder = tmp_path_factory.mktemp("conditional") / "model"
-    fast = ["learning_rate=5e-3", "label_learning_rate=2e-2", "epochs=20", "batch_size=16", "mask_ratio=0.4", "bf16=false"]
-    assert main([str(RECIPE), *overrides(f"validation={environment}/held_out.jsonl", f"output={folder}", "save_steps=1000", *fast)]) == 0
+    fast = [
+        f"validation={environment}/held_out.jsonl",
+        f"output={folder}",
+        "save_steps=1000",
+        "learning_rate=5e-3",
+        "label_learning_rate=2e-2",
+        "epochs=20",
+        "batch_size=16",
+        "mask_ratio=0.4",
+        "bf16=false",
+    ]
+    assert main([f"{environment}/recipe.yaml", *overrides(*fast)]) == 0
     return folder
 
 
@@ -277,7 +284,7 @@ def test_an_encoder_without_a_head_gets_one_that_is_its_own_embeddings(encoder_f
 @pytest.mark.filterwarnings("ignore:mtime may not be reliable")  # the Trainer's, of checkpoints within a second of each other
 def test_an_interrupted_run_resumes_to_the_same_weights(environment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short = overrides("train_rows=160", "batch_size=16", "epochs=2", "save_steps=5", "bf16=false")
-    whole, resumed = ([str(RECIPE), *short, *overrides(f"output={tmp_path / name}")] for name in ("whole", "resumed"))
+    whole, resumed = ([f"{environment}/recipe.yaml", *short, *overrides(f"output={tmp_path / name}")] for name in ("whole", "resumed"))
     assert main(whole) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (summary["model"], summary["rows"], summary["held_out"]) == (str(tmp_path / "whole"), 144, 16)
@@ -361,7 +368,7 @@ def test_a_recipe_or_encoder_that_cannot_be_used_gets_one_plain_line(
     environment: Path, encoder_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def line(*fields: str) -> str:
-        assert main([str(RECIPE), *overrides(f"output={tmp_path}/out", *fields)]) == 2
+        assert main([f"{environment}/recipe.yaml", *overrides(f"output={tmp_path}/out", *fields)]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
         return line
 
@@ -379,9 +386,10 @@ def test_a_recipe_or_encoder_that_cannot_be_used_gets_one_plain_line(
     assert "neither of BERT's nor of RoBERTa's form" in line(f"encoder={tmp_path}/other")
 
 
-def test_the_recipe_that_comes_along_is_one(environment: Path) -> None:
-    recipe = ContextualRecipe.read(RECIPE)
-    assert (recipe.validation, recipe.train_rows) == (None, 1000)
+@pytest.mark.parametrize("folder", ["tiny", "ablation"])
+def test_the_recipes_that_come_along_are_recipes(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KORE_ENCODER", "an-encoder")
+    assert ContextualRecipe.read(ROOT / "recipes" / folder / "contextual.yaml").output == Path("runs") / folder / "contextual"
 
 
 def test_other_methods_do_not_wait_for_pytorch() -> None:

@@ -170,8 +170,9 @@ def test_sentences_that_are_all_trained_on_cannot_be_reported_on(recipe_path: Pa
     assert "no sentence that is not trained on" in capsys.readouterr().err
 
 
-def test_the_shipped_recipe_is_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("folder", ["tiny", "ablation"])
+def test_the_shipped_recipes_are_recipes(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KORE_ENCODER", "an-encoder")
     monkeypatch.setenv("KLUE_RE_DATA", "a-folder")
-    recipe = PretrainingRecipe.read(Path(__file__).parents[1] / "recipes" / "tiny" / "pretrain.yaml")
-    assert recipe.learning_rate == 1e-3
+    recipe = PretrainingRecipe.read(Path(__file__).parents[1] / "recipes" / folder / "pretrain.yaml")
+    assert recipe.output.parent == Path("runs") / folder

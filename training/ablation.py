@@ -1,36 +1,54 @@
 """What each method of the training room gives: every one alone beside the plain recipe, and combinations, over several seeds.
 
-    python -m training.ablation recipes/ablation/study.yaml
+    python -m training.ablation recipes/ablation/study.yaml --jobs 2
 
 All runs learn from the same training rows, as many as the study says, drawn by sentence. A method's gain is its mean difference from the
 plain recipe, seed by seed; it counts as a gain only if it is larger than the spread of the plain recipe over its seeds, and no difference
-of a seed is against it. Interrupted, the same command goes on. OUTPUT/table.md is the table, OUTPUT/study.json the figures; the last line
-of stdout is one JSON object. Exit status: 0, or 2 when the study, a recipe or a file cannot be used.
+of a seed is against it. Interrupted, the same command goes on: what a run gave is kept in the study's `figures`, and a run whose figures
+are there is not trained again, on another machine neither. TABLE in the study is written anew after each run, from the methods that are
+finished; the last line of stdout is one JSON object. Exit status: 0; 2 when the study, a recipe or a file cannot be used; 1 when a run
+failed.
 """
 
 import argparse
+import hashlib
 import json
+import os
 import random
 import shutil
+import signal
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import transformers
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from models.lanes import available_cores
 from models.restriction import TypeMask, learn_restriction
-from models.rows import InvalidRows, LabelledExample, read_labelled
+from models.rows import InvalidRows, LabelledExample, read_labelled, sentence_halves
+from models.voting import softmax
+from training.calibrate import NONE, cross_fit, smoothed_share
 from training.experiment import FINISHED, PREDICTIONS, Predictions
 from training.folds import sentence
 from training.recipe import InvalidRecipe, Recipe
-from training.train import train
 
 PLAIN: Final = "plain"
 METRICS: Final = ("micro_f1", "auprc")
+VOTE: Final = "plain runs voting"
+WITHOUT_TRAINING: Final = (VOTE, "entity-type restriction", "temperature", "prior shift")
+
+Metrics = Mapping[str, float]
+
+
+class RunFailed(RuntimeError):
+    """A training run ended badly; the message says which, and where its log lies."""
 
 
 class Study(BaseModel):
@@ -41,8 +59,11 @@ class Study(BaseModel):
     base: Path = Field(description="the plain recipe")
     rows: int = Field(ge=1, description="training rows, drawn by sentence")
     seeds: list[int] = Field(min_length=2)
-    output: Path = Field(description="folder of the runs and the table")
+    output: Path = Field(description="folder of the runs")
+    figures: Path = Field(description="JSON file that keeps what each finished run gave")
+    table: Path = Field(description="Markdown file of the finished methods")
     methods: dict[str, dict[str, Any]] = Field(description="name -> the fields in which its recipe differs from the plain one")
+    prepare: dict[str, tuple[str, Path]] = Field({}, description="name of a method -> command and recipe of what it needs beforehand")
 
     @classmethod
     def read(cls, path: Path) -> "Study":
@@ -59,20 +80,26 @@ class Study(BaseModel):
             fault = error.errors()[0]
             raise InvalidRecipe(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
 
-    def recipes(self) -> dict[str, list[Recipe]]:
-        """The runs of the plain recipe and of each method, one a seed; all checked before the first one begins.
+    def recipes(self, methods: Iterable[str]) -> dict[str, list[Recipe]]:
+        """The runs of each method (or of PLAIN), one a seed.
 
         Raises:
             InvalidRecipe: a method's fields do not make a recipe; the message names it.
         """
-        base = Recipe.read(self.base).changed({"train": self.output / "train.jsonl", "evaluate": "end"})
+        base = Recipe.read(self.base).changed({"train": self.rows_file, "evaluate": "end"})
         made = {}
-        for name, fields in {PLAIN: {}, **self.methods}.items():
+        for name in methods:
+            fields = self.methods.get(name, {})
             try:
                 made[name] = [base.changed({**fields, "seed": seed, "output": self.folder(name, seed)}) for seed in self.seeds]
             except InvalidRecipe as error:
                 raise InvalidRecipe(f"methods.{name}: {error}") from None
         return made
+
+    @property
+    def rows_file(self) -> Path:
+        """The rows that all runs learn from."""
+        return self.output / "train.jsonl"
 
     def folder(self, name: str, seed: int) -> Path:
         return self.output / name.replace(" ", "-") / f"seed-{seed}"
@@ -90,28 +117,106 @@ def draw(path: Path, output: Path, rows: int) -> None:
     output.write_text("".join(lines[index] + "\n" for index in chosen), encoding="utf-8")
 
 
-def finish(recipe: Recipe) -> dict[str, float]:
-    """A run's metrics on the validation rows; it is trained first, or gone on with, unless it is finished."""
-    print(f"training.ablation: {recipe.output}", file=sys.stderr)
-    if not (recipe.output / FINISHED).exists():
-        train(recipe)
-    shutil.rmtree(recipe.output / "checkpoints", ignore_errors=True)
-    figures = json.loads((recipe.output / FINISHED).read_bytes())
-    return {metric: figures[metric] for metric in METRICS}
+class Figures:
+    """What finished runs gave, in a file: by method and seed, with a hash of what the run was made of."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._plain = study.base.read_text(encoding="utf-8")
+        self._writing = threading.Lock()
+        self._kept: dict[str, dict[str, dict[str, Any]]] = {}
+        if study.figures.exists():
+            self._kept = json.loads(study.figures.read_text(encoding="utf-8"))
+
+    def of(self, method: str, seed: int) -> Metrics | None:
+        """A run's metrics, None where it is not finished, or was another run."""
+        kept = self._kept.get(method, {}).get(str(seed))
+        if kept is None or kept["made_of"] != self._made_of(method, seed):
+            return None
+        return {metric: kept[metric] for metric in METRICS}
+
+    def keep(self, method: str, seed: int, metrics: Metrics) -> None:
+        with self._writing:
+            kept = {metric: metrics[metric] for metric in METRICS} | {"made_of": self._made_of(method, seed)}
+            self._kept.setdefault(method, {})[str(seed)] = kept
+            self._study.figures.parent.mkdir(parents=True, exist_ok=True)
+            self._study.figures.write_text(json.dumps(self._kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def finished(self, methods: Sequence[str]) -> dict[str, list[Metrics]]:
+        """The metrics, seed by seed, of those methods that have them for every seed."""
+        found = {method: [one for seed in self._study.seeds if (one := self.of(method, seed))] for method in methods}
+        return {method: runs for method, runs in found.items() if len(runs) == len(self._study.seeds)}
+
+    def _made_of(self, method: str, seed: int) -> str:
+        """Of the texts that a user writes, not of paths: these differ between machines."""
+        parts = [self._plain, self._study.methods.get(method, method), self._study.rows, seed]
+        if method in self._study.prepare:
+            parts.append(self._study.prepare[method][1].read_text(encoding="utf-8"))
+        return hashlib.sha256(json.dumps(parts, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class Trainings:
+    """Commands of the training room, so many at a time, each in a process of its own with its share of the cores."""
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def finish(self, output: Path, command: Sequence[str]) -> Metrics:
+        """The metrics of what is made in a folder; it is made first, or gone on with, unless it is finished.
+
+        Raises:
+            RunFailed: the process ended with another status than 0.
+        """
+        finished = output / FINISHED
+        if not finished.exists():
+            output.mkdir(parents=True, exist_ok=True)
+            print(f"training.ablation: {output}", file=sys.stderr)
+            share = {"OMP_NUM_THREADS": str(max(1, available_cores() // self._jobs))}
+            with (log := output / "log.txt").open("ab") as lines:
+                process = subprocess.Popen([sys.executable, "-m", *command], stdout=lines, stderr=lines, env=os.environ | share)
+                self._processes.append(process)
+                if status := process.wait():
+                    raise RunFailed(f"{output}: ended with status {status}; its log is {log}")
+        shutil.rmtree(output / "checkpoints", ignore_errors=True)
+        metrics: Metrics = json.loads(finished.read_bytes())
+        return metrics
+
+    def each(self, tasks: Sequence[Callable[[], None]]) -> None:
+        """Do all of them. Where one fails, those that run are stopped; the same command goes on with them."""
+        with ThreadPoolExecutor(self._jobs) as threads:
+            futures = [threads.submit(task) for task in tasks]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)
+                for process in self._processes:
+                    process.terminate()
+                raise
 
 
 def without_training(
-    plain: Sequence[Predictions], train_rows: Sequence[LabelledExample], validation: Sequence[LabelledExample]
-) -> dict[str, list[dict[str, float]]]:
-    """What costs no run of its own: the plain runs voting together, and each under the entity-type restriction of the training rows."""
+    plain: Predictions, train_rows: Sequence[LabelledExample], validation: Sequence[LabelledExample]
+) -> dict[str, Metrics]:
+    """What costs no run of its own, on one of the plain runs: the entity-type restriction that the training rows teach, a temperature, and
+    half the prior shift (em), the last two fitted on the other half of the sentences."""
     mask = TypeMask(learn_restriction(train_rows))
     allowed = np.stack([np.ones(30, dtype=bool) if (one := mask.allowed(row.example)) is None else one for row in validation])
-    restricted = []
-    for run in plain:
-        kept = run.probabilities * allowed
-        restricted.append(Predictions(run.label_ids, kept / kept.sum(axis=1, keepdims=True)).metrics)
-    vote = Predictions(plain[0].label_ids, np.mean([run.probabilities for run in plain], axis=0))
-    return {"plain runs voting": [vote.metrics] * len(plain), "entity-type restriction": restricted}
+    logits = np.log(plain.probabilities.astype(np.float64) + 1e-12)
+    halves = sentence_halves(validation)
+    share = smoothed_share(sum(row.label_id == NONE for row in train_rows), len(train_rows))
+    made = {
+        "entity-type restriction": softmax(logits, allowed),
+        "temperature": softmax(cross_fit(logits, plain.label_ids, halves)),
+        "prior shift": softmax(cross_fit(logits, plain.label_ids, halves, "em", share)),
+    }
+    return {name: Predictions(plain.label_ids, probabilities).metrics for name, probabilities in made.items()}
+
+
+def vote(runs: Sequence[Predictions]) -> Metrics:
+    """The runs voting with equal weights."""
+    return Predictions(runs[0].label_ids, np.mean([run.probabilities for run in runs], axis=0)).metrics
 
 
 def summarise(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, dict[str, Any]]:
@@ -143,21 +248,65 @@ def table(summary: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run(study: Study) -> dict[str, dict[str, Any]]:
-    """Train what is not trained yet, and write the table; returns `summarise`'s figures.
+def run(study: Study, jobs: int = 1) -> dict[str, dict[str, Any]]:
+    """Train what is not trained yet, so many runs at a time, and write the table; returns `summarise`'s figures.
 
     Raises:
-        InvalidRecipe, InvalidRows: as `training.train`.
+        InvalidRecipe, InvalidRows: the study or a file cannot be used.
+        RunFailed: a run ended badly.
     """
-    recipes = study.recipes()
-    if not (study.output / "train.jsonl").exists():
-        draw(Recipe.read(study.base).train, study.output / "train.jsonl", study.rows)
-    runs = {name: [finish(recipe) for recipe in members] for name, members in recipes.items()}
-    plain = [Predictions.load(recipe.output / PREDICTIONS) for recipe in recipes[PLAIN]]
-    runs |= without_training(plain, read_labelled(recipes[PLAIN][0].train), read_labelled(recipes[PLAIN][0].validation))
-    summary = summarise(runs)
-    (study.output / "study.json").write_text(json.dumps({"runs": runs, "summary": summary}, indent=2) + "\n", encoding="utf-8")
-    (study.output / "table.md").write_text(table(summary), encoding="utf-8")
+    figures, trainings = Figures(study), Trainings(jobs)
+    study.recipes(name for name in study.methods if name not in study.prepare)  # all that can be checked now
+    if not study.rows_file.exists():
+        draw(Recipe.read(study.base).train, study.rows_file, study.rows)
+
+    def finish(name: str, seed: int, recipe: Recipe) -> None:
+        asked = recipe.output / "asked.yaml"
+        if asked.exists() and Recipe.read(asked) != recipe:
+            raise InvalidRecipe(f"methods.{name}: {recipe.output} was begun with another recipe; remove it")
+        recipe.output.mkdir(parents=True, exist_ok=True)
+        recipe.write(asked)
+        figures.keep(name, seed, trainings.finish(recipe.output, ["training.train", str(asked)]))
+        if name == PLAIN:
+            plain = Predictions.load(recipe.output / PREDICTIONS)
+            for method, metrics in without_training(plain, read_labelled(recipe.train), read_labelled(recipe.validation)).items():
+                figures.keep(method, seed, metrics)
+        write_table(study, figures)
+
+    def finish_all(methods: Sequence[str]) -> None:
+        recipes = study.recipes(methods)
+        runs = [(name, seed, one) for name in methods for seed, one in zip(study.seeds, recipes[name], strict=True)]
+        trainings.each([partial(finish, *one) for one in runs if not figures.of(*one[:2])])
+
+    finish_all([PLAIN])  # others may name these runs as teachers
+    left = [name for name in study.methods if not all(figures.of(name, seed) for seed in study.seeds)]
+    if not all(figures.of(VOTE, seed) for seed in study.seeds):
+        voted = vote([Predictions.load(recipe.output / PREDICTIONS) for recipe in study.recipes([PLAIN])[PLAIN]])
+        for seed in study.seeds:
+            figures.keep(VOTE, seed, voted)
+        write_table(study, figures)
+    preparations = [(module, recipe) for name, (module, recipe) in study.prepare.items() if name in left]
+    trainings.each([partial(trainings.finish, _output(recipe), [module, str(recipe)]) for module, recipe in preparations])
+    finish_all(left)
+    return write_table(study, figures)
+
+
+def _output(recipe: Path) -> Path:
+    """The folder that any command's recipe names."""
+    try:
+        return Path(yaml.safe_load(recipe.read_text(encoding="utf-8"))["output"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
+        raise InvalidRecipe(f"{recipe}: {' '.join(repr(error).split())}") from None
+
+
+def write_table(study: Study, figures: Figures) -> dict[str, dict[str, Any]]:
+    """The table of the methods that are finished, once the plain runs are; returns `summarise`'s figures."""
+    finished = figures.finished([PLAIN, *WITHOUT_TRAINING, *study.methods])
+    if PLAIN not in finished:
+        return {}
+    summary = summarise(finished)
+    study.table.parent.mkdir(parents=True, exist_ok=True)
+    study.table.write_text(table(summary), encoding="utf-8")
     return summary
 
 
@@ -166,16 +315,20 @@ def main(argv: list[str] | None = None) -> int:
         usage=argparse.SUPPRESS, prog="python -m training.ablation", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("study", type=Path, help="a YAML file; its fields are described in training/ablation.py")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each with its share of the cores (default 1)")
     arguments = parser.parse_args(argv)
-    transformers.logging.set_verbosity_error()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the runs are stopped as well
     try:
         study = Study.read(arguments.study)
-        summary = run(study)
+        summary = run(study, max(1, arguments.jobs))
     except (InvalidRecipe, InvalidRows, OSError) as error:
         print(f"training.ablation: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except RunFailed as error:
+        print(f"training.ablation: {error}", file=sys.stderr)
+        return 1
     print(table(summary), file=sys.stderr)
-    print(json.dumps({"output": str(study.output), "methods": summary}))
+    print(json.dumps({"table": str(study.table), "methods": summary}))
     return 0
 
 

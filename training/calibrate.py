@@ -107,6 +107,27 @@ def fit(
     return Calibration(temperature, shift)
 
 
+def cross_fit(
+    logits: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    halves: NDArray[np.bool_],
+    method: PriorShift = "none",
+    train_share: float = 0.5,
+    target: NDArray[np.floating] | None = None,
+    strength: float = STRENGTH,
+) -> NDArray[np.float64]:
+    """Logits calibrated with what was fitted on the other half, shape (rows, 30); arguments as of `fit`.
+
+    Args:
+        halves: which half a row is in, shape (rows,).
+    """
+    crossed = np.empty(logits.shape)
+    for fitted_on in (halves, ~halves):
+        half = fit(logits[fitted_on], labels[fitted_on], method, train_share, target, strength)
+        crossed[~fitted_on] = half(logits[~fitted_on])
+    return crossed
+
+
 def smoothed_share(count: float, rows: int) -> float:
     """Of so many rows, neither 0 nor 1 however few they are (Laplace's rule of succession)."""
     return float((count + 1) / (rows + 2))
@@ -159,10 +180,7 @@ def calibrate(
     logits, labels = member.logits([row.example for row in rows]), label_ids(rows)
     target_logits = member.logits(read_examples(target)) if target else None
     train_share = smoothed_share(sum(row.label_id == NONE for row in train_rows), len(train_rows))
-    crossed = np.empty(logits.shape)
-    for fitted_on in (halves, ~halves):
-        half = fit(logits[fitted_on], labels[fitted_on], method, train_share, target_logits, strength)
-        crossed[~fitted_on] = half(logits[~fitted_on])
+    crossed = cross_fit(logits, labels, halves, method, train_share, target_logits, strength)
     calibration = fit(logits, labels, method, train_share, target_logits, strength)
     summary = {
         "checkpoint": str(output),

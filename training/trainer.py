@@ -5,18 +5,20 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Sampler
-from transformers import EvalPrediction, PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
+from torch.utils.data import DataLoader, Sampler
+from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.trainer_callback import ProgressCallback, TrainerControl, TrainerState
+from transformers.trainer_utils import EvalLoopOutput
 
 from models.encoding import Encoder
 from models.labels import RELATIONS
 from models.rows import label_ids
 from models.voting import softmax
-from training.dataset import LengthBucketSampler, RelationDataset, collate
+from training.dataset import LengthBucketSampler, RelationDataset, Sample, collate, shortest_first
 from training.experiment import Predictions, Record
 from training.heads import RelationClassifier
 from training.losses import CrossEntropy, Distillation, FocalLoss, class_weights
@@ -53,7 +55,6 @@ class RelationTrainer(Trainer):
             eval_dataset=validation,
             data_collator=partial(collate, pad_token_id=encoder.pad_token_id, window=encoder.max_length),
             processing_class=tokenizer,
-            compute_metrics=self._measure,
             callbacks=[Record(recipe), *callbacks],
         )
         self.pop_callback(ProgressCallback)
@@ -73,9 +74,24 @@ class RelationTrainer(Trainer):
         with torch.random.fork_rng(devices=[]):
             return super().evaluate(*arguments, **keywords)
 
-    def _measure(self, prediction: EvalPrediction) -> dict[str, float]:
-        self.predictions = Predictions(prediction.label_ids, softmax(prediction.predictions))
-        return self.predictions.metrics
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Sample],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        # The rows came shortest first; whoever asked wants them as they stand in the file.
+        output = super().evaluation_loop(dataloader, description, False, ignore_keys, metric_key_prefix)
+        back = np.argsort(shortest_first(dataloader.dataset))
+        logits, labels = output.predictions[back], output.label_ids[back]
+        self.predictions = Predictions(labels, softmax(logits))
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.predictions.metrics.items()}
+        return output._replace(predictions=logits, label_ids=labels, metrics=output.metrics | metrics)
+
+    def _get_eval_sampler(self, eval_dataset: RelationDataset) -> list[int]:
+        return shortest_first(eval_dataset)
 
     def _get_train_sampler(self, train_dataset: RelationDataset | None = None) -> Sampler[int]:
         return LengthBucketSampler(train_dataset or self.train_dataset, self.args.train_batch_size, self.args.seed)
