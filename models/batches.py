@@ -8,7 +8,6 @@ import numpy as np
 
 from models.cost import CostModel
 
-
 SLACK: Final = 0.05
 """Share of the best efficiency that a shorter batch may lack."""
 
