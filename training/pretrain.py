@@ -22,7 +22,7 @@ import transformers
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from transformers import BatchEncoding, DataCollatorForLanguageModeling, PreTrainedTokenizerFast, Trainer, set_seed
-from transformers.modeling_outputs import MaskedLMOutput
+from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
 from models.rows import InvalidRows, LabelledExample, read_labelled
 from training.dataset import LENGTH_STEP, LengthBucketSampler
@@ -74,10 +74,20 @@ class MaskedLMTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Tensor | None = None
     ) -> Tensor | tuple[Tensor, MaskedLMOutput]:
         labels = inputs["labels"]
-        outputs = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
+        masked = labels != -100
+
+        def only_masked(_: nn.Module, __: object, output: BaseModelOutput) -> BaseModelOutput:
+            output.last_hidden_state = output.last_hidden_state[masked]
+            return output
+
+        # The head gets the masked tokens alone: over all of them the vocabulary would cost more than the encoder.
+        hook = model.base_model.register_forward_hook(only_masked)
+        try:
+            outputs = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
+        finally:
+            hook.remove()
         # Not the model's own loss: its mean over no token, of one short sentence, would turn all weights into NaN.
-        total = nn.functional.cross_entropy(outputs.logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
-        value = total / (labels != -100).sum().clamp_min(1)
+        value = nn.functional.cross_entropy(outputs.logits.float(), labels[masked], reduction="sum") / masked.sum().clamp_min(1)
         return (value, outputs) if return_outputs else value
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:

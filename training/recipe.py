@@ -38,7 +38,7 @@ class Run(BaseModel):
     learning_rate: float = Field(2e-4, gt=0, description="peak, of the pretrained body")
     weight_decay: float = Field(0.01, ge=0)
     warmup_ratio: float = Field(0.1, ge=0, le=1, description="share of the steps over which the learning rates rise")
-    bf16: bool | None = Field(None, description="bfloat16 autocast; by default where the machine has it in hardware")
+    bf16: bool | None = Field(None, description="bfloat16 autocast; by default where it is faster, measured")
     save_steps: int = Field(100, ge=1, description="steps between checkpoints that an interrupted run resumes from")
 
     def write(self, path: Path) -> None:

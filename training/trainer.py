@@ -1,9 +1,10 @@
 """The Hugging Face Trainer, told four things: rows are bucketed by length, the head learns faster than the body, the recipe chooses the
 loss, and KLUE's metrics decide."""
 
+import time
 from collections.abc import Collection, Sequence
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from training.experiment import Predictions, Record
 from training.heads import RelationClassifier
 from training.losses import CrossEntropy, Distillation, FocalLoss, class_weights
 from training.recipe import Recipe, Run
+
+BF16_SHARE: Final = 0.7
+"""Of the seconds that float32 takes: casting costs something too, and what a run decided must not flip when it is resumed."""
 
 
 class RelationTrainer(Trainer):
@@ -146,7 +150,7 @@ def arguments(recipe: Run, **more: Any) -> TrainingArguments:
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         warmup_ratio=recipe.warmup_ratio,
-        bf16=has_bf16() if recipe.bf16 is None else recipe.bf16,
+        bf16=bf16_pays() if recipe.bf16 is None else recipe.bf16,
         use_cpu=not torch.accelerator.is_available(),
         save_strategy="steps",
         save_steps=recipe.save_steps,
@@ -176,8 +180,20 @@ def loss(recipe: Recipe, train: RelationDataset) -> CrossEntropy | FocalLoss | D
     return Distillation(on_labels, 0.5 if weight is None else weight, 2.0 if temperature is None else temperature)
 
 
-def has_bf16() -> bool:
-    """Whether this machine multiplies bfloat16 matrices in hardware: elsewhere autocast is slower than float32."""
+@cache
+def bf16_pays() -> bool:
+    """Whether this machine multiplies bfloat16 matrices clearly faster than float32 ones. On a CPU it is timed: one with AVX512_BF16 but
+    without AMX took twice as long for them (docs/log.md)."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+    def seconds(dtype: torch.dtype) -> float:
+        left, right = torch.ones(2048, 512, dtype=dtype), torch.ones(512, 2048, dtype=dtype)
+        times = []
+        for _ in range(5):
+            began = time.perf_counter()
+            left @ right
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    return seconds(torch.bfloat16) < BF16_SHARE * seconds(torch.float32)
