@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from export.cpu import for_gpu
 from export.half import halve
 from export.quantize import ATTENTION_ATTRIBUTES, MICROSOFT
 
@@ -19,7 +20,7 @@ COLUMN: Final = "column_axis"
 
 
 def dequantize(quantized: onnx.ModelProto, half: bool = True) -> onnx.ModelProto:
-    """A graph of floats from a graph that `export.quantize` wrote.
+    """A graph of floats from an int8 graph of this project's.
 
     Its large initializers are those of `quantized`, bit by bit, so that both graphs can refer to one file of them (`export.weights`).
     Scales and what they multiply are fp32, since half a scale would be a coarse one; what comes of it is cast.
@@ -29,6 +30,7 @@ def dequantize(quantized: onnx.ModelProto, half: bool = True) -> onnx.ModelProto
     """
     model = onnx.ModelProto()
     model.CopyFrom(quantized)
+    model = for_gpu(model)
     model.graph.initializer.append(numpy_helper.from_array(np.array([1], dtype=np.int64), COLUMN))
     loading, products = _split(model.graph)
     loaded = {node.output[0] for node in loading} & {name for node in products for name in node.input}

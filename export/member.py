@@ -14,8 +14,10 @@ import onnx
 
 from export.checkpoint import Checkpoint
 from export.convert import ConversionFailed, check_fusions, convert, fuse
+from export.cpu import for_cpu
 from export.dequantize import dequantize
 from export.half import halve
+from export.narrow import narrow
 from export.packing import pack
 from export.parity import ParityFailed, answer, check, compare
 from export.proof import has_gpu, machine, provider
@@ -81,7 +83,7 @@ def export_member(
     (folder / tokenizer).write_bytes(checkpoint.tokenizer_json)
     (folder / "members" / name).mkdir(parents=True)
     with tempfile.TemporaryDirectory() as scratch:
-        converted, fused = Path(scratch) / "converted.onnx", Path(scratch) / "fp32.onnx"
+        converted, fused = Path(scratch) / "converted.onnx", Path(scratch) / "fused.onnx"
         convert(checkpoint.model, checkpoint.inputs, converted)
         fusions = dict(fuse(converted, fused, checkpoint.layers, config.num_attention_heads, config.hidden_size))
         chosen = calibration_rows[:: max(1, len(calibration_rows) // CALIBRATION_ROWS)][:CALIBRATION_ROWS]
@@ -118,17 +120,21 @@ def export_member(
 
 
 def _build(precision: Precision, fused: Path, calibration: Sequence[EncodedBatch]) -> Path:
-    """A graph beside the fused fp32 one, complete in one file."""
+    """A graph beside the fused one, complete in one file."""
     graph = fused.with_name(f"{precision}.onnx")
     if graph.exists():
         return graph
-    if precision == "int8":
-        quantize(fused, graph, calibration)
+    if precision == "fp32":
+        model = for_cpu(narrow(onnx.load(str(fused))))
+    elif precision == "int8":
+        model = for_cpu(narrow(quantize(onnx.load(str(fused)), calibration)))
     elif precision == "fp16-from-int8":
-        onnx.save(dequantize(onnx.load(str(_build("int8", fused, calibration)))), str(graph))
+        model = dequantize(onnx.load(str(_build("int8", fused, calibration))))
+    elif precision == "fp16":
+        model = halve(narrow(onnx.load(str(fused))))
     else:
-        half = halve(onnx.load(str(fused)))
-        onnx.save(pack(half) if precision == "fp16-packed" else half, str(graph))
+        model = pack(halve(onnx.load(str(fused))))  # without padding no token has a place of its own that the last layer could pick
+    onnx.save(model, str(graph))
     return graph
 
 

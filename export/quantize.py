@@ -10,7 +10,6 @@ Weights take 7 bits, not 8: on processors without VNNI the int8 kernels add two 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -37,15 +36,14 @@ class _Range:
     high: NDArray[np.float32]
 
 
-def quantize(fused: Path, quantized: Path, calibration: Iterable[EncodedBatch], smoothing: float = SMOOTHING) -> None:
-    """Write the int8 form of a fused graph: attention, matrix products and the embedding table; the head stays fp32.
+def quantize(model: onnx.ModelProto, calibration: Iterable[EncodedBatch], smoothing: float = SMOOTHING) -> onnx.ModelProto:
+    """The int8 form of a fused graph: attention, matrix products and the embedding table; the head stays fp32.
 
     Args:
-        fused: a graph as `export.convert.fuse` writes it.
+        model: a graph as `export.convert.fuse` writes it; it is used up.
         calibration: batches of real rows; a few hundred rows are enough.
         smoothing: SmoothQuant's alpha, the share of an outlier's magnitude that moves into the weights.
     """
-    model = onnx.load(str(fused))
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     targets = [node for node in graph.node if node.op_type in ("Attention", "MatMul") and node.input[1] in weights]
@@ -65,7 +63,7 @@ def quantize(fused: Path, quantized: Path, calibration: Iterable[EncodedBatch], 
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    onnx.save(model, str(quantized))
+    return model
 
 
 def _observe(model: onnx.ModelProto, names: list[str], calibration: Iterable[EncodedBatch]) -> dict[str, _Range]:

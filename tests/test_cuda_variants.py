@@ -15,9 +15,11 @@ from benchmarks.gpu.__main__ import main as benchmark
 from export import add_cuda, checkpoint, member, parity
 from export.__main__ import main as export
 from export.convert import ConversionFailed, check_fusions, convert, fuse
+from export.cpu import for_cpu
 from export.dequantize import dequantize
 from export.half import halve
 from export.inspect import main as inspect
+from export.narrow import narrow
 from export.packing import pack
 from export.parity import Parity, ParityFailed, check
 from export.proof import at_work
@@ -65,7 +67,8 @@ def fused(trained: checkpoint.Checkpoint, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def int8(fused: Path, encoded: list[Encoded]) -> Path:
-    quantize(fused, fused.with_name("int8.onnx"), [EncodedBatch.collate(encoded[:64], PAD)])
+    quantized = quantize(onnx.load(fused), [EncodedBatch.collate(encoded[:64], PAD)])
+    onnx.save(for_cpu(narrow(quantized)), fused.with_name("int8.onnx"))
     return fused.with_name("int8.onnx")
 
 

@@ -49,7 +49,7 @@ def fused(member: checkpoint.Checkpoint, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def quantized(fused: Path, encoded: list[Encoded]) -> Path:
     path = fused.with_name("int8.onnx")
-    quantize(fused, path, [EncodedBatch.collate(encoded[:64], PAD)])
+    onnx.save(quantize(onnx.load(fused), [EncodedBatch.collate(encoded[:64], PAD)]), path)
     return path
 
 
