@@ -225,12 +225,19 @@ class DynamicBatcher:
 
     def _tell(self, batch: list[_Item], predictions: list[Prediction] | None) -> None:
         """Hand a batch's answers to its askers' event loops; `None` means that the batch was lost."""
-        for index, item in enumerate(batch):
-            loop = item.request.future.get_loop()
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Item, Prediction | None]]] = {}
+        for item, prediction in zip(batch, predictions or itertools.repeat(None), strict=False):
+            by_loop.setdefault(item.request.future.get_loop(), []).append((item, prediction))
+        for loop, answers in by_loop.items():
             try:
-                loop.call_soon_threadsafe(_deliver, item, predictions[index] if predictions else None)
-            except RuntimeError:  # the asker's loop is closed: nobody waits any more
-                log.debug("an answer came after its event loop had closed")
+                loop.call_soon_threadsafe(_deliver_all, answers)
+            except RuntimeError:  # the askers' loop is closed: nobody waits any more
+                log.debug("answers came after their event loop had closed")
+
+
+def _deliver_all(answers: Sequence[tuple[_Item, Prediction | None]]) -> None:
+    for item, prediction in answers:
+        _deliver(item, prediction)
 
 
 def _deliver(item: _Item, prediction: Prediction | None) -> None:

@@ -21,6 +21,10 @@ from models.tuning import TunedEnsemble
 
 log = logging.getLogger("kore")
 
+SHORT_BODY_BYTES: Final = 4 * 1024
+"""A body up to this long, an example or a few, is read on the event loop: some 0.1 ms, where handing it to a thread and back costs more
+than that and wakes a thread on a core that is busy with a lane (docs/log.md)."""
+
 SMALL_BODY_BYTES: Final = 64 * 1024
 
 REBUILD_PAUSE_S: Final = 10.0
@@ -42,7 +46,7 @@ class Engine:
             settings.max_wait_ms / 1000,
             run_alone=self._run_alone if tuned.alone else None,
         )
-        # Parsing and tokenising 256 examples takes tens of milliseconds: never on the event loop, and never before a small request.
+        # Parsing and tokenising 256 examples takes tens of milliseconds: not on the event loop, and never before a small request.
         self._encoding = ThreadPoolExecutor(available_cores(), thread_name_prefix="encode")
         self._encoding_large = ThreadPoolExecutor(1, thread_name_prefix="encode-large")
         self._requests = 0
@@ -72,12 +76,14 @@ class Engine:
         return self._batcher.waiting
 
     async def read(self, body: bytes, deadline: float) -> Question:
-        """Parse, check and encode a request's body, off the event loop.
+        """Parse, check and encode a request's body, off the event loop unless it is short.
 
         Raises:
             DeadlineExceeded: the deadline (on `time.monotonic`'s clock) passed.
             InvalidRequest, TooLarge: as `read_question`.
         """
+        if len(body) <= SHORT_BODY_BYTES:
+            return read_question(body, self._limit, self.tuned.ensemble.encode)
         loop = asyncio.get_running_loop()
         threads = self._encoding if len(body) <= SMALL_BODY_BYTES else self._encoding_large
         try:
