@@ -107,8 +107,8 @@ class Ensemble:
         """
         if device not in bundle.devices():
             raise DeviceUnavailable(f"bundle {bundle.manifest.name} has no graphs for {device}, only for {', '.join(bundle.devices())}")
-        if device == "cuda":
-            _check_cuda()
+        if device == "cuda" and (lacking := _lacking_for_cuda()):
+            raise DeviceUnavailable(f"CUDA was asked for, but {lacking}")
         return cls(bundle, device, split or Split(available_cores() if device == "cpu" else 1, threads=1), cascade_caution)
 
     @property
@@ -236,20 +236,22 @@ def choose_device(bundle: Bundle, asked: Device | Literal["auto"]) -> tuple[Devi
         return asked, "it was asked for"
     if "cuda" not in bundle.devices():
         return "cpu", f"bundle {bundle.manifest.name} has no graphs for a GPU"
+    if lacking := _lacking_for_cuda():
+        return "cpu", lacking
     try:
-        _check_cuda()
         _voter(bundle, bundle.manifest.members[0], "cuda", Split(1, threads=1), 0)
     except DeviceUnavailable as error:
         return "cpu", str(error)
     return "cuda", f"the bundle has graphs for a GPU and the machine has one: {gpus()[0]}"
 
 
-def _check_cuda() -> None:
-    """Before a session is made: the library would log a page of errors, or go on without a GPU."""
+def _lacking_for_cuda() -> str | None:
+    """What CUDA lacks here. Asked before a session is made: the library would log a page of errors, or go on without a GPU."""
     if not gpus():
-        raise DeviceUnavailable("CUDA was asked for, but this machine has no GPU that NVIDIA's driver knows")
+        return "this machine has no GPU that NVIDIA's driver knows"
     if CUDA not in onnxruntime.get_available_providers():
-        raise DeviceUnavailable("CUDA was asked for, but this is ONNX Runtime for CPUs: install the extra `cuda` in place of `cpu`")
+        return "this is ONNX Runtime for CPUs: install the extra `cuda` in place of `cpu`"
+    return None
 
 
 def _allowed(rows: Sequence[EncodedExample]) -> NDArray[np.bool_] | None:

@@ -351,11 +351,12 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_gpu")
 def test_cuda_without_a_gpu_is_refused_and_auto_says_why_it_took_the_cpu(cuda_bundle: Path) -> None:
     bundle = Bundle.open(cuda_bundle)
-    with pytest.raises(DeviceUnavailable, match="this machine has no GPU"):
+    with pytest.raises(DeviceUnavailable, match="CUDA was asked for, but this machine has no GPU"):
         Ensemble.load(bundle, "cuda")
     device, why = choose_device(bundle, "auto")
     assert device == "cpu"
     assert "no GPU" in why
+    assert "asked for" not in why
 
 
 def test_a_gpu_without_the_right_onnx_runtime_is_told_what_to_install(cuda_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
