@@ -61,6 +61,11 @@ def test_a_study_trains_each_method_over_the_seeds_and_goes_on_where_it_was(
     assert main([str(study)]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first, "on another machine the kept figures will do"
     assert not list((tmp_path / "study").rglob("model.safetensors")), "nothing is trained again"
+    taught = {"distillation": {"teachers": [str(tmp_path / "study" / "plain" / f"seed-{seed}") for seed in (1, 2)]}}
+    study.write_text(yaml.safe_dump(fields | {"methods": taught}), encoding="utf-8")
+    assert main([str(study)]) == 0, "but teachers are, which kept figures cannot replace"
+    assert len(list((tmp_path / "study").rglob("model.safetensors"))) == 4
+    capsys.readouterr()
     study.write_text(yaml.safe_dump(fields | {"methods": {"odd": {"no_such_field": 1}}}), encoding="utf-8")
     assert main([str(study)]) == 2
     assert "methods.odd: no_such_field" in capsys.readouterr().err

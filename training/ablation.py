@@ -273,13 +273,14 @@ def run(study: Study, jobs: int = 1) -> dict[str, dict[str, Any]]:
                 figures.keep(method, seed, metrics)
         write_table(study, figures)
 
-    def finish_all(methods: Sequence[str]) -> None:
+    def finish_all(methods: Sequence[str], models_wanted: bool = False) -> None:
         recipes = study.recipes(methods)
         runs = [(name, seed, one) for name in methods for seed, one in zip(study.seeds, recipes[name], strict=True)]
-        trainings.each([partial(finish, *one) for one in runs if not figures.of(*one[:2])])
+        trainings.each([partial(finish, *one) for one in runs if models_wanted or not figures.of(*one[:2])])
 
-    finish_all([PLAIN])  # others may name these runs as teachers
     left = [name for name in study.methods if not all(figures.of(name, seed) for seed in study.seeds)]
+    # Others may name the plain runs as teachers: then their figures alone, kept from another machine, will not do.
+    finish_all([PLAIN], models_wanted=any(study.methods[name].get("teachers") for name in left))
     if not all(figures.of(VOTE, seed) for seed in study.seeds):
         voted = vote([Predictions.load(recipe.output / PREDICTIONS) for recipe in study.recipes([PLAIN])[PLAIN]])
         for seed in study.seeds:
