@@ -140,6 +140,17 @@ def test_masks_follow_seed_epoch_and_rows_and_keep_the_shares(rows_file: Path, e
     assert kept.float().mean() == pytest.approx(0.1, abs=0.05)
 
 
+def test_told_masked_tokens_only_or_all_the_loss_is_the_same(encoder_folder: Path) -> None:
+    model, tokenizer = load_masked_lm(str(encoder_folder))
+    inputs = tokenizer(["배우 윤가람은 노래를 좋아한다.", "윤가람은 배우다."], return_tensors="pt", padding=True)
+    labels = torch.full_like(inputs["input_ids"], -100)
+    labels[0, 2], labels[1, 1] = inputs["input_ids"][0, 2], inputs["input_ids"][1, 1]
+    trainer, shared = object.__new__(MaskedLMTrainer), torch.nn.Sequential()
+    shared.forward = model.eval().forward  # as where a wrapper around the model cuts the rows
+    alone, wrapped = (trainer.compute_loss(each, {**inputs, "labels": labels}) for each in (model, shared))
+    assert alone.item() == pytest.approx(wrapped.item(), rel=1e-5)
+
+
 def test_a_batch_without_a_masked_token_costs_nothing(encoder_folder: Path) -> None:
     model, tokenizer = load_masked_lm(str(encoder_folder))
     tokens = tokenizer("배우 윤가람은 노래를 좋아한다.", return_tensors="pt")

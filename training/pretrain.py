@@ -21,7 +21,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
-from transformers import BatchEncoding, DataCollatorForLanguageModeling, PreTrainedTokenizerFast, Trainer, set_seed
+from transformers import BatchEncoding, DataCollatorForLanguageModeling, PreTrainedModel, PreTrainedTokenizerFast, Trainer, set_seed
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
 from models.rows import InvalidRows, LabelledExample, read_labelled
@@ -80,14 +80,17 @@ class MaskedLMTrainer(Trainer):
             output.last_hidden_state = output.last_hidden_state[masked]
             return output
 
-        # The head gets the masked tokens alone: over all of them the vocabulary would cost more than the encoder.
-        hook = model.base_model.register_forward_hook(only_masked)
+        # The head gets the masked tokens alone: over all of them the vocabulary would cost more than the encoder. A model that several GPUs
+        # share cuts the rows itself, and so tells all tokens.
+        hook = model.base_model.register_forward_hook(only_masked) if isinstance(model, PreTrainedModel) else None
         try:
             outputs = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
         finally:
-            hook.remove()
+            if hook:
+                hook.remove()
+        logits = outputs.logits if hook else outputs.logits[masked]
         # Not the model's own loss: its mean over no token, of one short sentence, would turn all weights into NaN.
-        value = nn.functional.cross_entropy(outputs.logits.float(), labels[masked], reduction="sum") / masked.sum().clamp_min(1)
+        value = nn.functional.cross_entropy(logits.float(), labels[masked], reduction="sum") / masked.sum().clamp_min(1)
         return (value, outputs) if return_outputs else value
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
