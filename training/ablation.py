@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
@@ -161,13 +162,19 @@ class Trainings:
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._making: dict[Path, threading.Lock] = defaultdict(threading.Lock)
 
     def finish(self, output: Path, command: Sequence[str]) -> Metrics:
-        """The metrics of what is made in a folder; it is made first, or gone on with, unless it is finished.
+        """The metrics of what is made in a folder; it is made first, or gone on with, unless it is finished. Who asks for what another
+        thread makes waits for it.
 
         Raises:
             RunFailed: the process ended with another status than 0.
         """
+        with self._making[output]:
+            return self._finish(output, command)
+
+    def _finish(self, output: Path, command: Sequence[str]) -> Metrics:
         finished = output / FINISHED
         if not finished.exists():
             output.mkdir(parents=True, exist_ok=True)
@@ -260,7 +267,14 @@ def run(study: Study, jobs: int = 1) -> dict[str, dict[str, Any]]:
     if not study.rows_file.exists():
         draw(Recipe.read(study.base).train, study.rows_file, study.rows)
 
-    def finish(name: str, seed: int, recipe: Recipe) -> None:
+    def prepare(name: str) -> None:
+        module, recipe = study.prepare[name]
+        trainings.finish(_output(recipe), [module, str(recipe)])
+
+    def finish(name: str, place: int) -> None:
+        if name in study.prepare:
+            prepare(name)
+        seed, recipe = study.seeds[place], study.recipes([name])[name][place]
         asked = recipe.output / "asked.yaml"
         if asked.exists() and Recipe.read(asked) != recipe:
             raise InvalidRecipe(f"methods.{name}: {recipe.output} was begun with another recipe; remove it")
@@ -273,22 +287,26 @@ def run(study: Study, jobs: int = 1) -> dict[str, dict[str, Any]]:
                 figures.keep(method, seed, metrics)
         write_table(study, figures)
 
-    def finish_all(methods: Sequence[str], models_wanted: bool = False) -> None:
-        recipes = study.recipes(methods)
-        runs = [(name, seed, one) for name in methods for seed, one in zip(study.seeds, recipes[name], strict=True)]
-        trainings.each([partial(finish, *one) for one in runs if models_wanted or not figures.of(*one[:2])])
+    def runs(methods: Sequence[str], models_wanted: bool = False) -> list[Callable[[], None]]:
+        places = range(len(study.seeds))
+        return [
+            partial(finish, name, place)
+            for name in methods
+            for place in places
+            if models_wanted or not figures.of(name, study.seeds[place])
+        ]
 
     left = [name for name in study.methods if not all(figures.of(name, seed) for seed in study.seeds)]
     # Others may name the plain runs as teachers: then their figures alone, kept from another machine, will not do.
-    finish_all([PLAIN], models_wanted=any(study.methods[name].get("teachers") for name in left))
-    if not all(figures.of(VOTE, seed) for seed in study.seeds):
-        voted = vote([Predictions.load(recipe.output / PREDICTIONS) for recipe in study.recipes([PLAIN])[PLAIN]])
+    trainings.each(runs([PLAIN], models_wanted=any(study.methods[name].get("teachers") for name in left)))
+    predictions = [recipe.output / PREDICTIONS for recipe in study.recipes([PLAIN])[PLAIN]]
+    if all(path.exists() for path in predictions):  # else their figures are kept from another machine, and so is their vote's
+        voted = vote([Predictions.load(path) for path in predictions])
         for seed in study.seeds:
             figures.keep(VOTE, seed, voted)
         write_table(study, figures)
-    preparations = [(module, recipe) for name, (module, recipe) in study.prepare.items() if name in left]
-    trainings.each([partial(trainings.finish, _output(recipe), [module, str(recipe)]) for module, recipe in preparations])
-    finish_all(left)
+    # What others wait for comes first.
+    trainings.each([*(partial(prepare, name) for name in left if name in study.prepare), *runs(left)])
     return write_table(study, figures)
 
 
