@@ -44,9 +44,10 @@ def create_app(service: RelationService, tracing: Tracing | None = None) -> Fast
         openapi_url="/openapi.json" if settings.docs else None,
         docs_url="/docs" if settings.docs else None,
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # api/telemetry.py knows more, and asks no globals at each request
     )
     app.state.service = service
-    app.include_router(router)
+    app.router.routes[:0] = router.routes  # included, each path would be matched three times, the busiest last
     if settings.metrics:
         app.add_api_route("/metrics", metrics, summary="Prometheus metrics", response_class=PlainTextResponse)
     errors.install(app)

@@ -121,12 +121,11 @@ class DynamicBatcher:
         loop = asyncio.get_running_loop()
         request = _Request(deadline, time.monotonic(), loop.create_future(), [None] * len(rows), len(rows))
         self._admit(rows, request)
+        clock = loop.call_later(max(0.0, deadline - time.monotonic()), _expire, request)
         try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                await request.future
-        except TimeoutError:
-            raise DeadlineExceeded("the request's deadline passed before its answer was ready") from None
+            await request.future
         finally:
+            clock.cancel()
             if request.missing:
                 self._withdraw(request)
         assert request.started is not None
@@ -233,6 +232,11 @@ class DynamicBatcher:
                 loop.call_soon_threadsafe(_deliver_all, answers)
             except RuntimeError:  # the askers' loop is closed: nobody waits any more
                 log.debug("answers came after their event loop had closed")
+
+
+def _expire(request: _Request) -> None:
+    if not request.future.done():
+        request.future.set_exception(DeadlineExceeded("the request's deadline passed before its answer was ready"))
 
 
 def _deliver_all(answers: Sequence[tuple[_Item, Prediction | None]]) -> None:

@@ -3,11 +3,11 @@ entry with a traceback."""
 
 import logging
 import re
+import secrets
 import time
-import uuid
 from typing import Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,8 +33,7 @@ class Telemetry:
             await self._app(scope, receive, send)
             return
         began = time.monotonic()
-        headers = Headers(scope=scope)
-        request_id = _request_id(headers)
+        request_id = _request_id(scope)
         REQUEST_ID.set(request_id)
         timings: dict[str, float] = {}
         scope.setdefault("state", {}).update(began=began, timings=timings)
@@ -44,10 +43,9 @@ class Telemetry:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                sent = MutableHeaders(scope=message)
-                sent["X-Request-ID"] = request_id
                 stages = {**timings, "total": time.monotonic() - began}
-                sent["Server-Timing"] = ", ".join(f"{stage};dur={1000 * seconds:.3f}" for stage, seconds in stages.items())
+                timing = ", ".join(f"{stage};dur={1000 * seconds:.3f}" for stage, seconds in stages.items())
+                message["headers"] += ((b"x-request-id", request_id.encode()), (b"server-timing", timing.encode()))
             await send(message)
 
         try:
@@ -57,9 +55,9 @@ class Telemetry:
             if not status:
                 await JSONResponse({"detail": "internal error"}, 500)(scope, receive, send_with_headers)
         if scope["path"] == MEASURED_PATH:
-            self._measure(scope, headers, began, timings, status, request_id)
+            self._measure(scope, began, timings, status, request_id)
 
-    def _measure(self, scope: Scope, headers: Headers, began: float, timings: dict[str, float], status: int, request_id: str) -> None:
+    def _measure(self, scope: Scope, began: float, timings: dict[str, float], status: int, request_id: str) -> None:
         REQUESTS.labels(status).inc()
         REQUEST_SECONDS.observe(time.monotonic() - began)
         for stage, seconds in timings.items():
@@ -67,9 +65,9 @@ class Telemetry:
         if self._tracing is not None:
             attributes = {"http.request.method": scope["method"], "http.route": scope["path"], "http.response.status_code": status}
             name = f"{scope['method']} {scope['path']}"
-            self._tracing.record(name, headers, began, timings, attributes | {"request.id": request_id}, failed=status >= 500)
+            self._tracing.record(name, Headers(scope=scope), began, timings, attributes | {"request.id": request_id}, failed=status >= 500)
 
 
-def _request_id(headers: Headers) -> str:
-    sent = headers.get("X-Request-ID", "")
-    return sent if _PLAIN.fullmatch(sent) else uuid.uuid4().hex
+def _request_id(scope: Scope) -> str:
+    sent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+    return sent if _PLAIN.fullmatch(sent) else secrets.token_hex(16)

@@ -22,7 +22,7 @@ from models.gpu import gpus
 from models.labels import RELATIONS
 from models.lanes import Split, available_cores, cut_sorted
 from models.restriction import TypeMask
-from models.voting import softmax, weighted_mean_probability
+from models.voting import softmax
 
 PROVIDERS: Final[dict[Device, str]] = {"cpu": CPU, "cuda": CUDA}
 
@@ -91,7 +91,8 @@ class Ensemble:
         encodings = list(dict.fromkeys(member.encoding for member in bundle.manifest.members))
         self._encoders = [_encoder(bundle, encoding) for encoding in encodings]
         self._voters = [_voter(bundle, member, device, split, encodings.index(member.encoding)) for member in bundle.manifest.members]
-        self._weights = np.array([voter.member.weight for voter in self._voters])
+        weights = np.array([voter.member.weight for voter in self._voters])
+        self._shares = weights / weights.cumsum()  # of each member's voice in the vote so far
         self._type_mask = TypeMask(bundle.manifest.type_restriction or {})
 
     @classmethod
@@ -137,8 +138,7 @@ class Ensemble:
             every_member: let all of them vote, however sure the first ones are.
         """
         left = np.arange(len(rows))  # the rows that go on to the next member
-        said = np.empty((len(self._voters), len(rows), len(RELATIONS)))
-        votes, members = np.empty(said.shape[1:]), np.zeros(len(rows), dtype=int)
+        votes, members = np.zeros((len(rows), len(RELATIONS))), np.zeros(len(rows), dtype=int)
         batches: dict[int, EncodedBatch] = {}
         allowed = _allowed(rows)
         for stage, voter in enumerate(self._voters):
@@ -147,9 +147,8 @@ class Ensemble:
                 batches[voter.encoding] = EncodedBatch.collate(
                     [rows[index].encodings[voter.encoding] for index in left.tolist()], encoder.pad_token_id
                 )
-            logits = voter.logits(batches[voter.encoding], lane)
-            said[stage, left] = softmax(logits, None if allowed is None else allowed[left])
-            votes[left] = weighted_mean_probability(said[: stage + 1, left], self._weights[: stage + 1])
+            said = softmax(voter.logits(batches[voter.encoding], lane), None if allowed is None else allowed[left])
+            votes[left] += self._shares[stage] * (said - votes[left])  # the weighted mean of those who have voted
             members[left] = stage + 1
             if stage < len(self.thresholds) and not every_member:
                 unsure = votes[left].max(axis=1) < self.thresholds[stage]
