@@ -203,7 +203,8 @@ class DynamicBatcher:
                     self._waiting = [item for item in self._waiting if item.request.deadline > now]
                 if self._waiting:
                     anchor = min(range(len(self._waiting)), key=lambda index: self._waiting[index].turn)
-                    cut = self._planner.choose([item.length for item in self._waiting], anchor, self._lanes - self._busy)
+                    waited = [now - item.request.submitted for item in self._waiting]
+                    cut = self._planner.choose([item.length for item in self._waiting], anchor, self._lanes - self._busy, waited)
                     oldest = self._waiting[anchor].request
                     wait_s = oldest.submitted + min(self._max_wait_s, (oldest.deadline - oldest.submitted) / 2) - now
                     if wait_s <= 0 or self._closed or len(cut) < len(self._waiting):

@@ -8,8 +8,11 @@ import numpy as np
 
 from models.cost import CostModel
 
-SLACK: Final = 0.05
-"""Share of the best efficiency that a shorter batch may lack."""
+CROWD: Final = 12
+"""So many waiting rows make work a second count as much as age: whatever a batch wastes, all that wait pay for. A larger number shortens
+the longest latencies and costs rows a second (python -m benchmarks.simulation)."""
+
+TIE: Final = 1e-9
 
 
 class BatchPlanner:
@@ -22,11 +25,13 @@ class BatchPlanner:
     Args:
         cost: what a batch costs a lane.
         token_budget: tokens that a batch may hold, padding included. A single longer row is a batch of its own.
+        crowd: see `CROWD`.
     """
 
-    def __init__(self, cost: CostModel, token_budget: int) -> None:
+    def __init__(self, cost: CostModel, token_budget: int, crowd: float = CROWD) -> None:
         self.cost = cost
         self.token_budget = token_budget
+        self.crowd = crowd
         self._works: dict[int, float] = {}
 
     def work(self, length: int) -> float:
@@ -37,28 +42,30 @@ class BatchPlanner:
             work = self._works[length] = float((self.cost.seconds(rows, length) / rows).min())
         return work
 
-    def choose(self, lengths: Sequence[int], anchor: int, free_lanes: int = 1) -> range:
-        """The most efficient batch with the row whose turn it is, or a shorter one that is nearly as good.
+    def choose(self, lengths: Sequence[int], anchor: int, free_lanes: int = 1, waited: Sequence[float] | None = None) -> range:
+        """The batch with the row whose turn it is that does the most work a second, where work counts the more the longer it has waited:
+        the generalised cmu rule (Van Mieghem, 1995) for batches. Of equally good ones the shortest.
 
         Args:
             lengths: tokens of the waiting rows, ascending.
             anchor: index of the row that must be in the batch.
             free_lanes: lanes that wait for work: none of them goes without its share of the rows.
+            waited: seconds that each row has waited; by default all the same.
         """
         most = max(1, self.token_budget // lengths[anchor])  # rows that fit into a batch with the anchor
         first = max(0, anchor - most + 1)
         near = np.array(lengths[first : anchor + most])
         place = anchor - first
-        worth = np.concatenate(([0.0], np.cumsum([self.work(length) for length in near.tolist()])))
+        age = np.array(waited[first : anchor + most]) / max(*waited, 1e-9) if waited else 0.0
+        works = np.array([self.work(length) for length in near.tolist()])
+        worth = np.concatenate(([0.0], np.cumsum(works * (len(lengths) / self.crowd + age))))
         lows, highs = np.arange(place + 1)[:, None], np.arange(place, len(near))[None, :]
         rows, longest = highs - lows + 1, near[highs]
         share = math.ceil(len(lengths) / free_lanes)
         allowed = (rows == 1) | ((rows * longest <= self.token_budget) & (rows <= share))
         seconds = self.cost.seconds(rows, longest)
-        efficiency = np.where(allowed, (worth[highs + 1] - worth[lows]) / seconds, 0.0)
-        # Of batches that are about as good the shortest: whoever waits for a lane waits for the batch in it.
-        good = efficiency >= (1 - SLACK) * efficiency.max()
-        low, high = np.unravel_index(int(np.where(good, seconds, np.inf).argmin()), efficiency.shape)
+        gain = np.where(allowed, (worth[highs + 1] - worth[lows]) / seconds, 0.0)
+        low, high = np.unravel_index(int(np.where(gain >= (1 - TIE) * gain.max(), seconds, np.inf).argmin()), gain.shape)
         return range(first + int(low), first + place + int(high) + 1)
 
     def cut(self, lengths: Sequence[int]) -> list[range]:

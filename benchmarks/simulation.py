@@ -1,0 +1,117 @@
+"""What the way to choose batches does to throughput and latency, on machines that are not at hand: python -m benchmarks.simulation
+
+Callers with one request each wait for their answers and ask again at once, with rows of a given length; lanes take batches as the server's
+own planner chooses them, for as many seconds as the cost model says. No HTTP, no noise: the choice alone.
+"""
+
+import argparse
+import heapq
+import json
+import random
+import sys
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from benchmarks.ceiling import read_rows
+from benchmarks.peers.load import percentile
+from loadtest.server import DEFAULT_BUNDLE
+from models.batches import CROWD, BatchPlanner
+from models.bundle import Bundle
+from models.cost import CostModel
+from models.ensemble import Ensemble
+from models.example import Example
+
+CROWDS: Final = {"age": 1e9, "24 rows": 24.0, "12 rows": 12.0, "6 rows": 6.0, "3 rows": 3.0, "work": 1e-3}
+"""Ways to weigh: from what has waited longest alone, over the number of waiting rows at which both count alike, to work a second alone."""
+assert CROWDS[f"{CROWD} rows"] == CROWD
+
+BETWEEN_S: Final = 0.001
+"""From an answer to the same caller's next row in the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Lanes, and what a batch costs one of them."""
+
+    name: str
+    lanes: int
+    cost: CostModel
+    token_budget: int
+
+    @classmethod
+    def read(cls, path: Path) -> "Machine":
+        """The machine on which `python -m benchmarks.ceiling` wrote its JSON."""
+        tuning = json.loads(path.read_bytes())["tuning"]
+        prices = tuning["cost_seconds"]
+        above = tuple((int(size), float(price)) for size, price in prices.pop("above"))
+        return cls(path.stem, tuning["lanes"], CostModel(**prices, above=above), tuning["token_budget"])
+
+
+MACHINES: Final = (
+    Machine("two cores with VNNI", 2, CostModel(run=3.4e-3, row=0.0, token=2e-4, token_length=1e-7, above=((512, 1e-5),)), 2048),
+    Machine("two cores with AVX2", 2, CostModel(run=4.4e-3, row=0.0, token=5.4e-4, token_length=1e-6), 256),
+    Machine("a GPU's shape", 1, CostModel(run=4e-3, row=0.0, token=2e-6, token_length=1e-9, above=((4096, 4e-6),)), 16_384),
+)
+
+
+def simulate(machine: Machine, lengths: Sequence[int], callers: int, crowd: float, seconds: float, seed: int = 0) -> list[float]:
+    """The latency of each answer, in seconds.
+
+    Args:
+        lengths: tokens of the rows, drawn from without replacement until none is left, then from the start.
+    """
+    planner = BatchPlanner(machine.cost, machine.token_budget, crowd)
+    draw, deck, number = random.Random(seed), list[int](), count()
+    events: list[tuple[float, int, list[float]]] = [(BETWEEN_S * caller, next(number), []) for caller in range(callers)]
+    waiting: list[tuple[int, float]] = []  # length, and since when
+    free, latencies = machine.lanes, []
+    while events and (now := events[0][0]) < seconds:
+        while events and events[0][0] <= now:
+            _, _, came = heapq.heappop(events)
+            if came:  # a batch is done
+                free += 1
+                latencies += [now - since for since in came]
+                for _ in came:
+                    heapq.heappush(events, (now + BETWEEN_S, next(number), []))
+            else:
+                deck = deck or draw.sample(lengths, len(lengths))
+                insort(waiting, (deck.pop(), now))
+        while free and waiting:
+            anchor = min(range(len(waiting)), key=lambda index: waiting[index][1])
+            cut = planner.choose([length for length, _ in waiting], anchor, free, [now - since for _, since in waiting])
+            batch = waiting[cut.start : cut.stop]
+            del waiting[cut.start : cut.stop]
+            free -= 1
+            done = now + float(machine.cost.seconds(len(batch), batch[-1][0]))
+            heapq.heappush(events, (done, next(number), [since for _, since in batch]))
+    return latencies
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.simulation", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="whose tokenizer measures the rows")
+    parser.add_argument("--rows", type=Path, help="JSONL of KLUE-RE rows; default: $KLUE_RE_DATA/validation.jsonl, else rows of our own")
+    parser.add_argument("--machine", type=Path, action="append", help="JSON of benchmarks.ceiling; default: three typical machines")
+    parser.add_argument("--callers", type=int, nargs="+", default=[16, 64])
+    parser.add_argument("--answers", type=int, default=8000, help="about so many a line")
+    arguments = parser.parse_args(argv)
+    ensemble = Ensemble.load(Bundle.open(arguments.bundle))
+    lengths = [len(ensemble.encode(Example.from_row(row))) for row in read_rows(arguments.rows, 300)]
+    print("| machine | callers | what counts | rows/s | p50 ms | p99 ms |\n| --- | --- | --- | --- | --- | --- |")
+    for machine in [Machine.read(path) for path in arguments.machine] if arguments.machine else MACHINES:
+        row_s = sum(BatchPlanner(machine.cost, machine.token_budget).work(length) for length in lengths) / len(lengths) / machine.lanes
+        for callers in arguments.callers:
+            for named, crowd in CROWDS.items():
+                seconds = arguments.answers * row_s
+                latencies = sorted(simulate(machine, lengths, callers, crowd, seconds))
+                p50, p99 = (1000 * (percentile(latencies, percent) or 0.0) for percent in (50, 99))
+                print(f"| {machine.name} | {callers} | {named} | {len(latencies) / seconds:.1f} | {p50:.0f} | {p99:.0f} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
