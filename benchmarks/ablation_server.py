@@ -14,15 +14,16 @@ from models.lanes import TOKEN_BUDGET
 
 FIXED: Final = 16
 
-Choose = Callable[[BatchPlanner, Sequence[int], int, int], range]
+Choose = Callable[[BatchPlanner, Sequence[int], int, int, Sequence[float]], range]
+"""`BatchPlanner.choose`."""
 
 
-def fixed_size(planner: BatchPlanner, lengths: Sequence[int], anchor: int, free_lanes: int = 1) -> range:
+def fixed_size(planner: BatchPlanner, lengths: Sequence[int], anchor: int, free_lanes: int, waited: Sequence[float]) -> range:
     """What is next in the queue, up to a fixed size."""
     return range(anchor, min(anchor + FIXED, len(lengths)))
 
 
-def within_budget(planner: BatchPlanner, lengths: Sequence[int], anchor: int, free_lanes: int = 1) -> range:
+def within_budget(planner: BatchPlanner, lengths: Sequence[int], anchor: int, free_lanes: int, waited: Sequence[float]) -> range:
     """What is next in the queue, up to a number of tokens, padding included."""
     stop = anchor + 1
     while stop < len(lengths) and max(lengths[anchor : stop + 1]) * (stop + 1 - anchor) <= TOKEN_BUDGET:
@@ -30,7 +31,7 @@ def within_budget(planner: BatchPlanner, lengths: Sequence[int], anchor: int, fr
     return range(anchor, stop)
 
 
-def nearest_lengths(planner: BatchPlanner, lengths: Sequence[int], anchor: int, free_lanes: int = 1) -> range:
+def nearest_lengths(planner: BatchPlanner, lengths: Sequence[int], anchor: int, free_lanes: int, waited: Sequence[float]) -> range:
     """The rows nearest in length, up to a fixed size; free lanes share what waits."""
     rows = min(FIXED, ceil(len(lengths) / free_lanes))
     start = max(0, min(anchor - rows // 2, len(lengths) - rows))

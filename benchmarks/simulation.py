@@ -10,7 +10,7 @@ import json
 import random
 import sys
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -29,6 +29,9 @@ CROWDS: Final = {"age": 1e9, "24 rows": 24.0, "12 rows": 12.0, "6 rows": 6.0, "3
 """Ways to weigh: from what has waited longest alone, over the number of waiting rows at which both count alike, to work a second alone."""
 assert CROWDS[f"{CROWD} rows"] == CROWD
 
+Cost = Callable[[int, int], float]
+Choose = Callable[[Sequence[int], int, int, Sequence[float]], range]
+
 BETWEEN_S: Final = 0.001
 """From an answer to the same caller's next row in the queue."""
 
@@ -41,6 +44,9 @@ class Machine:
     lanes: int
     cost: CostModel
     token_budget: int
+
+    def seconds(self, rows: int, length: int) -> float:
+        return float(self.cost.seconds(rows, length))
 
     @classmethod
     def read(cls, path: Path) -> "Machine":
@@ -58,18 +64,33 @@ MACHINES: Final = (
 )
 
 
-def simulate(machine: Machine, lengths: Sequence[int], callers: int, crowd: float, seconds: float, seed: int = 0) -> list[float]:
-    """The latency of each answer, in seconds.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What callers got: the latency of each answer, in seconds and ascending, and how long it all took."""
+
+    latencies: list[float]
+    seconds: float
+
+    @property
+    def rows_per_s(self) -> float:
+        return len(self.latencies) / self.seconds
+
+
+def simulate(lanes: int, cost: Cost, choose: Choose, lengths: Sequence[int], callers: int, answers: int) -> Outcome:
+    """Let callers ask until they have had so many answers.
 
     Args:
-        lengths: tokens of the rows, drawn from without replacement until none is left, then from the start.
+        lanes: batches that run at a time.
+        cost: seconds that a batch of so many rows of so many tokens takes one of them.
+        choose: as `BatchPlanner.choose`. Like the batcher's, a free lane serves the row that waits longest, in the company that this finds.
+        lengths: tokens of the rows: all of them in a random order, then again in another.
     """
-    planner = BatchPlanner(machine.cost, machine.token_budget, crowd)
-    draw, deck, number = random.Random(seed), list[int](), count()
-    events: list[tuple[float, int, list[float]]] = [(BETWEEN_S * caller, next(number), []) for caller in range(callers)]
-    waiting: list[tuple[int, float]] = []  # length, and since when
-    free, latencies = machine.lanes, []
-    while events and (now := events[0][0]) < seconds:
+    draw, deck, number = random.Random(0), list[int](), count()
+    events: list[tuple[float, int, list[float]]] = [(0.0, next(number), []) for _ in range(callers)]
+    waiting: list[tuple[int, float, int]] = []  # length, since when, whose turn
+    free, now, latencies = lanes, 0.0, list[float]()
+    while len(latencies) < answers:
+        now = events[0][0]
         while events and events[0][0] <= now:
             _, _, came = heapq.heappop(events)
             if came:  # a batch is done
@@ -79,16 +100,16 @@ def simulate(machine: Machine, lengths: Sequence[int], callers: int, crowd: floa
                     heapq.heappush(events, (now + BETWEEN_S, next(number), []))
             else:
                 deck = deck or draw.sample(lengths, len(lengths))
-                insort(waiting, (deck.pop(), now))
+                insort(waiting, (deck.pop(), now, next(number)))
         while free and waiting:
-            anchor = min(range(len(waiting)), key=lambda index: waiting[index][1])
-            cut = planner.choose([length for length, _ in waiting], anchor, free, [now - since for _, since in waiting])
+            anchor = min(range(len(waiting)), key=lambda place: waiting[place][2])
+            cut = choose([length for length, _, _ in waiting], anchor, free, [now - since for _, since, _ in waiting])
             batch = waiting[cut.start : cut.stop]
             del waiting[cut.start : cut.stop]
             free -= 1
-            done = now + float(machine.cost.seconds(len(batch), batch[-1][0]))
-            heapq.heappush(events, (done, next(number), [since for _, since in batch]))
-    return latencies
+            done = now + cost(len(batch), batch[-1][0])
+            heapq.heappush(events, (done, next(number), [since for _, since, _ in batch]))
+    return Outcome(sorted(latencies), now)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -97,19 +118,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rows", type=Path, help="JSONL of KLUE-RE rows; default: $KLUE_RE_DATA/validation.jsonl, else rows of our own")
     parser.add_argument("--machine", type=Path, action="append", help="JSON of benchmarks.ceiling; default: three typical machines")
     parser.add_argument("--callers", type=int, nargs="+", default=[16, 64])
-    parser.add_argument("--answers", type=int, default=8000, help="about so many a line")
+    parser.add_argument("--answers", type=int, default=8000, help="so many a line")
     arguments = parser.parse_args(argv)
     ensemble = Ensemble.load(Bundle.open(arguments.bundle))
     lengths = [len(ensemble.encode(Example.from_row(row))) for row in read_rows(arguments.rows, 300)]
     print("| machine | callers | what counts | rows/s | p50 ms | p99 ms |\n| --- | --- | --- | --- | --- | --- |")
     for machine in [Machine.read(path) for path in arguments.machine] if arguments.machine else MACHINES:
-        row_s = sum(BatchPlanner(machine.cost, machine.token_budget).work(length) for length in lengths) / len(lengths) / machine.lanes
         for callers in arguments.callers:
             for named, crowd in CROWDS.items():
-                seconds = arguments.answers * row_s
-                latencies = sorted(simulate(machine, lengths, callers, crowd, seconds))
-                p50, p99 = (1000 * (percentile(latencies, percent) or 0.0) for percent in (50, 99))
-                print(f"| {machine.name} | {callers} | {named} | {len(latencies) / seconds:.1f} | {p50:.0f} | {p99:.0f} |")
+                planner = BatchPlanner(machine.cost, machine.token_budget, crowd)
+                outcome = simulate(machine.lanes, machine.seconds, planner.choose, lengths, callers, arguments.answers)
+                p50, p99 = (1000 * (percentile(outcome.latencies, percent) or 0.0) for percent in (50, 99))
+                print(f"| {machine.name} | {callers} | {named} | {outcome.rows_per_s:.1f} | {p50:.0f} | {p99:.0f} |")
     return 0
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.ablation_server import IN_ARRIVAL_ORDER, SORTED, Choose
 from benchmarks.simulation import CROWDS, Machine, simulate
 from models.batches import CROWD, BatchPlanner
 from models.cost import CostModel, Timing
@@ -59,13 +60,22 @@ def test_where_batches_gain_nothing_rows_go_alone() -> None:
 
 
 def test_the_simulation_serves_every_caller_and_a_lone_one_at_the_price_of_its_row() -> None:
-    machine = Machine("two lanes", 2, CPU, 512)
-    alone = simulate(machine, [40, 40, 160], callers=1, crowd=CROWD, seconds=5)
-    assert sorted(set(np.round(alone, 9))) == pytest.approx([float(CPU.seconds(1, length)) for length in (40, 160)])
+    machine, lengths = Machine("two lanes", 2, CPU, 512), [40, 40, 160]
+    alone = simulate(2, machine.seconds, BatchPlanner(CPU, 512).choose, lengths, callers=1, answers=300)
+    assert sorted(set(np.round(alone.latencies, 9))) == pytest.approx([machine.seconds(1, length) for length in (40, 160)])
     for crowd in CROWDS.values():
-        crowded = simulate(machine, [40, 40, 160], callers=16, crowd=crowd, seconds=5)
-        assert len(crowded) / 5 > 1.5 * len(alone) / 5, "two lanes do nearly twice as much"
-        assert max(crowded) < 1, "nobody starves"
+        crowded = simulate(2, machine.seconds, BatchPlanner(CPU, 512, crowd).choose, lengths, callers=16, answers=300)
+        assert crowded.rows_per_s > 1.5 * alone.rows_per_s, "two lanes do nearly twice as much"
+        assert crowded.latencies[-1] < 1, "nobody starves"
+
+
+@pytest.mark.parametrize("choose", (IN_ARRIVAL_ORDER | SORTED).values(), ids=(IN_ARRIVAL_ORDER | SORTED).keys())
+def test_the_ways_of_the_ablation_choose_a_batch_with_the_anchor(choose: Choose) -> None:
+    lengths = [20, 30, 40, 50] * 5
+    for anchor in range(len(lengths)):
+        batch = choose(BatchPlanner(CPU, 1000), lengths, anchor, 2, [0.1] * len(lengths))
+        assert anchor in batch
+        assert batch.stop <= len(lengths)
 
 
 @given(lengths=LENGTHS, budget=st.integers(1, 3000))

@@ -1,17 +1,16 @@
 """Lanes and batches are chosen by measurement: on machines made of formulas nothing within the choices does better, and a real ensemble
 is loaded, proven and described as chosen."""
 
-from bisect import insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from heapq import heappop, heappush
-from itertools import count, product
+from itertools import product
 from math import ceil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.simulation import Choose, simulate
 from models.bundle import Bundle
 from models.lanes import Split, possible_splits
 from models.tuning import LONGEST_BATCH_S, Seconds, fastest, measure, tune
@@ -47,32 +46,15 @@ def simulated(cost: Cost, noise: np.random.Generator | None = None) -> Callable[
     return machine  # type: ignore[return-value]
 
 
-def rows_per_s(cost: Cost, split: Split, callers: int, choose: Callable[[list[int], int, int], range], rows: int = 3000) -> float:
-    """A split under callers who each ask again when they are answered, in the machine's own time. Like the batcher, a free lane serves
-    the row that waits longest, with the company that `choose` finds for it."""
-    generator = np.random.default_rng(callers)
-    lengths = iter(np.clip(generator.lognormal(4.15, 0.4, rows + 2 * callers), 25, 250).astype(int).tolist())  # KLUE-RE's: median 63
-    arrivals = count()
-    waiting = sorted((next(lengths), next(arrivals)) for _ in range(callers))
-    running: list[tuple[float, int]] = []  # when a lane is done, and with how many rows
-    now, answered = 0.0, 0
-    while answered < rows:
-        while waiting and len(running) < split.lanes:
-            anchor = min(range(len(waiting)), key=lambda place: waiting[place][1])
-            batch = choose([length for length, _ in waiting], anchor, split.lanes - len(running))
-            heappush(running, (now + cost(split, len(batch), waiting[batch[-1]][0]), len(batch)))
-            del waiting[batch.start : batch.stop]
-        now, done = heappop(running)
-        answered += done
-        for _ in range(done):
-            insort(waiting, (next(lengths), next(arrivals)))
-    return answered / now
+def rows_per_s(cost: Cost, split: Split, callers: int, choose: Choose) -> float:
+    lengths = np.clip(np.random.default_rng(callers).lognormal(4.15, 0.4, 3000), 25, 250).astype(int).tolist()  # KLUE-RE's: median 63
+    return simulate(split.lanes, lambda rows, length: cost(split, rows, length), choose, lengths, callers, answers=3000).rows_per_s
 
 
-def in_batches_of(size: int, token_budget: int) -> Callable[[list[int], int, int], range]:
+def in_batches_of(size: int, token_budget: int) -> Choose:
     """The usual rule, with the benefit of sorting: up to so many rows, those nearest in length."""
 
-    def choose(lengths: list[int], anchor: int, free_lanes: int) -> range:
+    def choose(lengths: Sequence[int], anchor: int, free_lanes: int, waited: Sequence[float]) -> range:
         rows = min(size, ceil(len(lengths) / free_lanes), max(1, token_budget // lengths[anchor]))
         start = max(0, min(anchor - rows // 2, len(lengths) - rows))
         return range(start, start + rows)
