@@ -97,9 +97,9 @@ clean: ## remove the environment and caches
 # Without constraints.txt: PyTorch for CUDA pins the versions of NVIDIA's libraries itself.
 .venv/develop-cuda: pyproject.toml | .venv/bin/python
 	$(if $(wildcard .venv/serve-cpu .venv/develop),$(BIN)/pip uninstall --quiet --yes onnxruntime)
-	$(BIN)/pip install --quiet '.[serve,otel,cuda,train,search,track,export,scoring,loadtest,test]'
+	$(BIN)/pip install --quiet '.[serve,otel,cuda,train,search,track,export,scoring,cluster,loadtest,test]'
 	@rm -f .venv/serve-cpu .venv/develop && touch $@
 
 .venv/develop: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,otel,cpu,train,search,track,augment,export,scoring,loadtest,test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,otel,cpu,train,search,track,augment,export,scoring,cluster,loadtest,test]'
 	@touch $@

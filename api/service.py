@@ -65,7 +65,9 @@ class RelationService:
         return self._engine
 
     async def load(self) -> None:
-        """Load, warm and prove the first bundle; `ready` only after that."""
+        """Load, warm and prove the first bundle, once; `ready` only after that."""
+        if self._engine is not None:
+            return
         try:
             tuned = await asyncio.to_thread(self._load)
             self._engine = Engine(tuned, self.settings)

@@ -22,7 +22,7 @@ from typing import Any, Final
 from models.bundle import SUMS, Bundle, BundleRefused
 from models.ensemble import DeviceUnavailable
 from models.labels import RELATIONS
-from models.tuning import TUNING_S
+from models.tuning import TUNING_S, TunedEnsemble
 from scoring import parquet
 from scoring.compare import read_predictions
 from scoring.engine import WINDOW_ROWS, load
@@ -66,8 +66,11 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if summary["broken"] else 0
 
 
-def run(arguments: argparse.Namespace) -> dict[str, Any]:
+def run(arguments: argparse.Namespace, loaded: TunedEnsemble | None = None) -> dict[str, Any]:
     """Score INPUT into OUTPUT; returns the summary.
+
+    Args:
+        loaded: the bundle's ensemble, where it is loaded already.
 
     Raises:
         Refused, BundleRefused, DeviceUnavailable, OSError: the user's errors.
@@ -83,12 +86,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         if arguments.output == STANDARD:
             sink = stack.enter_context(StandardOutput())
         else:
-            sink = stack.enter_context(Journal(Path(arguments.output), _job(arguments, bundle, writer), arguments.resume))
+            sink = stack.enter_context(Journal(Path(arguments.output), job(arguments, bundle, writer), arguments.resume))
         resumed = sink.tally.rows
         began = time.monotonic()
         try:
             if not sink.complete:
-                tuned = load(bundle, arguments.device, arguments.tuning_s, arguments.cascade_caution)
+                tuned = loaded or load(bundle, arguments.device, arguments.tuning_s, arguments.cascade_caution)
                 began = time.monotonic()
                 with Progress(resumed) as progress:
                     score(source, records, tuned, writer, sink, progress, arguments.window, arguments.strict)
@@ -127,7 +130,7 @@ def check_paths(input_: str, output: str, resume: bool) -> None:
             raise Refused(f"{path}: this is the input; it would be overwritten")
 
 
-def _job(arguments: argparse.Namespace, bundle: Bundle, writer: Writer) -> dict[str, Any]:
+def job(arguments: argparse.Namespace, bundle: Bundle, writer: Writer) -> dict[str, Any]:
     """What must be the same for a run to go on with what another one left."""
     return {
         "input": None if arguments.input == STANDARD else identity(arguments.input),
@@ -198,13 +201,20 @@ def _parser() -> argparse.ArgumentParser:
         epilog=rest,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    default_bundle, default_device = os.environ.get("KORE_BUNDLE") or DEFAULT_BUNDLE, os.environ.get("KORE_DEVICE") or "auto"
-    default_caution = os.environ.get("KORE_CASCADE_CAUTION") or "0"
     add = parser.add_argument
     add("input", metavar="INPUT", help="JSON, JSONL, competition CSV (plain, gzip or zstd) or Parquet; - for standard input")
     add("output", metavar="OUTPUT", help=".jsonl, .csv (also with .gz or .zst), .parquet, submission.csv; - for standard output")
-    add("--bundle", type=Path, default=Path(default_bundle), help="the ensemble to score with (default: KORE_BUNDLE, bundles/default)")
     add("--resume", action="store_true", help="go on where an earlier run of the same job was stopped, or start")
+    add_options(parser)
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of every way to score."""
+    default_bundle, default_device = os.environ.get("KORE_BUNDLE") or DEFAULT_BUNDLE, os.environ.get("KORE_DEVICE") or "auto"
+    default_caution = os.environ.get("KORE_CASCADE_CAUTION") or "0"
+    add = parser.add_argument
+    add("--bundle", type=Path, default=Path(default_bundle), help="the ensemble to score with (default: KORE_BUNDLE, bundles/default)")
     add("--strict", action="store_true", help="stop at the first row that cannot be scored, without an output")
     add("--from", dest="from_", choices=INPUT_FORMS, help="the input's form (default: by its ending, else by how it begins)")
     add("--to", choices=OUTPUT_FORMS, help="the output's form (default: by its ending)")
@@ -214,7 +224,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--cascade-caution", type=_share, default=default_caution, metavar="C", help="as serving's; 1: every member votes on every row")
     add("--window", type=_positive, default=WINDOW_ROWS, metavar="ROWS", help=f"rows sorted and finished together ({WINDOW_ROWS})")
     add("--tuning-s", type=_seconds, default=TUNING_S, metavar="S", help=f"seconds that measuring the lanes may take ({TUNING_S:g})")
-    return parser
 
 
 def _top_k(text: str) -> int:

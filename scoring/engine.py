@@ -18,14 +18,17 @@ WINDOW_ROWS: Final = 2048
 """Rows that are sorted by length together, and what a kill costs at most twice: enough that a batch hardly pads."""
 
 
-def load(bundle: Bundle, device: AskedDevice, tuning_s: float, cascade_caution: float) -> TunedEnsemble:
+def load(bundle: Bundle, device: AskedDevice, tuning_s: float, cascade_caution: float, cores: int | None = None) -> TunedEnsemble:
     """The ensemble on the lanes that are fastest here, measured as serving does.
+
+    Args:
+        cores: that the lanes may use; by default all that this process may.
 
     Raises:
         BundleRefused, DeviceUnavailable: as `models.tuning.tune`.
     """
     taken, _ = choose_device(bundle, device)
-    splits = possible_splits(taken, available_cores())
+    splits = possible_splits(taken, cores or available_cores())
     return tune(bundle, taken, splits, alone=None, tuning_s=tuning_s, cascade_caution=cascade_caution)
 
 

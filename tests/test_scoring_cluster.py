@@ -1,0 +1,124 @@
+"""Many files on a Ray cluster: each is what scoring it alone makes of it, a worker that dies costs nothing, nothing is done twice."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_scoring import as_csv, as_jsonl, engine, matrix, tuned  # noqa: F401 (fixtures)
+
+import scoring.__main__
+from loadtest.sentences import make_long_rows
+from scoring.cluster import OF_THE_CLUSTER, FileScorer, _parser, main
+from scoring.compare import read_predictions
+
+pytest.importorskip("ray")
+ROOT = Path(__file__).parents[1]
+
+DYING = """
+import os, signal, sys
+import scoring.cluster
+from scoring.journal import Journal
+
+class Dying(scoring.cluster.FileScorer):
+    def __call__(self, file):
+        died = file["output"] + ".died"
+        if not os.path.exists(died):
+            open(died, "x").close()
+            commit, windows = Journal.commit, []
+            def dies_after_two(*arguments, **keywords):
+                commit(*arguments, **keywords)
+                windows.append(1)
+                if len(windows) == 2:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            Journal.commit = dies_after_two
+        return super().__call__(file)
+
+scoring.cluster.FileScorer = Dying
+sys.exit(scoring.cluster.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.usefixtures("engine")
+def test_every_file_becomes_what_scoring_it_alone_makes_of_it_though_workers_die(tiny_bundle: Path, tmp_path: Path) -> None:
+    rows = make_long_rows(40)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_bytes(as_jsonl(rows[:25]) + b"bad\n")
+    (tmp_path / "in" / "b.csv.gz").write_bytes(gzip.compress(as_csv(rows[25:])))
+    (tmp_path / "in" / "none.parquet").write_bytes(b"none")
+    flags = ["--bundle", str(tiny_bundle), "--cpus", "1", "--tuning-s", "0", "--window", "5", "--top-k", "30"]
+    done = subprocess.run(
+        [sys.executable, "-c", DYING, str(tmp_path / "in"), str(tmp_path / "out"), *flags],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    counts = {name: summary[name] for name in ("files", "rows", "scored", "rejected", "broken")}
+    assert counts == {"files": 3, "rows": 41, "scored": 40, "rejected": 1, "broken": []}
+    assert [Path(failure["input"]).name for failure in summary["failed"]] == ["none.parquet"], "which costs no other file"
+    assert "not a Parquet file" in done.stderr
+    for name, output in (("a.jsonl", "a.jsonl"), ("b.csv.gz", "b.jsonl")):
+        alone = tmp_path / f"alone-{output}"
+        assert scoring.__main__.main([str(tmp_path / "in" / name), str(alone), "--top-k", "30"]) == 0
+        ours, theirs = (list(read_predictions(path)) for path in (tmp_path / "out" / output, alone))
+        assert [line.get("guid") for line in ours] == [line.get("guid") for line in theirs]
+        assert np.abs(matrix(ours) - matrix(theirs)).max() < 1e-6
+        kept = json.loads((tmp_path / "out" / f"{output}.summary.json").read_text())["summary"]
+        assert kept["resumed_after_rows"] == 10, "killed after two windows"
+    assert b'"line": 26' in (tmp_path / "out" / "a.jsonl.rejects.jsonl").read_bytes()
+
+
+def test_what_is_finished_is_not_scored_again_unless_it_has_changed(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(as_jsonl(make_long_rows(10)) + b"bad\n")
+    options = vars(_parser().parse_args([str(tmp_path), str(tmp_path), "--bundle", str(tiny_bundle), "--tuning-s", "0"]))
+    file = {"input": str(tmp_path / "a.jsonl"), "output": str(tmp_path / "out.jsonl")}
+    worker = FileScorer({name: value for name, value in options.items() if name not in OF_THE_CLUSTER}, cores=1)
+    first = worker(file)
+    written = (tmp_path / "out.jsonl").stat().st_mtime_ns
+    assert worker(file) == first
+    assert (tmp_path / "out.jsonl").stat().st_mtime_ns == written
+    (tmp_path / "a.jsonl").write_bytes(as_jsonl(make_long_rows(4)))
+    assert json.loads(worker(file)["outcome"])["rows"] == 4
+    assert not (tmp_path / "out.jsonl.rejects.jsonl").exists()
+    (tmp_path / "out.jsonl").unlink()
+    assert json.loads(worker(file)["outcome"])["rows"] == 4, "the output is gone"
+    assert (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        (["missing"], "there is no file to score"),
+        (["empty"], "there is no file to score"),
+        (["a/x.jsonl", "b/x.csv"], "would both become"),
+        (["out/x.jsonl"], "this is the input"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_ray_starts(
+    inputs: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a/x.jsonl", "b/x.csv", "out/x.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"{}\n")
+    (tmp_path / "empty").mkdir()
+    assert main([*(str(tmp_path / name) for name in inputs), str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert reason in line
+
+
+def test_without_a_cluster_at_its_address_there_is_one_plain_line(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.jsonl").write_bytes(b"{}\n")
+    address = ["--address", "127.0.0.1:1", "--bundle", str(tiny_bundle)]
+    assert main([str(tmp_path / "x.jsonl"), str(tmp_path / "out"), *address]) == 2
+    assert "no Ray cluster at 127.0.0.1:1" in capsys.readouterr().err
