@@ -14,6 +14,10 @@ the longest latencies and costs rows a second (python -m benchmarks.simulation).
 
 TIE: Final = 1e-9
 
+ENDS: Final = np.unique(np.concatenate((np.arange(64), np.geomspace(64, 100_000, 80).round().astype(int))))
+"""How far from the row whose turn it is a batch may end: anywhere near it, then at steps of a tenth. All ends of all batches of a GPU would
+take longer to look through than the batch itself takes."""
+
 
 class BatchPlanner:
     """Chooses batches by predicted cost.
@@ -59,14 +63,14 @@ class BatchPlanner:
         age = np.array(waited[first : anchor + most]) / max(*waited, 1e-9) if waited else 0.0
         works = np.array([self.work(length) for length in near.tolist()])
         worth = np.concatenate(([0.0], np.cumsum(works * (len(lengths) / self.crowd + age))))
-        lows, highs = np.arange(place + 1)[:, None], np.arange(place, len(near))[None, :]
+        lows, highs = (place - ENDS[place >= ENDS])[:, None], (place + ENDS[len(near) - place > ENDS])[None, :]
         rows, longest = highs - lows + 1, near[highs]
         share = math.ceil(len(lengths) / free_lanes)
         allowed = (rows == 1) | ((rows * longest <= self.token_budget) & (rows <= share))
         seconds = self.cost.seconds(rows, longest)
         gain = np.where(allowed, (worth[highs + 1] - worth[lows]) / seconds, 0.0)
         low, high = np.unravel_index(int(np.where(gain >= (1 - TIE) * gain.max(), seconds, np.inf).argmin()), gain.shape)
-        return range(first + int(low), first + place + int(high) + 1)
+        return range(first + int(lows[low, 0]), first + int(highs[0, high]) + 1)
 
     def cut(self, lengths: Sequence[int]) -> list[range]:
         """All rows as the batches that cost least together, the longest rows first: a shortest path from the first row to the last.

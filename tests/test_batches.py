@@ -48,6 +48,22 @@ def test_no_batch_around_the_anchor_does_more_work_a_second(
     assert gain(batch) >= (1 - 1e-6) * max(gain(other) for other in others if may(other))
 
 
+def test_among_many_hundreds_a_batch_is_nearly_the_best_though_not_every_end_is_looked_at() -> None:
+    cost = CostModel(run=6e-3, row=2e-6, token=1e-7, token_length=1e-10)  # the more the better
+    lengths = sorted(np.clip(np.random.default_rng(0).lognormal(4.15, 0.4, 900), 25, 250).astype(int).tolist())
+    planner, anchor = BatchPlanner(cost, 32_768), 500
+    works = np.concatenate(([0.0], np.cumsum([planner.work(length) for length in lengths])))
+
+    def gain(batch: range) -> float:
+        return float((works[batch.stop] - works[batch.start]) / cost.seconds(len(batch), lengths[batch.stop - 1]))
+
+    others = [range(low, high) for low in range(0, anchor + 1, 3) for high in range(anchor + 1, len(lengths) + 1, 3)]
+    best = max(gain(other) for other in others if len(other) * lengths[other.stop - 1] <= planner.token_budget)
+    batch = planner.choose(lengths, anchor)
+    assert len(batch) > 200
+    assert gain(batch) >= 0.99 * best
+
+
 def test_who_has_waited_goes_along_before_who_has_just_come() -> None:
     cost = CostModel(run=4e-3, row=0.0, token=2.5e-4, token_length=0.0, above=((100, 2e-4),))  # two of these rows are best, not three
     planner = BatchPlanner(cost, 1000)
