@@ -32,7 +32,7 @@ router = APIRouter()
 
 class _AsItComes(APIRoute):
     """An endpoint that takes the request as it comes and makes the response itself: FastAPI documents it, and neither solves dependencies
-    nor checks a result for it, which takes three quarters of its time for a request (docs/engine.md)."""
+    nor checks a result for it, which takes three quarters of its time for a request (docs/log.md)."""
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
         endpoint: Callable[[Request], Awaitable[Response]] = self.endpoint

@@ -193,24 +193,24 @@ def _with_what_is_left(error: BaseException, sink: Journal | StandardOutput) -> 
 
 
 def _parser() -> argparse.ArgumentParser:
-    description, _, rest = (__doc__ or "").partition("\n")
-    parser = argparse.ArgumentParser(
-        usage=argparse.SUPPRESS,
-        prog="python -m scoring",
-        description=description,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("python -m scoring", __doc__ or "")
     add = parser.add_argument
     add("input", metavar="INPUT", help="JSON, JSONL, competition CSV (plain, gzip or zstd) or Parquet; - for standard input")
     add("output", metavar="OUTPUT", help=".jsonl, .csv (also with .gz or .zst), .parquet, submission.csv; - for standard output")
     add("--resume", action="store_true", help="go on where an earlier run of the same job was stopped, or start")
-    add_options(parser)
     return parser
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of every way to score."""
+def make_parser(prog: str, text: str) -> argparse.ArgumentParser:
+    """A parser with the options of every way to score; `text` is the module's docstring."""
+    description, _, rest = text.partition("\n")
+    parser = argparse.ArgumentParser(
+        usage=argparse.SUPPRESS,
+        prog=prog,
+        description=description,
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     default_bundle, default_device = os.environ.get("KORE_BUNDLE") or DEFAULT_BUNDLE, os.environ.get("KORE_DEVICE") or "auto"
     default_caution = os.environ.get("KORE_CASCADE_CAUTION") or "0"
     add = parser.add_argument
@@ -224,6 +224,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--cascade-caution", type=_share, default=default_caution, metavar="C", help="as serving's; 1: every member votes on every row")
     add("--window", type=_positive, default=WINDOW_ROWS, metavar="ROWS", help=f"rows sorted and finished together ({WINDOW_ROWS})")
     add("--tuning-s", type=_seconds, default=TUNING_S, metavar="S", help=f"seconds that measuring the lanes may take ({TUNING_S:g})")
+    return parser
 
 
 def _top_k(text: str) -> int:

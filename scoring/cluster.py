@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from models.bundle import Bundle, BundleRefused
-from models.ensemble import DeviceUnavailable
-from scoring.__main__ import add_options, job, run
+from scoring.__main__ import job, make_parser, run
 from scoring.engine import load
 from scoring.errors import Refused, Stopped
 from scoring.inputs import COMPRESSED
@@ -87,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments.bundle = Bundle.open(arguments.bundle).path.resolve()  # refused here rather than on every machine
         with connected(arguments.address) as ray:
             outcomes = list(score_all(ray, files, arguments))
-    except (Refused, BundleRefused, DeviceUnavailable) as error:
+    except (Refused, BundleRefused) as error:
         print(f"scoring.cluster: {error}", file=sys.stderr)
         return 2
     except Stopped as error:
@@ -180,7 +179,7 @@ def score_all(ray: Any, files: list[dict[str, str]], arguments: argparse.Namespa
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = arguments.cpus or min((int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1), default=0)
     needed = {"CPU": cores, "GPU": arguments.gpus}
-    if not cores or not any(all(node.get(name, 0) >= count for name, count in needed.items()) for node in nodes):
+    if cores < 1 or arguments.gpus < 0 or not any(all(node.get(name, 0) >= count for name, count in needed.items()) for node in nodes):
         raise Refused(f"no machine of the cluster has {cores} cores and {arguments.gpus} GPUs for a worker: see --cpus and --gpus")
     options = {name: value for name, value in vars(arguments).items() if name not in OF_THE_CLUSTER}
     context = ray.data.DataContext.get_current()
@@ -208,21 +207,13 @@ def _one_line(error: BaseException) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    description, _, rest = (__doc__ or "").partition("\n")
-    parser = argparse.ArgumentParser(
-        usage=argparse.SUPPRESS,
-        prog="python -m scoring.cluster",
-        description=description,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("python -m scoring.cluster", __doc__ or "")
     add = parser.add_argument
     add("inputs", metavar="INPUT", nargs="+", type=Path, help="files as `python -m scoring` takes them, or folders of such files")
     add("folder", metavar="FOLDER", help="for the outputs, which are called like the inputs")
     add("--address", help="of a Ray cluster: auto, HOST:PORT (default: RAY_ADDRESS, else this machine alone)")
     add("--cpus", type=int, metavar="N", help="cores of a worker (default: as many as the smallest machine has)")
     add("--gpus", type=int, default=0, metavar="N", help="GPUs of a worker (default: 0)")
-    add_options(parser)
     parser.set_defaults(to="jsonl")
     return parser
 
