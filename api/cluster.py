@@ -50,12 +50,9 @@ class Relations:
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Ray Serve awaits it
         logs.configure(settings.log_format)
         context: Any = get_runtime_context()
-        given = context.get_assigned_resources()
-        cores = int(given.get("CPU", 0))
-        if settings.lanes is None and 0 < cores < available_cores() and not given.get("GPU"):  # others have the rest of the machine
-            settings = settings.model_copy(update={"lanes": cores, "threads": 1, "all_cores_for_one": False})
+        cores = int(context.get_assigned_resources()["CPU"])  # others have the rest of the machine
         refusals: list[str] = []
-        self._service = RelationService(settings, refusals.append)
+        self._service = RelationService(settings, refusals.append, min(cores, available_cores()))
         await self._service.load()
         if refusals:
             raise RuntimeError(refusals[0])

@@ -34,14 +34,16 @@ class RelationService:
 
     Args:
         on_refusal: called with one plain line when the first bundle must not be served.
+        cores: that the lanes may use; by default all that this process may.
     """
 
-    def __init__(self, settings: Settings, on_refusal: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, on_refusal: Callable[[str], None], cores: int | None = None) -> None:
         self.settings = settings
         self.last_swap: Swap | None = None
         self._state: State = "loading"
         self._engine: Engine | None = None
         self._on_refusal = on_refusal
+        self._cores = cores or available_cores()
         self._swapping = asyncio.Lock()
         self._retiring: dict[Engine, asyncio.Task[None]] = {}
 
@@ -163,9 +165,8 @@ class RelationService:
         log.info("device %s, because %s", device, why)
         if serving is not None and serving.ensemble.device == device:
             return serving.succeed(bundle)
-        cores = available_cores()
-        alone = Split(1, cores) if device == "cpu" and settings.all_cores_for_one else None
-        splits = possible_splits(device, cores, settings.lanes, settings.threads)
+        alone = Split(1, self._cores) if device == "cpu" and settings.all_cores_for_one else None
+        splits = possible_splits(device, self._cores, settings.lanes, settings.threads)
         return tune(bundle, device, splits, alone, settings.token_budget, settings.tuning_s, settings.cascade_caution)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from models.example import Example
-from training.augmentation.words import Word, split
+from training.augmentation.words import Word, free, split
 
 MASKABLE = re.compile(r"(\W*)([가-힣]+)(\W*)")
 
@@ -33,16 +33,9 @@ class MaskedWords:
 
 
 def maskable(example: Example) -> list[int]:
-    """The places, among the words of `split`, of those that may be masked.
-
-    A second mention of an entity is not: that the sentence goes on about the same person may be what the label rests on.
-    """
-    entities = example.subject_entity.word, example.object_entity.word
-    return [
-        place
-        for place, word in enumerate(split(example)[0])
-        if not word.fixed and MASKABLE.fullmatch(word.text) and not any(entity in word.text for entity in entities)
-    ]
+    """The places, among the words of `split`, of those that may be masked."""
+    words, _ = split(example)
+    return [place for place in free(words, example) if MASKABLE.fullmatch(words[place].text)]
 
 
 def choose(example: Example, ratio: float, generator: np.random.Generator) -> list[int]:

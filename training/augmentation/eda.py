@@ -14,11 +14,11 @@ from pydantic import Field, field_validator
 from models.example import Example
 from training.augmentation.synonyms import Morphemes, nouns_by_kiwi, nouns_by_particle, resolve, synonyms
 from training.augmentation.variants import Augmentation
-from training.augmentation.words import Word, delete, insert, join, split, starts
+from training.augmentation.words import Word, delete, free, insert, join, split, starts
 
 
 class Eda(Augmentation):
-    """The four operations over the words that hold no entity. An operation whose parameter is 0 is left out."""
+    """The four operations over the words in which neither entity occurs. An operation whose parameter is 0 is left out."""
 
     method: Literal["eda"] = "eda"
     alpha_sr: float = Field(0.1, ge=0, le=1, description="synonym replacement: nouns replaced, per word of the sentence")
@@ -44,13 +44,13 @@ class Eda(Augmentation):
         # In random order until one changes something: a sentence without nouns can still be swapped.
         for index in generator.permutation(len(possible)):
             strength, operate = possible[index]
-            changed = operate(words, strength, generator, example.sentence)
+            changed = operate(words, strength, generator, example)
             if changed != words:
                 return join(changed, space, example)
         return None
 
-    def _replace(self, words: list[Word], alpha: float, generator: np.random.Generator, sentence: str) -> list[Word]:
-        nouns = self._nouns(words, sentence)
+    def _replace(self, words: list[Word], alpha: float, generator: np.random.Generator, example: Example) -> list[Word]:
+        nouns = self._nouns(words, example)
         chosen = generator.permutation(len(nouns))[: _times(alpha, words)]
         changed = list(words)
         for place, start, end in sorted((nouns[index] for index in chosen), reverse=True):  # from behind, so that spans stay right
@@ -58,8 +58,8 @@ class Eda(Augmentation):
             changed[place] = Word(text[:start] + _pick(synonyms()[text[start:end]], generator) + text[end:], changed[place].space)
         return changed
 
-    def _insert(self, words: list[Word], alpha: float, generator: np.random.Generator, sentence: str) -> list[Word]:
-        nouns = self._nouns(words, sentence)
+    def _insert(self, words: list[Word], alpha: float, generator: np.random.Generator, example: Example) -> list[Word]:
+        nouns = self._nouns(words, example)
         changed = list(words)
         for _ in range(_times(alpha, words) if nouns else 0):
             place, start, end = nouns[generator.integers(len(nouns))]
@@ -67,28 +67,29 @@ class Eda(Augmentation):
             changed = insert(changed, int(generator.integers(len(changed) + 1)), synonym)
         return changed
 
-    def _swap(self, words: list[Word], alpha: float, generator: np.random.Generator, sentence: str) -> list[Word]:
-        free = _free(words)
+    def _swap(self, words: list[Word], alpha: float, generator: np.random.Generator, example: Example) -> list[Word]:
+        places = free(words, example)
         changed = list(words)
-        for _ in range(_times(alpha, words) if len(free) > 1 else 0):
-            one, other = generator.choice(free, 2, replace=False)
+        for _ in range(_times(alpha, words) if len(places) > 1 else 0):
+            one, other = generator.choice(places, 2, replace=False)
             first, second = changed[one], changed[other]
             changed[one], changed[other] = Word(second.text, first.space), Word(first.text, second.space)
         return changed
 
-    def _delete(self, words: list[Word], p: float, generator: np.random.Generator, sentence: str) -> list[Word]:
+    def _delete(self, words: list[Word], p: float, generator: np.random.Generator, example: Example) -> list[Word]:
         changed = list(words)
-        for place in reversed([place for place in _free(words) if generator.random() < p]):
+        for place in reversed([place for place in free(words, example) if generator.random() < p]):
             changed = delete(changed, place)
         return changed
 
-    def _nouns(self, words: list[Word], sentence: str) -> list[tuple[int, int, int]]:
-        """(word, start, end) of the nouns in words that hold no entity; start and end within the word's text."""
+    def _nouns(self, words: list[Word], example: Example) -> list[tuple[int, int, int]]:
+        """(word, start, end) of the nouns in free words; start and end within the word's text."""
         find_nouns = nouns_by_kiwi if self.morphemes == "kiwi" else nouns_by_particle
-        placed = [(place, start, start + len(words[place].text)) for place, start in enumerate(starts(words)) if not words[place].fixed]
+        begins = list(starts(words))
+        placed = [(place, begins[place], begins[place] + len(words[place].text)) for place in free(words, example)]
         return [
             (place, start - low, end - low)
-            for start, end in find_nouns(sentence)
+            for start, end in find_nouns(example.sentence)
             for place, low, high in placed
             if low <= start and end <= high
         ]
@@ -97,10 +98,6 @@ class Eda(Augmentation):
 def _times(alpha: float, words: list[Word]) -> int:
     """How often an operation is done: n = αl in the paper, at least once."""
     return max(1, int(alpha * len(words)))
-
-
-def _free(words: list[Word]) -> list[int]:
-    return [place for place, word in enumerate(words) if not word.fixed]
 
 
 def _pick(choices: tuple[str, ...], generator: np.random.Generator) -> str:

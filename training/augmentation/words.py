@@ -46,6 +46,15 @@ def split(example: Example) -> tuple[list[Word], str]:
     return words, space
 
 
+def free(words: Sequence[Word], example: Example) -> list[int]:
+    """The places of the words in which neither entity occurs.
+
+    A second mention of an entity is not free: that the sentence goes on about the same person may be what the label rests on.
+    """
+    entities = example.subject_entity.word, example.object_entity.word
+    return [place for place, word in enumerate(words) if not word.fixed and not any(entity in word.text for entity in entities)]
+
+
 def starts(words: Sequence[Word]) -> Iterator[int]:
     """The index in the sentence at which each word's text begins."""
     position = 0
