@@ -54,7 +54,7 @@ COPY --chmod=0555 bundles/default/ /app/bundles/default/
 # By number: an orchestrator that demands a user other than root cannot judge a name.
 USER 10001:10001
 EXPOSE 8000
-# On SIGTERM /ready turns 503, what is inside is answered, then the process ends: give it 40 s (`docker stop --timeout 40`).
+# On SIGTERM /ready turns 503, what is inside is answered, then the process ends: give it 50 s (`docker stop --timeout 50`).
 STOPSIGNAL SIGTERM
 # Alive, not ready: a server that still loads must not be restarted. Python's own client, because the base image has no curl; without proxies,
 # because HTTP_PROXY would take the request out of the container.

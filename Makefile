@@ -9,9 +9,10 @@ PORT ?= $(or $(KORE_PORT),8000)
 PROFILE ?= short
 LOG_FORMAT ?= $(or $(KORE_LOG_FORMAT),text)
 BIN := .venv/bin
-# The other ONNX Runtime package must go first: installed together they overwrite each other and the CUDA provider disappears.
-OTHER_RUNTIME := $(if $(filter cuda,$(DEVICE)),onnxruntime,onnxruntime-gpu)
 RUNTIME_EXTRA := $(if $(filter cuda,$(DEVICE)),cuda,cpu)
+# The other ONNX Runtime package must go first: installed together they overwrite each other and the CUDA provider disappears.
+no-cpu-runtime = $(if $(wildcard .venv/serve-cpu .venv/develop),$(BIN)/pip uninstall --quiet --yes onnxruntime && rm -f .venv/serve-cpu .venv/develop)
+no-cuda-runtime = $(if $(wildcard .venv/serve-cuda .venv/develop-cuda),$(BIN)/pip uninstall --quiet --yes onnxruntime-gpu && rm -f .venv/serve-cuda .venv/develop-cuda)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -90,16 +91,17 @@ clean: ## remove the environment and caches
 	$(PYTHON) -m venv .venv
 
 .venv/serve-%: pyproject.toml constraints.txt | .venv/bin/python
-	$(if $(wildcard .venv/serve-cpu .venv/serve-cuda .venv/develop),$(BIN)/pip uninstall --quiet --yes $(OTHER_RUNTIME))
+	$(if $(filter cuda,$*),$(no-cpu-runtime),$(no-cuda-runtime))
 	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,$*]'
-	@rm -f .venv/serve-cpu .venv/serve-cuda && touch $@
+	@touch $@
 
 # Without constraints.txt: PyTorch for CUDA pins the versions of NVIDIA's libraries itself.
 .venv/develop-cuda: pyproject.toml | .venv/bin/python
-	$(if $(wildcard .venv/serve-cpu .venv/develop),$(BIN)/pip uninstall --quiet --yes onnxruntime)
+	$(no-cpu-runtime)
 	$(BIN)/pip install --quiet '.[serve,otel,cuda,train,search,track,export,scoring,cluster,loadtest,test]'
-	@rm -f .venv/serve-cpu .venv/develop && touch $@
+	@touch $@
 
 .venv/develop: pyproject.toml constraints.txt | .venv/bin/python
+	$(no-cuda-runtime)
 	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,otel,cpu,train,search,track,augment,export,scoring,cluster,loadtest,test]'
 	@touch $@

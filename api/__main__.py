@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     except TracingUnavailable as error:
         return _refuse(str(error))
     except OSError as error:
-        return _refuse(f"cannot listen on {settings.host}:{settings.port}: {os.strerror(error.errno or 0)}")
+        return _refuse(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}")
     logging.getLogger("kore").info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
     service = RelationService(settings, refuse)
     app = create_app(service, tracing)
@@ -70,6 +70,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     server = Server(config, service)
     server.run(sockets=[listener])
+    if service.stuck:
+        logging.shutdown()
+        os._exit(1)  # the interpreter's own way out would pull the libraries away from under a batch
     return _refuse(refusals[0]) if refusals else 0
 
 

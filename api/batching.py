@@ -1,7 +1,8 @@
 """The dynamic batcher: one queue of encoded examples, lanes that take from it what goes together, and every answer to its asker.
 
-Order of service is fair between requests, not between examples: an example's turn is counted from the turn being served when its
-request came, plus its place in that request. A single example that comes after a request of 256 waits for one turn, not for 256.
+Order of service is fair between requests, not between examples (fair queueing: Demers, Keshav and Shenker, 1989). Turns pass as fast as
+one example of every request that waits is served; an example's turn is the present one when its request came, plus its place in that
+request. A single example that comes after a request of 256 waits for one turn, not for 256, and the 256 end though singles never cease.
 A free lane takes the waiting example whose turn is lowest, and with it those that make the batch do the most work a second
 (models/batches.py). Work is measured in seconds of a lane, predicted by the cost model; what batches really take against that corrects it.
 """
@@ -54,7 +55,7 @@ class _Request:
 
 @dataclass(slots=True, eq=False)
 class _Item:
-    turn: tuple[int, int]
+    turn: tuple[float, int]
     row: EncodedExample
     request: _Request
     index: int
@@ -75,21 +76,31 @@ class DynamicBatcher:
         max_queue: examples that may wait.
         max_wait_s: how long a free lane waits for company for the oldest example.
         run_alone: the same as `run`, on the whole machine, for one example that nothing runs or waits beside.
+        recover: called behind a run that failed, once its askers know.
     """
 
     def __init__(
-        self, run: Run, planner: BatchPlanner, lanes: int, max_queue: int, max_wait_s: float = 0.0, run_alone: Run | None = None
+        self,
+        run: Run,
+        planner: BatchPlanner,
+        lanes: int,
+        max_queue: int,
+        max_wait_s: float = 0.0,
+        run_alone: Run | None = None,
+        recover: Callable[[], None] = lambda: None,
     ) -> None:
         self._run = run
         self._run_alone = run_alone
+        self._recover = recover
         self._planner = planner
         self._max_queue = max_queue
         self._max_wait_s = max_wait_s
         self._lanes = lanes
         self._waiting: list[_Item] = []  # by length, so that a batch is a slice
+        self._inside: set[_Request] = set()
         self._changed = threading.Condition()
         self._closed = False
-        self._turn = 0  # of the example served last
+        self._turn = 0.0  # the present one
         self._arrivals = itertools.count()
         self._busy = 0  # lanes
         self._running = 0.0  # work in the lanes
@@ -116,15 +127,17 @@ class DynamicBatcher:
             WaitTooLong: their turn would come after the deadline.
             DeadlineExceeded: the deadline passed.
             BatchLost: `run` failed under one of the rows.
-            NotReady: the batcher is closed.
+            NotReady: the batcher is closed, or gave up.
         """
         loop = asyncio.get_running_loop()
         request = _Request(deadline, time.monotonic(), loop.create_future(), [None] * len(rows), len(rows))
         self._admit(rows, request)
         clock = loop.call_later(max(0.0, deadline - time.monotonic()), _expire, request)
+        self._inside.add(request)
         try:
             await request.future
         finally:
+            self._inside.discard(request)
             clock.cancel()
             if request.missing:
                 self._withdraw(request)
@@ -132,13 +145,25 @@ class DynamicBatcher:
         predictions = [prediction for prediction in request.predictions if prediction is not None]
         return Answered(predictions, request.started - request.submitted, time.monotonic() - request.started)
 
-    def close(self) -> None:
-        """Let the lanes finish what waits, then end them. Requests that come later get `NotReady`."""
+    def give_up(self) -> None:
+        """Send everybody away with `NotReady`; called on the event loop of those who asked."""
+        for request in self._inside:
+            if not request.future.done():
+                request.future.set_exception(NotReady("the server shuts down before this request's turn", retry_after_s=1))
+
+    def close(self, limit_s: float | None = None) -> bool:
+        """Let the lanes finish what waits, then end them. Requests that come later get `NotReady`.
+
+        Returns:
+            Whether all lanes ended within the limit.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        until = None if limit_s is None else time.monotonic() + limit_s
         for thread in self._threads:
-            thread.join()
+            thread.join(None if until is None else max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _admit(self, rows: Sequence[EncodedExample], request: _Request) -> None:
         with self._changed:
@@ -150,9 +175,11 @@ class DynamicBatcher:
             own_s, done_s = (work * self._pace / self._lanes for work in (sum(works), ahead + sum(works)))
             if (over := len(self._waiting) + len(rows) - self._max_queue) > 0:
                 retry_s = self._promise(done_s * over / (len(self._waiting) + len(rows)), own_s)
-                raise QueueFull(f"the queue is full: {len(self._waiting)} examples wait, {self._max_queue} may", retry_s)
+                waiting = f"{len(self._waiting)} examples wait, {self._max_queue} may, and this request has {len(rows)}"
+                raise QueueFull(f"the queue is full: {waiting}", retry_s)
             if ahead and (late_s := request.submitted + done_s * CAUTION - request.deadline) > 0:
-                raise WaitTooLong(f"its answer would take {done_s:.1f} s, and the deadline would pass", self._promise(late_s, own_s))
+                would = f"its answer could take {done_s * CAUTION:.1f} s, and the deadline would pass"
+                raise WaitTooLong(would, self._promise(late_s, own_s))
             for index, (row, work) in enumerate(zip(rows, works, strict=True)):
                 insort(self._waiting, _Item((self._turn + index, next(self._arrivals)), row, request, index, work), key=_length)
             self._changed.notify(len(rows))
@@ -182,12 +209,14 @@ class DynamicBatcher:
             work = sum(item.work for item in batch)
             with self._changed:
                 self._busy -= 1
-                self._running -= work
+                self._running = self._running - work if self._busy else 0.0  # nothing is exactly nothing, in floats too
                 if predictions:
                     # A run on the whole machine tells nothing of the lanes; what was known fades, or one stall were believed for ever.
                     seen = 1.0 if alone else (time.monotonic() - started) / work
                     self._pace += 0.1 * (seen - self._pace)
             self._tell(batch, predictions)  # after the lane is free again: whoever is told may ask at once
+            if predictions is None:
+                self._recover()
 
     def _alone(self, batch: list[_Item]) -> Run | None:
         """The way over the whole machine, if it is there and nobody else needs the machine."""
@@ -204,9 +233,12 @@ class DynamicBatcher:
                 if self._waiting:
                     anchor = min(range(len(self._waiting)), key=lambda index: self._waiting[index].turn)
                     waited = [now - item.request.submitted for item in self._waiting]
-                    cut = self._planner.choose([item.length for item in self._waiting], anchor, self._lanes - self._busy, waited)
+                    lengths = [item.length for item in self._waiting]
                     oldest = self._waiting[anchor].request
                     wait_s = oldest.submitted + min(self._max_wait_s, (oldest.deadline - oldest.submitted) / 2) - now
+                    # Where company is asked for it is not dealt out to other lanes; while there is time for more, age does not count.
+                    free_lanes = 1 if self._max_wait_s else self._lanes - self._busy
+                    cut = self._planner.choose(lengths, anchor, free_lanes, None if wait_s > 0 else waited)
                     if wait_s <= 0 or self._closed or len(cut) < len(self._waiting):
                         break
                     self._changed.wait(wait_s)
@@ -214,8 +246,9 @@ class DynamicBatcher:
                     return []
                 else:
                     self._changed.wait()
-            self._turn = max(self._turn, self._waiting[anchor].turn[0])
             batch = self._waiting[cut.start : cut.stop]
+            requests = len({id(item.request) for item in self._waiting})
+            self._turn = max(self._turn + len(batch) / requests, self._waiting[anchor].turn[0])
             del self._waiting[cut.start : cut.stop]
             for item in batch:
                 item.request.started = item.request.started or now

@@ -16,7 +16,6 @@ from api.settings import Settings
 from models.bundle import Bundle
 from models.ensemble import EncodedExample, Ensemble
 from models.example import Prediction
-from models.lanes import available_cores
 from models.tuning import TunedEnsemble
 
 log = logging.getLogger("kore")
@@ -35,8 +34,9 @@ class Engine:
     """Requests hold the engine that read them until they are answered (`with engine:`), so that a new bundle can take over at any
     moment: its predecessor retires when the last of its requests has gone."""
 
-    def __init__(self, tuned: TunedEnsemble, settings: Settings) -> None:
+    def __init__(self, tuned: TunedEnsemble, settings: Settings, cores: int) -> None:
         self.tuned = tuned
+        self._broken: TunedEnsemble | None = None
         self._limit = settings.example_limit
         self._batcher = DynamicBatcher(
             self._run,
@@ -45,9 +45,10 @@ class Engine:
             settings.max_queue,
             settings.max_wait_ms / 1000,
             run_alone=self._run_alone if tuned.alone else None,
+            recover=self._rebuild,
         )
         # Parsing and tokenising 256 examples takes tens of milliseconds: not on the event loop, and never before a small request.
-        self._encoding = ThreadPoolExecutor(available_cores(), thread_name_prefix="encode")
+        self._encoding = ThreadPoolExecutor(cores, thread_name_prefix="encode")
         self._encoding_large = ThreadPoolExecutor(1, thread_name_prefix="encode-large")
         self._requests = 0
         self._idle = asyncio.Event()
@@ -104,11 +105,20 @@ class Engine:
         """Until no request holds this engine."""
         await self._idle.wait()
 
-    async def close(self) -> None:
-        """Finish what waits, then let go of the threads."""
-        await asyncio.to_thread(self._batcher.close)
+    def give_up(self) -> None:
+        """Send everybody away who holds this engine and waits for an answer."""
+        self._batcher.give_up()
+
+    async def close(self, limit_s: float | None = None) -> bool:
+        """Finish what waits, then let go of the threads.
+
+        Returns:
+            Whether all lanes ended within the limit.
+        """
+        ended = await asyncio.to_thread(self._batcher.close, limit_s)
         for threads in (self._encoding, self._encoding_large):
-            threads.shutdown(cancel_futures=True)
+            await asyncio.to_thread(threads.shutdown, cancel_futures=True)
+        return ended
 
     def _run(self, rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
         return self._run_on(self.tuned.ensemble, rows, lane)
@@ -127,13 +137,14 @@ class Engine:
         try:
             return ensemble.run(rows, lane)
         except Exception:
-            self._rebuild(tuned)
+            self._broken = tuned
             raise
 
-    def _rebuild(self, broken: TunedEnsemble) -> None:
+    def _rebuild(self) -> None:
         """Load the members anew behind a failed run: a session may be left in a state that fails every run after it."""
         with self._rebuilding:
-            if self.tuned is not broken or time.monotonic() - self._rebuilt < REBUILD_PAUSE_S:
+            broken = self._broken
+            if broken is None or self.tuned is not broken or time.monotonic() - self._rebuilt < REBUILD_PAUSE_S:
                 return
             try:
                 bundle = Bundle.open(broken.ensemble.bundle.path)

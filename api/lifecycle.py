@@ -43,8 +43,8 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # uvicorn's own handler would raise the signal again at the end, and the exit status would not be 0.
         if self._leaving or self._loop is None:
-            if self._service.busy:
-                log.error("leaving at once, with requests inside")
+            if self._service.busy or self.should_exit:
+                log.error("leaving at once")
                 os._exit(1)  # a thread inside ONNX Runtime cannot be interrupted
             self.should_exit = True
             return

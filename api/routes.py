@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from models.labels import RELATIONS
 
 LONGEST_TIMEOUT_S: Final = 86_400
 CLIENT_CLOSED_REQUEST: Final = 499
+_SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?|\.[0-9]+")
 READ_AND_DROPPED: Final = 8
 """A body of up to so many limits is read to its end and dropped: a connection closed on a sender loses it the 413."""
 
@@ -138,15 +140,17 @@ async def _while_connected(request: Request) -> AsyncIterator[None]:
     gone = asyncio.ensure_future(_disconnected(request))
     try:
         async with asyncio.timeout(None) as stay:
+            inside = True
 
             def leave(_: object) -> None:
-                stay.reschedule(0)  # a time that has passed
+                if inside:  # removed, it might still be called: in the tick in which the block ends
+                    stay.reschedule(0)  # a time that has passed
 
             gone.add_done_callback(leave)
             try:
                 yield
             finally:
-                gone.remove_done_callback(leave)
+                inside = False
     except TimeoutError:
         raise ClientDisconnect from None
     finally:
@@ -162,10 +166,7 @@ def _timeout(request: Request, default_s: float) -> float:
     text = request.headers.get("X-Request-Timeout")
     if text is None:
         return default_s
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
+    seconds = float(text) if _SECONDS.fullmatch(text) else math.nan
     if not 0 < seconds <= LONGEST_TIMEOUT_S:
         message = f"a number of seconds above 0 and up to {LONGEST_TIMEOUT_S} is required"
         raise InvalidRequest([fault("timeout", ["header", "X-Request-Timeout"], message)])

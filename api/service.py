@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from api.engine import Engine
 from api.errors import NotReady
@@ -21,6 +21,10 @@ State = Literal["loading", "ready", "draining", "stopping", "refused"]
 """draining: `/ready` says 503, requests are still taken; stopping: requests get 503, those inside are finished."""
 
 
+LAST_BATCH_S: Final = 5.0
+"""How long closing waits for batches in the lanes: nobody waits for their answers any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Swap:
     """What came of the last request to take over a new bundle."""
@@ -32,6 +36,10 @@ class Swap:
 class RelationService:
     """Loads a bundle in the background, serves it once it is proven, swaps it, and leaves without losing a request.
 
+    Attributes:
+        last_swap: what came of the last one; None before the first.
+        stuck: whether a batch was still running when the service was closed.
+
     Args:
         on_refusal: called with one plain line when the first bundle must not be served.
         cores: that the lanes may use; by default all that this process may.
@@ -40,6 +48,7 @@ class RelationService:
     def __init__(self, settings: Settings, on_refusal: Callable[[str], None], cores: int | None = None) -> None:
         self.settings = settings
         self.last_swap: Swap | None = None
+        self.stuck = False
         self._state: State = "loading"
         self._engine: Engine | None = None
         self._on_refusal = on_refusal
@@ -72,12 +81,12 @@ class RelationService:
             return
         try:
             tuned = await asyncio.to_thread(self._load)
-            self._engine = Engine(tuned, self.settings)
+            self._engine = Engine(tuned, self.settings, self._cores)
         except Exception as error:
             self._state = "refused"
             self._on_refusal(_reason(error))
             return
-        QUEUE_EXAMPLES.set_function(lambda: self._engine.waiting if self._engine else 0)
+        QUEUE_EXAMPLES.set_function(lambda: sum(engine.waiting for engine in self._engines()))
         self._become("ready" if self._state == "loading" else self._state)
         ensemble, split = tuned.ensemble, tuned.measured.split
         name, providers = ensemble.bundle.manifest.name, ", ".join(ensemble.providers)
@@ -91,7 +100,9 @@ class RelationService:
                 return
             try:
                 tuned = await asyncio.to_thread(self._load, self._engine.tuned)
-                engine = Engine(tuned, self.settings)
+                if self._state != "ready":  # it began to leave meanwhile
+                    raise BundleRefused(f"the server is {self._state}")
+                engine = Engine(tuned, self.settings, self._cores)
             except Exception as error:
                 self.last_swap = Swap("refused", _reason(error))
                 log.error("the new bundle was refused, the old one goes on: %s", self.last_swap.reason)
@@ -104,7 +115,7 @@ class RelationService:
 
     async def drain(self, delay_s: float, grace_s: float) -> None:
         """On the way out: `/ready` says 503 at once; after the delay no request is taken any more, and those inside are finished, for
-        at most the grace period."""
+        at most the grace period; who is inside then gets 503."""
         self._become("draining")
         await asyncio.sleep(delay_s)
         self._become("stopping")
@@ -113,12 +124,16 @@ class RelationService:
         except TimeoutError:
             waiting = sum(engine.waiting for engine in self._engines())
             log.error("requests were still inside after %g s of grace, %d examples of theirs in the queue", grace_s, waiting)
+            for engine in self._engines():
+                engine.give_up()
 
     async def close(self) -> None:
-        """Let go of the engine."""
+        """Let go of the engine, or of a batch that does not end."""
         self._become("stopping")
-        for engine in self._engines():
-            await engine.close()
+        ended = [await engine.close(LAST_BATCH_S) for engine in self._engines()]
+        self.stuck = not all(ended)
+        if self.stuck:
+            log.error("a batch did not end within %g s; it is left behind", LAST_BATCH_S)
 
     def describe(self) -> dict[str, Any]:
         """What is served and where, for `/info`."""
@@ -164,7 +179,7 @@ class RelationService:
         device, why = choose_device(bundle, settings.device)
         log.info("device %s, because %s", device, why)
         if serving is not None and serving.ensemble.device == device:
-            return serving.succeed(bundle)
+            return serving.succeed(bundle, settings.token_budget)
         alone = Split(1, self._cores) if device == "cpu" and settings.all_cores_for_one else None
         splits = possible_splits(device, self._cores, settings.lanes, settings.threads)
         return tune(bundle, device, splits, alone, settings.token_budget, settings.tuning_s, settings.cascade_caution)

@@ -6,7 +6,7 @@ What belongs to the model (window, labels, tokenizer) is not here: it travels in
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "default"
@@ -50,6 +50,13 @@ class Settings(BaseSettings):
     metrics: bool = Field(True, description="whether /metrics answers")
     docs: bool = Field(True, description="whether /docs and /openapi.json answer")
     log_format: Literal["json", "text"] = Field("json", description="one JSON object a line, or plain text")
+
+    @field_validator("api_key")
+    @classmethod
+    def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not key.get_secret_value().strip():
+            raise ValueError("it is blank: an empty file, perhaps")
+        return key
 
     @property
     def example_limit(self) -> int:

@@ -136,6 +136,9 @@ class Ensemble:
         Args:
             lane: who calls. Two callers with the same lane get right answers, but share that lane's threads.
             every_member: let all of them vote, however sure the first ones are.
+
+        Raises:
+            FloatingPointError: a probability is not finite.
         """
         left = np.arange(len(rows))  # the rows that go on to the next member
         votes, members = np.zeros((len(rows), len(RELATIONS))), np.zeros(len(rows), dtype=int)
@@ -156,6 +159,8 @@ class Ensemble:
                     left, batches = left[unsure], {}
                 if not len(left):
                     break
+        if not np.isfinite(votes).all():
+            raise FloatingPointError("a member's answer is not a number: a bundle's files were changed under it, or a device fails")
         return [Prediction(vote, members=int(count)) for vote, count in zip(votes, members, strict=True)]
 
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
@@ -197,16 +202,20 @@ class Ensemble:
         return [results[index] for index in range(len(rows))]
 
     def prove(self) -> None:
-        """Answer the bundle's golden rows, each alone and by every member, and one row as long as the window.
+        """Answer the bundle's golden rows, each alone and by every member, and one row as long as the window, on every copy of the members.
 
         Raises:
             BundleRefused: an answer has another label, or a probability beyond the tolerance, than the manifest promises.
         """
-        self._fill_window()
+        for copy in range(max(len(voter.classifiers) for voter in self._voters)):
+            self._prove(copy)
+
+    def _prove(self, copy: int) -> None:
+        self._fill_window(copy)
         golden = self.bundle.manifest.golden[self.device]
         for number, row in enumerate(golden.rows, start=1):
             try:
-                (prediction,) = self.run([self.encode(Example.from_row(row.example))], every_member=True)
+                (prediction,) = self.run([self.encode(Example.from_row(row.example))], copy, every_member=True)
             except InvalidExample as error:
                 raise BundleRefused(f"bundle {self.bundle.path}: golden row {number}: {error}") from None
             difference = float(np.abs(prediction.probabilities - row.probabilities).max())
@@ -216,17 +225,15 @@ class Ensemble:
                     f"a probability is off by {difference:.2g} (tolerance {golden.tolerance:g}): these are not the models that were proven"
                 )
 
-    def _fill_window(self) -> None:
+    def _fill_window(self, copy: int) -> None:
         window = self.bundle.manifest.max_length
         # Of any token but padding, to which RoBERTa and XLM-R give no position.
         longest = (Encoded(np.full(window, int(encoder.pad_token_id == 0)), np.array([1, window - 2])) for encoder in self._encoders)
         try:
-            (prediction,) = self.run([EncodedExample(tuple(longest))], every_member=True)
+            self.run([EncodedExample(tuple(longest))], copy, every_member=True)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             reason = " ".join(str(error).split())[:300]
             raise BundleRefused(f"bundle {self.bundle.path}: a row of {window} tokens, its max_length, fails: {reason}") from None
-        if not np.isfinite(prediction.probabilities).all():
-            raise BundleRefused(f"bundle {self.bundle.path}: a row of {window} tokens, its max_length, gives no finite probabilities")
 
 
 def choose_device(bundle: Bundle, asked: Device | Literal["auto"]) -> tuple[Device, str]:
@@ -282,6 +289,6 @@ def _voter(bundle: Bundle, member: Member, device: Device, split: Split, encodin
         classifiers = tuple(OnnxClassifier(bundle.path / file.path, split.threads, PROVIDERS[device], gpu=copy) for copy in range(copies))
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise BundleRefused(f"bundle {bundle.path}: {file.path}: {' '.join(str(error).split())[:300]}") from None
-    if (taken := classifiers[0].provider) != PROVIDERS[device]:
-        raise DeviceUnavailable(f"{PROVIDERS[device]} was asked for, but ONNX Runtime took {taken}")
+    if others := {classifier.provider for classifier in classifiers} - {PROVIDERS[device]}:
+        raise DeviceUnavailable(f"{PROVIDERS[device]} was asked for, but ONNX Runtime took {', '.join(others)}")
     return _Voter(member, classifiers, encoding)

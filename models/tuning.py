@@ -50,8 +50,12 @@ SHORT_S: Final = 0.1
 """Only batches shorter than this are timed more than once: more rounds tell more than longer batches."""
 
 COMPARED_TOKENS: Final = 128
-COMPARISONS: Final = 3
-"""Batches of up to so many tokens, and how often each, to compare a new bundle's members with those that serve."""
+COMPARISONS: Final = 5
+"""Batches of up to so many tokens, and how often each, to compare a new bundle's members with those that serve; of each the shortest time
+counts."""
+
+SAME: Final = 1.25
+"""A new bundle that costs less than so many times the old one is taken to cost the same: swap after swap the noise would add up."""
 
 Seconds = Callable[[int, int], float]
 """Rows and their length to the seconds that such a batch takes a lane while all lanes run them."""
@@ -76,11 +80,12 @@ class Measured:
         planner = self.planner
         return self.split.lanes / statistics.mean(planner.work(length) for length in TYPICAL_LENGTHS)
 
-    def scaled(self, ratio: float) -> "Measured":
-        """As it would be with members that cost so many times as much."""
+    def scaled(self, ratio: float, token_budget: int | None = None) -> "Measured":
+        """As it would be with members that cost so many times as much; with the token budget that is asked for, if one is."""
         timings = tuple(replace(timing, seconds=timing.seconds * ratio) for timing in self.timings)
         longest = max(timing.length for timing in timings)
-        return Measured(self.split, timings, CostModel.fit(timings), max(longest, round(self.token_budget / ratio)))
+        fitting = min(MOST_TOKENS, max(longest, round(self.token_budget / ratio)))
+        return Measured(self.split, timings, CostModel.fit(timings), token_budget or fitting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +114,12 @@ class TunedEnsemble:
         """
         return replace(self, ensemble=_again(self.ensemble, bundle), alone=_again(self.alone, bundle) if self.alone else None)
 
-    def succeed(self, bundle: Bundle) -> "TunedEnsemble":
+    def succeed(self, bundle: Bundle, token_budget: int | None = None) -> "TunedEnsemble":
         """Another bundle's members on the same lanes. While requests run beside it no split can be measured, only how much dearer the
         new members are than the old ones, in turns.
+
+        Args:
+            token_budget: as `measure`.
 
         Raises:
             BundleRefused, DeviceUnavailable: as `Ensemble.load` and `Ensemble.prove`.
@@ -120,9 +128,15 @@ class TunedEnsemble:
         new = self.reload(bundle)
         window = bundle.manifest.max_length
         shapes = [(timing.rows, min(timing.length, window)) for timing in self.measured.timings]
-        shapes = [shape for shape in shapes if shape[0] * shape[1] <= COMPARED_TOKENS] * COMPARISONS
-        ratio = statistics.median(_run_seconds(new.ensemble, *shape) / _run_seconds(self.ensemble, *shape) for shape in shapes)
-        return replace(new, measured=self.measured.scaled(ratio), tuning_s=time.monotonic() - began)
+        shapes = [shape for shape in shapes if shape[0] * shape[1] <= COMPARED_TOKENS]
+        seconds = [
+            [(_run_seconds(new.ensemble, *shape), _run_seconds(self.ensemble, *shape)) for shape in shapes] for _ in range(COMPARISONS)
+        ]
+        new_s, old_s = np.min(seconds, axis=0).sum(axis=0)
+        ratio = float(new_s / old_s)
+        if 1 / SAME < ratio < SAME:
+            ratio = 1.0
+        return replace(new, measured=self.measured.scaled(ratio, token_budget), tuning_s=time.monotonic() - began)
 
 
 def tune(

@@ -16,6 +16,7 @@ import pytest
 from conftest import DEFAULT_BUNDLE, ROOT, serve
 from test_bundle import rewrite
 
+from api.__main__ import read_settings
 from loadtest.sentences import Row
 from models.bundle import Bundle
 from models.ensemble import Ensemble
@@ -192,7 +193,7 @@ def test_the_answer_says_where_its_time_went(client: httpx.Client) -> None:
     assert sum(float(stages[stage]) for stage in ("encode", "queue", "inference")) <= float(stages["total"])
 
 
-@pytest.mark.parametrize("timeout", ["soon", "0", "-1", "nan", "inf", "1e9", ""])
+@pytest.mark.parametrize("timeout", ["soon", "0", "-1", "nan", "inf", "1e9", "1_0", "1e", ""])
 def test_a_malformed_timeout_is_422(client: httpx.Client, timeout: str) -> None:
     assert faults(post(client, ASKED, **{"X-Request-Timeout": timeout})) == [(["header", "X-Request-Timeout"], "timeout")]
 
@@ -221,6 +222,16 @@ def test_the_openapi_document_describes_both_forms(client: httpx.Client) -> None
     for form in schema["anyOf"]:
         assert form["$ref"].split("/")[-1] in document["components"]["schemas"]
     assert set(document["paths"]["/relations"]["post"]["responses"]) == {"200", "401", "413", "422", "429", "503", "504"}
+
+
+@pytest.mark.parametrize("key", ["", " ", "\n"])
+def test_a_blank_key_is_refused_instead_of_opening_the_door(
+    key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KORE_API_KEY", key)
+    with pytest.raises(SystemExit):
+        read_settings([])
+    assert "KORE_API_KEY" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

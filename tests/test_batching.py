@@ -75,9 +75,10 @@ def with_batcher(
     max_wait_s: float = 0.0,
     planner: BatchPlanner = PLANNER,
     run_alone: Run | None = None,
+    recover: Callable[[], None] = lambda: None,
 ) -> None:
     engine = Engine()
-    batcher = DynamicBatcher(engine, planner, lanes, max_queue, max_wait_s, run_alone)
+    batcher = DynamicBatcher(engine, planner, lanes, max_queue, max_wait_s, run_alone, recover)
     try:
         asyncio.run(test(batcher, engine))
     finally:
@@ -137,6 +138,23 @@ def test_a_failing_batch_fails_alone_and_the_engine_goes_on(caplog: pytest.LogCa
 
     with_batcher(test)
     assert "the engine's own words" in caplog.text
+
+
+def test_whoever_lost_a_batch_is_told_before_the_engine_recovers() -> None:
+    told, recovered = threading.Event(), threading.Event()
+
+    def recover() -> None:
+        assert told.wait(30)
+        recovered.set()
+
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        with pytest.raises(BatchLost):
+            await ask(batcher, row(POISON))
+        told.set()
+        assert await ask(batcher, row(1)) == [1]
+
+    with_batcher(test, recover=recover)
+    assert recovered.is_set()
 
 
 def test_what_remains_of_a_lost_request_is_not_run() -> None:
@@ -209,6 +227,37 @@ def test_a_large_request_does_not_starve_a_small_one() -> None:
         assert engine.batches.index([1]) <= 2, "after the held batch and the large request's first row"
 
     with_batcher(test)
+
+
+def test_a_request_of_several_ends_though_single_ones_never_cease() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        held = await hold(batcher, engine)
+        several = asyncio.create_task(ask(batcher, row(1, 60), row(2, TOKEN_BUDGET)))
+        singles = 0
+
+        async def caller(mark: int) -> None:
+            nonlocal singles
+            while not several.done() and singles < 1000:
+                await ask(batcher, row(mark, 50))
+                singles += 1
+
+        callers = [asyncio.create_task(caller(100 + n)) for n in range(32)]
+        await asyncio.sleep(0)
+        engine.open.set()
+        assert await several == [1, 2]
+        await asyncio.gather(held, *callers)
+        assert singles < 200, "a second example waits for a second turn, not for the last single one"
+
+    with_batcher(test, lanes=2)
+
+
+def test_an_idle_server_refuses_nobody_whatever_ran_before() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        lengths = np.random.default_rng(0).integers(5, 200, 40).tolist()
+        await asyncio.gather(*(ask(batcher, row(100 + n, length), timeout=1000) for n, length in enumerate(lengths)))
+        assert await ask(batcher, row(1, 300), timeout=1) == [1], "3 s of work, but it may well be done sooner: nobody waits for it"
+
+    with_batcher(test, lanes=2, planner=SLOW)
 
 
 def test_a_small_request_is_not_refused_for_a_large_one_that_it_overtakes() -> None:
@@ -323,9 +372,34 @@ def test_a_lane_waits_for_company_when_it_is_told_to() -> None:
     async def test(batcher: DynamicBatcher, engine: Engine) -> None:
         budget_full = [row(n, 100) for n in range(6)]
         assert await asyncio.gather(*(ask(batcher, one) for one in budget_full)) == [[n] for n in range(6)]
-        assert engine.batches[0] == [0, 1, 2, 3], "the batch left as soon as a fifth row would gain nothing to speak of"
+        assert engine.batches[0] == [0, 1, 2, 3, 4], "the batch left as soon as a row found no room in it"
 
     with_batcher(test, max_wait_s=0.2)
+
+
+def test_several_free_lanes_wait_for_company_as_one_does() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        assert await asyncio.gather(*(ask(batcher, row(n, 50)) for n in range(3))) == [[0], [1], [2]]
+        assert engine.batches == [[0, 1, 2]]
+
+    with_batcher(test, lanes=3, max_wait_s=0.2)
+
+
+def test_who_waits_is_sent_away_when_the_batcher_gives_up_and_a_lane_that_never_ends_is_left() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        held = await hold(batcher, engine)
+        waiting = asyncio.create_task(ask(batcher, row(1)))
+        await asyncio.sleep(0)
+        batcher.give_up()
+        for task in (held, waiting):
+            with pytest.raises(NotReady) as gone:
+                await task
+            assert gone.value.retry_after_s is not None
+        assert not batcher.close(limit_s=0.01)
+        engine.open.set()
+        assert batcher.close(limit_s=30)
+
+    with_batcher(test)
 
 
 def test_a_closed_batcher_finishes_what_waits_and_refuses_what_comes() -> None:

@@ -100,6 +100,15 @@ def test_a_window_longer_than_the_models_positions_is_refused(tiny_bundle: Path,
         Ensemble.load(Bundle.open(copy)).prove()
 
 
+def test_an_answer_that_is_not_a_number_is_no_answer(tiny_bundle: Path, examples: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:
+    ensemble = Ensemble.load(Bundle.open(tiny_bundle))
+    monkeypatch.setattr(OnnxClassifier, "__call__", lambda self, batch: np.full((len(batch), len(RELATIONS)), np.nan, dtype=np.float32))
+    with pytest.raises(FloatingPointError):
+        ensemble.run([ensemble.encode(examples[0])])
+    with pytest.raises(BundleRefused):
+        ensemble.prove()
+
+
 def test_a_graph_that_is_none_is_refused_plainly(tiny_bundle: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
     next(copy.glob("members/*/int8.onnx")).write_bytes(b"not a graph")

@@ -98,12 +98,22 @@ def test_a_second_sigterm_does_not_wait_for_requests_inside(tiny_bundle: Path) -
         assert all(isinstance(future.exception(), httpx.TransportError) for future in inside)
 
 
+def test_a_batch_that_never_ends_keeps_neither_its_callers_nor_the_process(tiny_bundle: Path) -> None:
+    with running(tiny_bundle, FAULTY, drain_grace_s=0) as held, ThreadPoolExecutor(4) as callers:
+        held.order("wait")
+        inside = in_background(callers, held.client, 3)
+        held.process.send_signal(signal.SIGTERM)
+        answers = [future.result() for future in inside]
+        assert [(answer.status_code, answer.headers["Retry-After"]) for answer in answers] == [(503, "1")] * 3
+        assert held.process.wait(timeout=60) == 1
+
+
 def test_a_new_bundle_takes_over_and_the_old_one_finishes_its_requests(tiny_bundle: Path, tmp_path: Path) -> None:
     current = tmp_path / "current"
     current.symlink_to(tiny_bundle)
     renamed = Path(shutil.copytree(tiny_bundle, tmp_path / "renamed"))
     rewrite(renamed, lambda manifest: manifest.update(name="the new one"))
-    with running(current, FAULTY) as held, ThreadPoolExecutor(12) as callers:
+    with running(current, FAULTY, token_budget=77) as held, ThreadPoolExecutor(12) as callers:
         held.order("wait")
         inside = in_background(callers, held.client, 10)
         current.unlink()
@@ -112,6 +122,7 @@ def test_a_new_bundle_takes_over_and_the_old_one_finishes_its_requests(tiny_bund
         held.order("go")
         held.logged("swapped: the new one")
         until(lambda: held.client.get("/info").json()["bundle"] == "the new one")
+        assert held.client.get("/info").json()["tuning"]["token_budget"] == 77, "what was asked for holds for the new one too"
         assert [future.result().status_code for future in inside] == [200] * 10
         assert post(held.client, ASKED).status_code == 200
 

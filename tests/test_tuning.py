@@ -13,7 +13,7 @@ import pytest
 from benchmarks.simulation import Choose, simulate
 from models.bundle import Bundle
 from models.lanes import Split, possible_splits
-from models.tuning import LONGEST_BATCH_S, Seconds, fastest, measure, tune
+from models.tuning import LONGEST_BATCH_S, MOST_TOKENS, Seconds, fastest, measure, tune
 
 Cost = Callable[[Split, float, float], float]
 
@@ -125,6 +125,8 @@ def test_members_twice_as_dear_get_half_the_budget() -> None:
     scaled = measured.scaled(2.0)
     assert scaled.token_budget == pytest.approx(measured.token_budget / 2)
     assert scaled.cost.seconds(4, 64) == pytest.approx(2 * measured.cost.seconds(4, 64))
+    assert measured.scaled(2.0, token_budget=300).token_budget == 300
+    assert measured.scaled(1e-3).token_budget == MOST_TOKENS
 
 
 def test_a_real_ensemble_is_measured_and_works_on_every_lane(tiny_bundle: Path) -> None:
