@@ -42,7 +42,12 @@ def auprc(label_ids: NDArray[np.integer], probabilities: NDArray[np.floating]) -
     Args:
         label_ids: true labels, shape (rows,).
         probabilities: shape (rows, 30).
+
+    Raises:
+        ValueError: a probability is not finite: ranked, it would count as any other.
     """
+    if not np.isfinite(probabilities).all():
+        raise ValueError("probabilities: finite numbers are required")
     areas = []
     for index in range(len(RELATIONS)):
         is_true, scores = label_ids == index, probabilities[:, index]

@@ -1,12 +1,12 @@
 """Score many files on a Ray cluster, a worker a machine: python -m scoring.cluster INPUT … FOLDER
 
-    split --lines 500000 --additional-suffix .jsonl rows.jsonl parts/
+    mkdir parts && split --lines 500000 --additional-suffix .jsonl rows.jsonl parts/
     python -m scoring.cluster parts predictions --to parquet
 
 Each file becomes in FOLDER what `python -m scoring FILE` makes of it (output, rejects, report), and a summary, OUTPUT.summary.json. Ray
-gives a worker file after file, on the cluster of --address or of RAY_ADDRESS, else on this machine alone. Where a worker dies, another one
-goes on after the last finished window; the same command given again goes on after what is finished. All machines must see the files, the
-bundle and this project under the same paths.
+gives a worker file after file, on the cluster of --address or of RAY_ADDRESS, else on one that runs on this machine already, else on this
+machine alone. Where a worker dies, another one goes on after the last finished window; the same command given again goes on after what is
+finished. All machines must see the files, the bundle and this project under the same paths.
 
 Exit status: 0 when every row was scored or is among the rejects; 1 when a file breaks off or could not be scored, which keeps no other file
 from it; 2 for an error of the user's, in one plain line.
@@ -110,7 +110,10 @@ def plan(inputs: list[Path], folder: Path, form: OutputForm) -> list[dict[str, s
     """
     sources: list[Path] = []
     for path in inputs:
-        found = sorted(entry for entry in path.iterdir() if entry.is_file() and entry.name[0] not in "._") if path.is_dir() else [path]
+        try:
+            found = sorted(entry for entry in path.iterdir() if entry.is_file() and entry.name[0] not in "._") if path.is_dir() else [path]
+        except OSError as error:
+            raise Refused(f"{path}: {error.strerror}") from None
         if not found or not all(entry.is_file() for entry in found):
             raise Refused(f"{path}: there is no file to score")
         sources += found
@@ -211,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("inputs", metavar="INPUT", nargs="+", type=Path, help="files as `python -m scoring` takes them, or folders of such files")
     add("folder", metavar="FOLDER", help="for the outputs, which are called like the inputs")
-    add("--address", help="of a Ray cluster: auto, HOST:PORT (default: RAY_ADDRESS, else this machine alone)")
+    add("--address", help="of a Ray cluster: auto, HOST:PORT (default: RAY_ADDRESS, else one that runs here, else this machine alone)")
     add("--cpus", type=int, metavar="N", help="cores of a worker (default: as many as the smallest machine has)")
     add("--gpus", type=int, default=0, metavar="N", help="GPUs of a worker (default: 0)")
     parser.set_defaults(to="jsonl")

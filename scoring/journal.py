@@ -21,6 +21,7 @@ from typing import IO, Any, Final, Protocol
 
 from scoring.errors import Refused
 
+START_AGAIN: Final = "start again without --resume, or remove what lies beside it as .partial first"
 PARTS: Final = ("output", "rejects", "labelled")
 
 
@@ -128,7 +129,7 @@ class Journal:
                 self.paths.state.unlink(missing_ok=True)  # before what it counts goes
             for name, file in self._parts.items():
                 if file.seek(0, os.SEEK_END) < self._lengths[name]:
-                    raise Refused(f"{self.paths.part(name)}: shorter than its state says: start again without --resume")
+                    raise Refused(f"{self.paths.part(name)}: shorter than its state says: {START_AGAIN}")
                 file.truncate(self._lengths[name])
                 file.seek(self._lengths[name])
             self._stack = opened.pop_all()
@@ -175,7 +176,7 @@ class Journal:
         elif (rejects := self.paths.part("rejects")).exists():
             rejects.replace(self.paths.rejects)
         if not part.exists() and not self.paths.output.exists():
-            raise Refused(f"{self.paths.output}: the finished output is gone: start again without --resume")
+            raise Refused(f"{self.paths.output}: the finished output is gone: {START_AGAIN}")
         if part.exists() and convert:
             convert(part, self.paths.converted)
             self.paths.converted.replace(self.paths.output)
@@ -193,7 +194,7 @@ class Journal:
     def _take_over(self, state: dict[str, Any]) -> None:
         for what, left in state["job"].items():
             if left != json.loads(json.dumps(self.job[what])):
-                raise Refused(f"{self.paths.output}: the run that was stopped had another {what}: start again without --resume")
+                raise Refused(f"{self.paths.output}: the run that was stopped had another {what}: {START_AGAIN}")
         self.tally = Tally(**state["tally"])
         self.complete = state["complete"]
         self._lengths = state["lengths"]
@@ -258,7 +259,7 @@ def _read_state(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (ValueError, AttributeError):
-        raise Refused(f"{path}: this is no state of a run: start again without --resume") from None
+        raise Refused(f"{path}: this is no state of a run: {START_AGAIN}") from None
     return dict(state)
 
 

@@ -13,7 +13,7 @@ from models.tuning import TunedEnsemble
 from scoring.engine import Answering, Lanes
 from scoring.errors import InputBroken, Refused, Stopped
 from scoring.inputs import Input
-from scoring.journal import Finished, Sink, Tally
+from scoring.journal import START_AGAIN, Finished, Sink, Tally
 from scoring.outputs import Writer, json_lines
 from scoring.progress import Progress
 from scoring.records import Record
@@ -86,7 +86,7 @@ def windows(records: Iterable[Record], encode: Callable[[Example], EncodedExampl
             window.broken = str(error)
             window.add(Reject(number + 1, error.line, None, None, str(error)))
     if number < skip - broken:
-        raise Refused("the input has fewer rows than the run that was stopped has finished: start again without --resume")
+        raise Refused(f"the input has fewer rows than the run that was stopped has finished: {START_AGAIN}")
     if len(window):
         yield window
 

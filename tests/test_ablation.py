@@ -2,31 +2,36 @@
 
 import json
 import shutil
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from loadtest.sentences import Row
 from models.rows import read_labelled
-from training.ablation import WITHOUT_TRAINING, Study, draw, main, summarise
+from training.ablation import WITHOUT_TRAINING, Study, draw, main, summarise, table
 from training.folds import sentence
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_a_gain_is_larger_than_the_spread_of_the_plain_runs() -> None:
+def test_a_gain_or_a_harm_is_larger_than_the_spread_of_the_plain_runs() -> None:
     runs = {
         "plain": [{"micro_f1": 50.0, "auprc": 40.0}, {"micro_f1": 51.0, "auprc": 40.5}],
         "better": [{"micro_f1": 52.0, "auprc": 40.1}, {"micro_f1": 52.5, "auprc": 40.6}],
-        "mixed": [{"micro_f1": 49.0, "auprc": 50.0}, {"micro_f1": 56.0, "auprc": 50.0}],
+        "mixed": [{"micro_f1": 49.0, "auprc": 30.0}, {"micro_f1": 56.0, "auprc": 30.0}],
     }
     summary = summarise(runs)
-    assert summary["plain"]["micro_f1"] == {"mean": 50.5, "spread": 1.0, "difference": 0.0, "gain": False}
+    assert summary["plain"]["micro_f1"] == {"mean": 50.5, "spread": 1.0, "difference": 0.0, "effect": None}
     assert summary["better"]["micro_f1"]["difference"] == pytest.approx(1.75)
-    assert summary["better"]["micro_f1"]["gain"]
-    assert not summary["better"]["auprc"]["gain"], "a tenth of a point is within the spread of half a point"
-    assert not summary["mixed"]["micro_f1"]["gain"], "one seed lost"
+    assert summary["better"]["micro_f1"]["effect"] == "gain"
+    assert summary["better"]["auprc"]["effect"] is None, "a tenth of a point is within the spread of half a point"
+    assert summary["mixed"]["micro_f1"]["effect"] is None, "one seed lost"
+    assert summary["mixed"]["auprc"]["effect"] == "harm"
+    assert "| +1.75 | 40.35 (0.50) | +0.10 | micro-F1 gain |" in table(summary)
+    assert "| AUPRC harm |" in table(summary)
 
 
 def test_rows_are_drawn_by_sentence(rows: list[Row], tmp_path: Path) -> None:
@@ -45,8 +50,19 @@ def test_rows_are_drawn_by_sentence(rows: list[Row], tmp_path: Path) -> None:
     assert again.read_bytes() == drawn.read_bytes()
 
 
+class InProcess:
+    """Stands for `subprocess.Popen`: the command runs here, without importing everything once more."""
+
+    def __init__(self, command: list[str], **_: object) -> None:
+        _, _, module, *arguments = command
+        self._status = import_module(module).main(arguments)
+
+    def wait(self) -> int:
+        return int(self._status)
+
+
 def test_a_study_trains_each_method_over_the_seeds_and_goes_on_where_it_was(
-    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fields = {"base": str(recipe_file), "rows": 60, "seeds": [1, 2], "output": str(tmp_path / "study")}
     fields |= {"figures": str(tmp_path / "kept" / "figures.json"), "table": str(tmp_path / "docs" / "table.md")}
@@ -58,6 +74,7 @@ def test_a_study_trains_each_method_over_the_seeds_and_goes_on_where_it_was(
     assert len(list((tmp_path / "study").rglob("model.safetensors"))) == 4
     assert "| label smoothing |" in (tmp_path / "docs" / "table.md").read_text(encoding="utf-8")
     shutil.rmtree(tmp_path / "study")
+    monkeypatch.setattr("training.ablation.subprocess", SimpleNamespace(Popen=InProcess))
     assert main([str(study)]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first, "on another machine the kept figures will do"
     assert not list((tmp_path / "study").rglob("model.safetensors")), "nothing is trained again"
@@ -66,6 +83,9 @@ def test_a_study_trains_each_method_over_the_seeds_and_goes_on_where_it_was(
     assert main([str(study)]) == 0, "but teachers are, which kept figures cannot replace"
     assert len(list((tmp_path / "study").rglob("model.safetensors"))) == 4
     capsys.readouterr()
+    study.write_text(yaml.safe_dump(fields | {"rows": 50, "methods": {}}), encoding="utf-8")
+    assert main([str(study)]) == 2, "what is there was trained on other rows"
+    assert "was begun with another train" in capsys.readouterr().err
     study.write_text(yaml.safe_dump(fields | {"methods": {"odd": {"no_such_field": 1}}}), encoding="utf-8")
     assert main([str(study)]) == 2
     assert "methods.odd: no_such_field" in capsys.readouterr().err

@@ -108,7 +108,8 @@ def test_a_calibrated_checkpoint_gives_the_calibrated_logits_and_loads_for_expor
 ) -> None:
     output, options = tmp_path / "calibrated", ["--data", str(rows_file), "--prior-shift", "labels"]
     train = tmp_path / "train.jsonl"
-    train.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[:100] if row["label"] != NO_RELATION))
+    spaced = [{**row, "sentence": f"{row['sentence']} "} for row in rows[:100] if row["label"] != NO_RELATION]  # the same for all that
+    train.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in spaced))
     known = {row["sentence"] for row in rows[:100] if row["label"] != NO_RELATION}
     assert main([str(checkpoints[1]), *options, "--output", str(output), "--train", str(train)]) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -116,7 +117,9 @@ def test_a_calibrated_checkpoint_gives_the_calibrated_logits_and_loads_for_expor
     assert summary["rows"] == sum(row["sentence"] not in known for row in rows), "no row that was trained on"
     assert summary["no_relation_shift"] > 0
     assert summary["before"].keys() == summary["after"].keys() == summary["cross_fitted"].keys()
-    assert not (output / "metrics.json").exists(), "they were those of the uncalibrated member"
+    left = {path.name for path in checkpoints[1].iterdir()} - {path.name for path in output.iterdir()}
+    of_the_uncalibrated = {"metrics.json", "predictions.npz", "epochs.jsonl", "curves.svg", "confusion.svg"}
+    assert left == {"checkpoints", *of_the_uncalibrated}
     examples = [Example.from_row(row) for row in rows[:50]]
     shift = np.zeros(30)
     shift[RELATION_IDS[NO_RELATION]] = summary["no_relation_shift"]

@@ -36,7 +36,8 @@ from training.augmentation.refill import Refiller
 from training.augmentation.variants import variants
 from training.augmentation.words import split
 from training.conditional import ConditionalMaskedLM
-from training.contextual import ConditionalTrainer, main
+from training.contextual import ConditionalTrainer, _rows, main
+from training.folds import sentence
 from training.masking import MASKABLE, WordMasker, choose, maskable
 from training.recipe import ContextualRecipe
 from training.train import main as train
@@ -150,6 +151,17 @@ def test_told_the_relation_the_model_knows_better_what_was_masked(model: Path, e
     assert losses["rows"] == 480
     assert losses["held_out"] == 192
     assert losses["loss_true_relation"] < losses["loss_shuffled_relation"] - 1
+
+
+def test_no_sentence_is_both_learnt_from_and_held_out(environment: Path, tmp_path: Path) -> None:
+    """Of rows whose sentences all come twice, with space behind and without."""
+    twice = [one for row in corpus(PEOPLE[:1]) for one in (row, {**row, "sentence": f"{row['sentence']} "})]
+    train = {"train": str(write(tmp_path / "twice.jsonl", twice))}
+    other = {"validation": str(write(tmp_path / "other.jsonl", [*twice[:10], *corpus(PEOPLE[5:6])]))}
+    for fields, count in ((train, len(twice) // 10), (train | other, len(corpus(PEOPLE[5:6])))):
+        rows, held_out = _rows(ContextualRecipe.read(environment / "recipe.yaml", fields))
+        assert not {sentence(row) for row in rows} & {sentence(row) for row in held_out}
+        assert len(held_out) == pytest.approx(count, abs=2)
 
 
 def test_words_are_refilled_under_the_relation(model: Path, environment: Path) -> None:
@@ -288,6 +300,13 @@ def test_an_interrupted_run_resumes_to_the_same_weights(environment: Path, tmp_p
     assert main(whole) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (summary["model"], summary["rows"], summary["held_out"]) == (str(tmp_path / "whole"), 144, 16)
+    assert json.loads((tmp_path / "whole" / "run.json").read_bytes())["data"].keys() == {"train"}
+    assert ContextualRecipe.read(tmp_path / "whole" / "recipe.yaml").train_rows == 160
+    assert main([*whole, *overrides("mask_ratio=0.3", f"validation={environment}/held_out.jsonl")]) == 2
+    assert "was begun with another mask_ratio, validation;" in capsys.readouterr().err
+    assert main([*whole, *overrides("learning_rate=1e30", f"output={tmp_path}/wild")]) == 2
+    assert "training.contextual: learning_rate: training diverged" in capsys.readouterr().err
+    assert not (tmp_path / "wild" / "metrics.json").exists()
     assert summary["loss_true_relation"] > 0
 
     class Interrupted(Exception): ...
@@ -375,6 +394,9 @@ def test_a_recipe_or_encoder_that_cannot_be_used_gets_one_plain_line(
     assert "mask_ratio" in line("mask_ratio=2")
     assert "pooling" in line("pooling=mean")
     assert "no-such-encoder" in line("encoder=./no-such-encoder")
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match="is no folder that"):
+        Contextual(model=str(tmp_path))
     assert "Hangul" in line(f"train={write(tmp_path / 'latin.jsonl', [as_row(HOSTILE[10]) | {'label': 'no_relation'}] * 20)}")
     tokenizer = AutoTokenizer.from_pretrained(encoder_folder)
     tokenizer.mask_token = None

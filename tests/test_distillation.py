@@ -1,6 +1,7 @@
 """Distillation: the loss by hand and against numerical gradients, stored answers that fit their rows only, and a student that learns."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,16 @@ def test_the_stored_vote_is_the_members_mean_in_whatever_order_it_is_asked_for(
         load(stored, examples, checkpoints[:1])
 
 
+def test_a_teacher_that_was_trained_anew_is_another_one(tmp_path: Path, rows_file: Path) -> None:
+    examples = [row.example for row in read_labelled(rows_file)][:10]
+    (weights := tmp_path / "model.safetensors").write_bytes(b"old")
+    save(tmp_path / "vote.npz", examples, np.full((10, 30), 1 / 30, dtype=np.float32), [tmp_path])
+    assert load(tmp_path / "vote.npz", examples, [tmp_path]).shape == (10, 30)
+    weights.write_bytes(b"new")
+    with pytest.raises(InvalidTeachers, match="the vote of"):
+        load(tmp_path / "vote.npz", examples, [tmp_path])
+
+
 def test_files_that_do_not_hold_the_rows_answers_are_refused(stored: Path, rows_file: Path, tmp_path: Path) -> None:
     examples = [row.example for row in read_labelled(rows_file)][:10]
     wrong = tmp_path / "wrong.npz"
@@ -119,7 +130,10 @@ def test_a_small_student_learns_from_an_ensemble(
     assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))["micro_f1"] > 90
     assert (tmp_path / "teachers.npz").is_file()
     monkeypatch.setattr("training.teach.teach", lambda *_: pytest.fail("asked again"))
-    assert train([*arguments, "--set", "epochs=0.1"]) == 0
+    again = tmp_path / "again"
+    again.mkdir()
+    shutil.copy(tmp_path / "teachers.npz", again)
+    assert train([*arguments, "--set", "epochs=0.1", "--set", f"output={again}"]) == 0
 
 
 def test_augmented_rows_learn_from_their_labels(recipe_file: Path, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,8 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from models.labels import RELATIONS
 from training.compare import main as compare
-from training.experiment import Predictions, code
-from training.recipe import Recipe
+from training.experiment import Predictions, begin, claim, code
+from training.recipe import InvalidRecipe, Recipe
 from training.significance import label_f1, mcnemar, micro_f1_difference
 from training.tiny_encoder import main as write_tiny_encoder
 from training.train import main
@@ -59,6 +61,7 @@ def test_a_run_leaves_a_record_to_return_to(runs: list[Path]) -> None:
     facts = json.loads((run / "run.json").read_bytes())
     assert facts["data"]["train"] == {"sha256": hashlib.sha256(ROWS.read_bytes()).hexdigest(), "rows": 72}
     assert (facts["seed"], facts["rows"], facts["versions"]["torch"]) == (1, 72, torch.__version__)
+    assert ("kiwipiepy" in facts["versions"]) == (find_spec("kiwipiepy") is not None)
     assert facts["encoder"] == json.loads((at_the_end / "run.json").read_bytes())["encoder"]
     assert [(line["epoch"], line["step"]) for line in epochs(run)] == [(1, 9), (2, 18)]
     assert [line["epoch"] for line in epochs(at_the_end)] == [2]
@@ -95,6 +98,38 @@ def test_a_run_interrupted_between_the_end_of_an_epoch_and_its_evaluation_ends_t
     # Once more: nothing is left to train, and the metrics are the same.
     assert main(again) == 0
     assert json.loads((tmp_path / "run" / "metrics.json").read_bytes()) == json.loads((runs[0] / "metrics.json").read_bytes())
+
+
+def test_a_folder_takes_no_other_run(tiny_recipe: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, encoder = Path(shutil.copy(ROWS, tmp_path / "rows.jsonl")), tmp_path / "encoder"
+    overrides = dict(text.split("=", 1) for text in tiny_recipe[2::2])
+    shutil.copytree(overrides["encoder"], encoder)
+    recipe = Recipe.read(Path(tiny_recipe[0]), {**overrides, "bf16": "null", "encoder": str(encoder), "output": str(tmp_path / "run")})
+    monkeypatch.setattr("training.experiment.bf16_pays", lambda: True)
+    run = claim(recipe)
+    assert run == recipe.changed({"bf16": True}), "the machine decides"
+    begin(run, rows=72)
+    assert claim(recipe.changed({"seed": 5, "bf16": False})).seed == 5, "nothing came of it yet"
+
+    (tmp_path / "run" / "metrics.json").write_text("{}")
+    monkeypatch.setattr("training.experiment.bf16_pays", lambda: False)
+    assert claim(recipe) == claim(run) == run, "what the machine decided once stays"
+    claim(recipe.changed({"train": rows, "save_steps": 7, "report_to": ["tensorboard"], "evaluate": "end"}))
+
+    def refused(recipe: Recipe) -> str:
+        with pytest.raises(InvalidRecipe, match=r"^output: ") as refusal:
+            claim(recipe)
+        return str(refusal.value)
+
+    assert "begun with another seed, bf16, loss;" in refused(recipe.changed({"seed": 5, "bf16": False, "loss": "focal"}))
+    assert "begun with another teachers;" in refused(recipe.changed({"teachers": [encoder]}))
+    rows.write_text(ROWS.read_text(encoding="utf-8").replace("per:title", "no_relation", 1), encoding="utf-8")
+    assert "begun with another train, validation;" in refused(recipe.changed({"train": rows, "validation": rows}))
+    with (encoder / "model.safetensors").open("ab") as file:
+        file.write(b" ")
+    assert "begun with another encoder;" in refused(recipe)
+    (tmp_path / "run" / "run.json").unlink()
+    assert "is lost" in refused(recipe)
 
 
 def test_tensorboard_is_told_of_losses_and_metrics(runs: list[Path]) -> None:

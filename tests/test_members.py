@@ -250,6 +250,7 @@ def test_seeds_make_members_whose_weights_are_cross_fitted(
 
     assert main([*command, "--set", "epochs=3"]) == 2, "going on with another recipe"
     assert "begun with another epochs" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not list((tmp_path / "seeds").rglob("*.partial")), "what is there was written to its end"
 
 
 def test_folds_and_seeds_together_make_a_member_for_each_pair(recipe_files: list[Path]) -> None:
@@ -270,7 +271,7 @@ def test_augmentation_brings_no_held_out_sentence_back(recipe_files: list[Path],
     recipe = Recipe.read(recipe_files[0], {"augmentation": "{method: eda}", "fold": "{of: 3, number: 1}", "output": str(tmp_path)})
     assert recipe.fold is not None
     held_out = recipe.fold.held_out(read_labelled(recipe.train))
-    new = row("어디에도 없던 말")
+    new, too_long = row("어디에도 없던 말"), row(f"너무{' 먼' * 200} 말")
     seen = []
 
     class Stop(Exception): ...
@@ -280,7 +281,9 @@ def test_augmentation_brings_no_held_out_sentence_back(recipe_files: list[Path],
         raise Stop
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(train_door, "variants", lambda *arguments: iter([Variant(held_out[0], 0, 1), Variant(new, 0, 2)]))
+        patched.setattr(
+            train_door, "variants", lambda *arguments: iter([Variant(held_out[0], 0, 1), Variant(too_long, 0, 2), Variant(new, 0, 3)])
+        )
         patched.setattr(RelationTrainer, "train", stop)
         with pytest.raises(Stop):
             train_door.train(recipe)
@@ -294,6 +297,7 @@ def test_augmentation_brings_no_held_out_sentence_back(recipe_files: list[Path],
         (["--folds", "1"], "from 2 on"),
         (["--seeds", "1,1"], "different numbers"),
         (["--seeds", "1,x"], "different numbers"),
+        (["--seeds", "1,4294967296"], "different numbers from 0 to 4294967295"),
         ([], "--folds, --seeds or both"),
     ],
 )

@@ -121,6 +121,14 @@ def test_auprc_by_hand() -> None:
     assert reference_auprc(np.array([1, 1, 2]), probabilities) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_auprc_ranks_no_answer_that_is_not_a_number(wrong: float) -> None:
+    probabilities = np.eye(30)
+    probabilities[3, 4] = wrong
+    with pytest.raises(ValueError, match="finite"):
+        auprc(np.arange(30), probabilities)
+
+
 def test_a_perfect_ranking_scores_a_hundred() -> None:
     labels = np.arange(30)
     assert auprc(labels, np.eye(30)) == pytest.approx(100)

@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoTokenizer, RobertaConfig, RobertaModel, 
 from loadtest.sentences import Row
 from models.rows import read_labelled
 from training import train
+from training.experiment import last_checkpoint
 from training.masked import load_masked_lm
 from training.pretrain import MaskedLMTrainer, Masking, Sentences, main
 from training.recipe import PretrainingRecipe
@@ -54,6 +55,26 @@ def test_the_loss_on_held_out_sentences_falls(pretrained: Path, rows: list[Row])
     assert metrics["loss_after"] < metrics["loss_before"] - 0.5
 
 
+def test_the_encoder_has_a_record_and_takes_no_other_run(
+    pretrained: Path, recipe_path: Path, rows: list[Row], capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = json.loads((pretrained / "run.json").read_bytes())
+    assert (facts["seed"], facts["rows"], facts["data"]["validation"]["rows"]) == (42, len(rows) - 80, 90)
+    recipe = PretrainingRecipe.read(pretrained / "recipe.yaml")
+    assert recipe == PretrainingRecipe.read(recipe_path)
+    weights = (pretrained / "model.safetensors").read_bytes()
+    assert main([str(recipe_path), "--set", "masked_share=0.3"]) == 2
+    assert f"{pretrained} was begun with another masked_share" in capsys.readouterr().err
+    assert (pretrained / "model.safetensors").read_bytes() == weights
+
+
+def test_a_run_that_diverges_leaves_no_encoder(recipe_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wild = ["learning_rate=1e30", "epochs=1", "train_rows=96", f"output={tmp_path}"]
+    assert main([str(recipe_path), *(part for field in wild for part in ("--set", field))]) == 2
+    assert "training.pretrain: learning_rate: training diverged" in capsys.readouterr().err
+    assert not list(tmp_path.glob("m*")), "neither model.safetensors nor metrics.json"
+
+
 def test_what_comes_out_is_an_encoder_that_a_recipe_takes(
     pretrained: Path, encoder_folder: Path, recipe_file: Path, tmp_path: Path
 ) -> None:
@@ -79,7 +100,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(recipe_path: Path, pretr
         patched.setattr(MaskedLMTrainer, "_save_checkpoint", save_once)
         with pytest.raises(Interrupted):
             main([str(recipe_path), "--set", f"output={tmp_path}"])
-    assert train.last_checkpoint(tmp_path / "checkpoints") == str(tmp_path / "checkpoints" / "checkpoint-20")
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoints" / "checkpoint-20")
     assert main([str(recipe_path), "--set", f"output={tmp_path}"]) == 0
     expected, got = (load_file(folder / "model.safetensors") for folder in (pretrained, tmp_path))
     assert all(torch.equal(expected[name], got[name]) for name in expected)
@@ -176,8 +197,11 @@ def test_a_wrong_recipe_gets_one_plain_line(recipe_path: Path, capsys: pytest.Ca
     assert message in line
 
 
-def test_sentences_that_are_all_trained_on_cannot_be_reported_on(recipe_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(recipe_path), "--set", f"validation={recipe_path.parent / 'train.jsonl'}"]) == 2
+def test_sentences_that_are_all_trained_on_cannot_be_reported_on(
+    recipe_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = ["--set", f"validation={recipe_path.parent / 'train.jsonl'}", "--set", f"output={tmp_path}"]
+    assert main([str(recipe_path), *same]) == 2
     assert "no sentence that is not trained on" in capsys.readouterr().err
 
 

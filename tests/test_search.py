@@ -3,8 +3,10 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,7 +25,7 @@ from training.train import main as train_main
 TINY = Path(__file__).parents[1] / "recipes" / "tiny"
 
 # The head cannot follow, so what is learnt is what the body learns: much, or nothing at all.
-GOOD, BAD = 0.005, 1e-9
+GOOD, BAD, WILD = 0.005, 1e-9, 1e30
 TWO = {"parameters": {"learning_rate": {"type": "choice", "choices": [BAD, GOOD]}}, "trials": 3, "seed": 9}
 
 
@@ -94,11 +96,73 @@ def test_optuna_returns_the_better_of_two_known_configurations_prunes_the_other_
     assert "another recipe" in capsys.readouterr().err
 
 
+def test_optuna_goes_on_after_a_trial_that_diverges(fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learning_rate = {"type": "choice", "choices": [WILD, GOOD]}
+    rows = Path(shutil.copy(TINY / "train.jsonl", tmp_path / "rows.jsonl"))
+    search = {"parameters": {"learning_rate": learning_rate}, "trials": 3, "seed": 9}
+    recipe = write(tmp_path / "recipe.yaml", {**fields, "bf16": None, "train": str(rows)}, epochs=1, search=search)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("training.search.bf16_pays", lambda: False)
+        assert main([str(recipe)]) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out.splitlines()[-1])
+    assert found["best"]["parameters"] == {"learning_rate": GOOD}
+    (starred,) = (line for line in said.err.splitlines() if line.startswith("* "))
+    assert starred.split()[1] == found["best"]["trial"]
+    assert 0 < found["complete"] < 3
+    assert said.err.count("diverged") == 3 - found["complete"]
+    study = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path / 'run' / 'search' / 'study.db'}")
+    assert {trial.state.name for trial in study.trials} == {"COMPLETE", "PRUNED"}
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("training.search.bf16_pays", lambda: pytest.fail("decided again"))
+        assert main([str(recipe)]) == 0, "nothing is left to try"
+    assert Recipe.read(tmp_path / "run" / "search" / "best.yaml").bf16 is False
+    rows.write_text(rows.read_text(encoding="utf-8").replace("per:title", "no_relation", 1), encoding="utf-8")
+    assert main([str(recipe)]) == 2
+    assert "other rows" in capsys.readouterr().err
+
+
+def test_a_search_of_which_every_trial_diverges_gets_one_plain_line(
+    fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = {"parameters": {"learning_rate": {"type": "choice", "choices": [WILD]}}, "trials": 1}
+    assert main([str(write(tmp_path / "recipe.yaml", fields, epochs=1, search=search))]) == 2
+    assert "training.search: search: no trial ran to its end" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "search" / "best.yaml").exists()
+
+
+def test_wandb_tries_what_its_agent_draws(
+    fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    asked: dict[str, Any] = {}
+
+    def agent(sweep_id: str, function: Callable[[], object], count: int) -> None:
+        for rate in asked["parameters"]["learning_rate"]["values"][:count]:
+            with wandb.init(dir=tmp_path, config={"learning_rate": rate}):
+                function()
+
+    monkeypatch.setattr("wandb.sweep", lambda config, **_: asked.update(config) or "sweep")
+    monkeypatch.setattr("wandb.agent", agent)
+    search = {"parameters": {"learning_rate": {"type": "choice", "choices": [WILD, GOOD]}}, "trials": 2}
+    recipe = write(tmp_path / "recipe.yaml", fields, epochs=1, search=search)
+    assert main([str(recipe), "--backend", "wandb"]) == 0
+    assert asked["metric"] == {"goal": "maximize", "name": "eval/objective"}
+    found = summary(capsys)
+    assert (found["trials"], found["best"]["parameters"]) == (1, {"learning_rate": GOOD})
+
+
 def test_ray_returns_the_better_of_two_known_configurations(fields: dict[str, Any], tmp_path: Path) -> None:
     """As users run it, with paths that count from where they are; the objective is their own, and its least is wanted."""
     (tmp_path / "own.py").write_text("def error(metrics):\n    return 100 - metrics['micro_f1']\n")
     (tmp_path / "train.jsonl").symlink_to(TINY / "train.jsonl")
-    search = {**TWO, "objective": "own:error", "direction": "minimize", "parallel": 2, "pruner": "halving"}
+    learning_rate = {"type": "choice", "choices": [BAD, GOOD, WILD]}
+    search = {"parameters": {"learning_rate": learning_rate}, "trials": 3, "seed": 12, "parallel": 2, "pruner": "halving"}
+    search |= {"objective": "own.error", "direction": "minimize"}
     relative = {"output": "run", "train": "train.jsonl", "search": search}
     write(tmp_path / "recipe.yaml", fields, **relative)
     command = [sys.executable, "-m", "training.search", "recipe.yaml", "--backend", "ray"]
@@ -109,6 +173,8 @@ def test_ray_returns_the_better_of_two_known_configurations(fields: dict[str, An
     assert found["best"]["parameters"] == {"learning_rate": GOOD}
     objectives = {float(line["learning_rate"]): float(line["objective"]) for line in table(tmp_path / "run")}
     assert found["best"]["objective"] == objectives[GOOD] < objectives[BAD]
+    assert len(list((tmp_path / "run" / "search" / "trials").iterdir())) == 3
+    assert len(table(tmp_path / "run")) == 2, "one diverged"
     assert Recipe.read(tmp_path / "run" / "search" / "best.yaml").learning_rate == GOOD
 
 
@@ -173,6 +239,12 @@ def test_a_back_end_that_is_not_there_gets_one_plain_line(
     assert message in line
 
 
+def test_a_sweep_of_wandb_has_no_pruner(fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = write(tmp_path / "recipe.yaml", fields, search={**TWO, "pruner": "median"})
+    assert main([str(recipe), "--backend", "wandb"]) == 2
+    assert "search.pruner: a sweep of wandb stops no trial" in capsys.readouterr().err
+
+
 def test_bad_data_is_said_before_anything_is_searched(fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(write(tmp_path / "recipe.yaml", fields, train="nothing.jsonl", search=TWO))]) == 2
     assert "nothing.jsonl" in capsys.readouterr().err
@@ -184,7 +256,7 @@ def test_objectives_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [load_objective(name)(metrics) for name in ("micro_f1", "auprc", "micro_f1+auprc")] == [40, 30, 70]
     (tmp_path / "mine.py").write_text("def twice(metrics):\n    return 2 * metrics['loss']\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert load_objective("mine:twice")(metrics) == 2
+    assert load_objective("mine:twice")(metrics) == load_objective("mine.twice")(metrics) == 2
 
 
 def test_the_tiny_recipes_are_recipes() -> None:

@@ -9,11 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from loadtest.sentences import Row
 from models.encoding import Encoder
 from models.rows import read_labelled
+from training.augment import main as augment
 from training.dataset import LengthBucketSampler, RelationDataset
+from training.experiment import last_checkpoint
 from training.recipe import InvalidRecipe, Recipe
-from training.train import last_checkpoint, main
+from training.train import main, prepare
 from training.trainer import RelationTrainer
 
 
@@ -56,10 +59,19 @@ def test_an_interrupted_run_resumes_to_the_same_weights(recipe_file: Path, tmp_p
         with pytest.raises(Interrupted):
             main([str(recipe_file), *short, "--set", f"output={resumed}"])
     (resumed / "checkpoints" / "checkpoint-14").mkdir()  # as a kill leaves it that comes while the next one is written
-    assert last_checkpoint(resumed / "checkpoints") == str(resumed / "checkpoints" / "checkpoint-7")
+    assert last_checkpoint(resumed) == str(resumed / "checkpoints" / "checkpoint-7")
+    assert main([str(recipe_file), *short, "--set", f"output={resumed}", "--set", "seed=3"]) == 2, "weights of two recipes do not mix"
     assert main([str(recipe_file), *short, "--set", f"output={resumed}"]) == 0
     expected, got = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
     assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_a_run_that_diverges_leaves_no_metrics(recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wild = [f"output={tmp_path}", "learning_rate=1e30", "epochs=1", "train_rows=96"]
+    assert main([str(recipe_file), *(part for field in wild for part in ("--set", field))]) == 2
+    assert "training.train: learning_rate: training diverged" in capsys.readouterr().err
+    assert (tmp_path / "run.json").exists()
+    assert not (tmp_path / "metrics.json").exists()
 
 
 def test_type_dropout_hides_types_anew_each_epoch_and_repeats_for_the_same_seed(dataset: RelationDataset) -> None:
@@ -92,6 +104,10 @@ def test_every_row_is_shown_once_an_epoch_in_batches_of_like_length(dataset: Rel
     [
         (["pooling=magic"], "pooling"),
         (["learning_rate=-1"], "learning_rate"),
+        (["learning_rate=.inf"], "learning_rate"),
+        (["seed=4294967296"], "seed"),
+        (["layers=[1"], "--set layers: while parsing"),
+        (["fold={1: 2}"], "fold"),
         (["colour=red"], "colour"),
         (["markers=runes"], "markers"),
         (["train=$NO_SUCH_VARIABLE/train.jsonl"], "NO_SUCH_VARIABLE"),
@@ -113,6 +129,16 @@ def test_a_recipe_that_is_no_file_or_no_mapping_is_refused(tmp_path: Path) -> No
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(InvalidRecipe, match="a mapping"):
         Recipe.read(tmp_path / "list.yaml")
+    (tmp_path / "numbers.yaml").write_text("1: 2\n")
+    with pytest.raises(InvalidRecipe, match="1: Keys should be strings"):
+        Recipe.read(tmp_path / "numbers.yaml")
+
+
+def test_an_override_without_a_value_is_refused(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([str(recipe_file), "--set", "layers"])
+    assert left.value.code == 2
+    assert "FIELD=VALUE is required, not 'layers'" in capsys.readouterr().err
 
 
 def test_the_shipped_recipes_are_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,3 +155,37 @@ def test_a_bad_row_in_the_training_file_is_named(
     broken.write_text(broken.read_text(encoding="utf-8").replace('"per:title"', '"per:tiger"', 1), encoding="utf-8")
     assert main([str(recipe_file), "--set", f"train={broken}"]) == 2
     assert "broken.jsonl, line" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("field", ["train", "validation"])
+def test_a_row_whose_entities_lie_too_far_apart_is_named(
+    recipe_file: Path, rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str], field: str
+) -> None:
+    sentence = f"누리{' 나무' * 200} 한빛"
+    ends = {"subject_entity": {"word": "누리"}, "object_entity": {"word": "한빛"}}
+    far = tmp_path / "far.jsonl"
+    far.write_text("".join(json.dumps(row) + "\n" for row in [*rows[:20], {**rows[0], "sentence": sentence, **ends}]))
+    assert main([str(recipe_file), "--set", f"{field}={far}", "--set", f"output={tmp_path / 'member'}"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "far.jsonl, line 21: sentence: the two entities are too far apart" in line
+
+
+@pytest.mark.parametrize("method", ["eda, morphemes: particles", "aeda", "entity_mask", "entity_swap"])
+def test_augmentation_is_a_block_of_a_recipe(recipe_file: Path, rows: list[Row], tmp_path: Path, method: str) -> None:
+    spouses = tmp_path / "spouses.jsonl"
+    spouses.write_text("".join(json.dumps(row | {"label": "per:spouse"}) + "\n" for row in rows[:30]))
+    trainer = prepare(Recipe.read(recipe_file, {"augmentation": f"{{method: {method}}}", "train": str(spouses), "output": str(tmp_path)}))
+    assert len(trainer.train_dataset) > 30
+    assert len(trainer.train_dataset[len(trainer.train_dataset) - 1][0]) > 4
+
+
+def test_a_placeholder_that_is_no_text_gets_one_plain_line(
+    recipe_file: Path, rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    block = 'augmentation={method: entity_mask, placeholder: "\\ud800"}'
+    assert main([str(recipe_file), "--set", block, "--set", f"output={tmp_path}"]) == 2
+    assert augment([str(rows_file), str(tmp_path / "out"), "--method", "entity_mask", "--placeholder", "\ud800"]) == 2
+    first, second = (line for line in capsys.readouterr().err.splitlines() if line.startswith("training."))
+    assert "augmentation: sentence: the sentence holds a lone surrogate" in first
+    assert "sentence: the sentence holds a lone surrogate" in second
+    assert not list(tmp_path.iterdir())

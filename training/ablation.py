@@ -2,12 +2,12 @@
 
     python -m training.ablation recipes/ablation/study.yaml --jobs 2
 
-All runs learn from the same training rows, as many as the study says, drawn by sentence. A method's gain is its mean difference from the
-plain recipe, seed by seed; it counts as a gain only if it is larger than the spread of the plain recipe over its seeds, and no difference
-of a seed is against it. Interrupted, the same command goes on: what a run gave is kept in the study's `figures`, and a run whose figures
-are there is not trained again, on another machine neither. TABLE in the study is written anew after each run, from the methods that are
-finished; the last line of stdout is one JSON object. Exit status: 0; 2 when the study, a recipe or a file cannot be used; 1 when a run
-failed.
+All runs learn from the same training rows, as many as the study says, drawn by sentence. What a method gives is its mean difference from
+the plain recipe, seed by seed; it counts as a gain, or as harm, only if it is larger than the spread of the plain recipe over its seeds,
+and no difference of a seed is against it. Interrupted, the same command goes on: what a run gave is kept in the study's `figures`, and a
+run whose figures are there, of the same recipe, rows and encoder, is not trained again, on another machine neither. TABLE in the study is
+written anew after each run, from the methods that are finished; the last line of stdout is one JSON object. Exit status: 0; 2 when the
+study, a recipe or a file cannot be used; 1 when a run failed.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import yaml
@@ -36,9 +36,10 @@ from models.restriction import TypeMask, learn_restriction
 from models.rows import InvalidRows, LabelledExample, read_labelled, sentence_halves
 from models.voting import softmax
 from training.calibrate import NONE, cross_fit, smoothed_share
-from training.experiment import FINISHED, PREDICTIONS, Predictions
+from training.experiment import FINISHED, PREDICTIONS, Predictions, claim, fingerprints
+from training.files import write
 from training.folds import sentence
-from training.recipe import InvalidRecipe, Recipe
+from training.recipe import ContextualRecipe, InvalidRecipe, PretrainingRecipe, Recipe
 
 PLAIN: Final = "plain"
 METRICS: Final = ("micro_f1", "auprc")
@@ -46,6 +47,11 @@ VOTE: Final = "plain runs voting"
 WITHOUT_TRAINING: Final = (VOTE, "entity-type restriction", "temperature", "prior shift")
 
 Metrics = Mapping[str, float]
+Preparation = Literal["training.contextual", "training.pretrain"]
+RECIPES: Final[dict[Preparation, type[ContextualRecipe] | type[PretrainingRecipe]]] = {
+    "training.contextual": ContextualRecipe,
+    "training.pretrain": PretrainingRecipe,
+}
 
 
 class RunFailed(RuntimeError):
@@ -64,7 +70,7 @@ class Study(BaseModel):
     figures: Path = Field(description="JSON file that keeps what each finished run gave")
     table: Path = Field(description="Markdown file of the finished methods")
     methods: dict[str, dict[str, Any]] = Field(description="name -> the fields in which its recipe differs from the plain one")
-    prepare: dict[str, tuple[str, Path]] = Field({}, description="name of a method -> command and recipe of what it needs beforehand")
+    prepare: dict[str, tuple[Preparation, Path]] = Field({}, description="method -> command and recipe of what it needs beforehand")
 
     @classmethod
     def read(cls, path: Path) -> "Study":
@@ -107,15 +113,14 @@ class Study(BaseModel):
 
 
 def draw(path: Path, output: Path, rows: int) -> None:
-    """Write rows of whole sentences, in a random order that is always the same, until there are enough."""
+    """Write rows of whole sentences, drawn in a random order that is always the same, until there are enough."""
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     sentences = [sentence(row) for row in read_labelled(path)]
     order = sorted(set(sentences))
     random.Random(0).shuffle(order)
     place = {text: number for number, text in enumerate(order)}
     chosen = sorted(range(len(lines)), key=lambda index: (place[sentences[index]], index))[:rows]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text("".join(lines[index] + "\n" for index in chosen), encoding="utf-8")
+    write(output, "".join(lines[index] + "\n" for index in chosen))
 
 
 class Figures:
@@ -124,6 +129,7 @@ class Figures:
     def __init__(self, study: Study) -> None:
         self._study = study
         self._plain = study.base.read_text(encoding="utf-8")
+        self._made_from = fingerprints(Recipe.read(study.base))
         self._writing = threading.Lock()
         self._kept: dict[str, dict[str, dict[str, Any]]] = {}
         if study.figures.exists():
@@ -140,17 +146,26 @@ class Figures:
         with self._writing:
             kept = {metric: metrics[metric] for metric in METRICS} | {"made_of": self._made_of(method, seed)}
             self._kept.setdefault(method, {})[str(seed)] = kept
-            self._study.figures.parent.mkdir(parents=True, exist_ok=True)
-            self._study.figures.write_text(json.dumps(self._kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            write(self._study.figures, json.dumps(self._kept, indent=1, ensure_ascii=False) + "\n")
 
-    def finished(self, methods: Sequence[str]) -> dict[str, list[Metrics]]:
+    def write_table(self) -> dict[str, dict[str, Any]]:
+        """The table of the methods that are finished, once the plain runs are; returns `summarise`'s figures."""
+        with self._writing:
+            finished = self._finished([PLAIN, *WITHOUT_TRAINING, *self._study.methods])
+            if PLAIN not in finished:
+                return {}
+            summary = summarise(finished)
+            write(self._study.table, table(summary))
+            return summary
+
+    def _finished(self, methods: Sequence[str]) -> dict[str, list[Metrics]]:
         """The metrics, seed by seed, of those methods that have them for every seed."""
         found = {method: [one for seed in self._study.seeds if (one := self.of(method, seed))] for method in methods}
         return {method: runs for method, runs in found.items() if len(runs) == len(self._study.seeds)}
 
     def _made_of(self, method: str, seed: int) -> str:
-        """Of the texts that a user writes, not of paths: these differ between machines."""
-        parts = [self._plain, self._study.methods.get(method, method), self._study.rows, seed]
+        """Of the texts that a user writes and of what the files hold, not of paths: these differ between machines."""
+        parts = [self._plain, self._study.methods.get(method, method), self._study.rows, seed, self._made_from]
         if method in self._study.prepare:
             parts.append(self._study.prepare[method][1].read_text(encoding="utf-8"))
         return hashlib.sha256(json.dumps(parts, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:12]
@@ -227,31 +242,32 @@ def vote(runs: Sequence[Predictions]) -> Metrics:
 
 
 def summarise(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, dict[str, Any]]:
-    """For each method and metric: mean and spread (largest minus smallest) over the seeds, mean difference from plain, and whether it is
-    a gain."""
+    """For each method and metric: mean and spread (largest minus smallest) over the seeds, mean difference from plain, and what that is:
+    `gain`, `harm`, or None where it may be chance."""
     summary: dict[str, dict[str, Any]] = {}
     for name, metrics in runs.items():
         summary[name] = {}
         for metric in METRICS:
             values, plain = (np.array([run[metric] for run in some]) for some in (metrics, runs[PLAIN]))
             differences = values - plain
-            gains = bool(differences.mean() > np.ptp(plain) and (differences > 0).all())
+            beyond = abs(differences.mean()) > np.ptp(plain) and abs(np.sign(differences).sum()) == len(differences)
             summary[name][metric] = {
                 "mean": float(values.mean()),
                 "spread": float(np.ptp(values)),
                 "difference": float(differences.mean()),
-                "gain": gains,
+                "effect": ("gain" if differences.mean() > 0 else "harm") if beyond else None,
             }
     return summary
 
 
 def table(summary: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown, a line a method."""
-    lines = ["| | micro-F1 (spread) | over plain | AUPRC (spread) | over plain | gain beyond the spread of seeds |", "| --- " * 6 + "|"]
+    lines = ["| | micro-F1 (spread) | over plain | AUPRC (spread) | over plain | beyond the spread of seeds |", "| --- " * 6 + "|"]
     for name, metrics in summary.items():
         cells = [f"{one['mean']:.2f} ({one['spread']:.2f}) | {one['difference']:+.2f}" for one in metrics.values()]
-        gains = " and ".join(metric for metric, title in zip(("micro-F1", "AUPRC"), METRICS, strict=True) if metrics[title]["gain"])
-        lines.append(f"| {name} | {' | '.join(cells)} | {'' if name == PLAIN else gains or 'none'} |")
+        titles = zip(("micro-F1", "AUPRC"), METRICS, strict=True)
+        effects = [f"{title} {effect}" for title, metric in titles if (effect := metrics[metric]["effect"])]
+        lines.append(f"| {name} | {' | '.join(cells)} | {'' if name == PLAIN else ', '.join(effects) or 'nothing'} |")
     return "\n".join(lines) + "\n"
 
 
@@ -264,28 +280,27 @@ def run(study: Study, jobs: int = 1) -> dict[str, dict[str, Any]]:
     """
     figures, trainings = Figures(study), Trainings(jobs)
     study.recipes(name for name in study.methods if name not in study.prepare)  # all that can be checked now
-    if not study.rows_file.exists():
-        draw(Recipe.read(study.base).train, study.rows_file, study.rows)
+    draw(Recipe.read(study.base).train, study.rows_file, study.rows)
 
     def prepare(name: str) -> None:
-        module, recipe = study.prepare[name]
-        trainings.finish(_output(recipe), [module, str(recipe)])
+        module, path = study.prepare[name]
+        recipe = RECIPES[module].read(path)
+        claim(recipe)
+        trainings.finish(recipe.output, [module, str(path)])
 
     def finish(name: str, place: int) -> None:
         if name in study.prepare:
             prepare(name)
         seed, recipe = study.seeds[place], study.recipes([name])[name][place]
+        claim(recipe)  # refused here, also where it is finished
         asked = recipe.output / "asked.yaml"
-        if asked.exists() and Recipe.read(asked) != recipe:
-            raise InvalidRecipe(f"methods.{name}: {recipe.output} was begun with another recipe; remove it")
-        recipe.output.mkdir(parents=True, exist_ok=True)
         recipe.write(asked)
         figures.keep(name, seed, trainings.finish(recipe.output, ["training.train", str(asked)]))
         if name == PLAIN:
             plain = Predictions.load(recipe.output / PREDICTIONS)
             for method, metrics in without_training(plain, read_labelled(recipe.train), read_labelled(recipe.validation)).items():
                 figures.keep(method, seed, metrics)
-        write_table(study, figures)
+        figures.write_table()
 
     def runs(methods: Sequence[str], models_wanted: bool = False) -> list[Callable[[], None]]:
         places = range(len(study.seeds))
@@ -304,29 +319,10 @@ def run(study: Study, jobs: int = 1) -> dict[str, dict[str, Any]]:
         voted = vote([Predictions.load(path) for path in predictions])
         for seed in study.seeds:
             figures.keep(VOTE, seed, voted)
-        write_table(study, figures)
+        figures.write_table()
     # What others wait for comes first.
     trainings.each([*(partial(prepare, name) for name in left if name in study.prepare), *runs(left)])
-    return write_table(study, figures)
-
-
-def _output(recipe: Path) -> Path:
-    """The folder that any command's recipe names."""
-    try:
-        return Path(yaml.safe_load(recipe.read_text(encoding="utf-8"))["output"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
-        raise InvalidRecipe(f"{recipe}: {' '.join(repr(error).split())}") from None
-
-
-def write_table(study: Study, figures: Figures) -> dict[str, dict[str, Any]]:
-    """The table of the methods that are finished, once the plain runs are; returns `summarise`'s figures."""
-    finished = figures.finished([PLAIN, *WITHOUT_TRAINING, *study.methods])
-    if PLAIN not in finished:
-        return {}
-    summary = summarise(finished)
-    study.table.parent.mkdir(parents=True, exist_ok=True)
-    study.table.write_text(table(summary), encoding="utf-8")
-    return summary
+    return figures.write_table()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from models.example import Entity
+from models.example import Entity, InvalidExample
 from models.labels import RELATIONS
 from models.rows import InvalidRows, read_labelled
 from training.augmentation.methods import METHODS
@@ -35,6 +35,7 @@ def augment(source: Path, output: Path, augmentation: Augmentation, seed: int = 
 
     Raises:
         InvalidRows: `source` cannot be used.
+        InvalidExample: the method's options make something that is no example.
         OSError: `output` cannot be written.
     """
     rows = read_labelled(source)
@@ -115,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
         if seed < 0:
             raise InvalidOptions("--seed: a number from 0 on is required")
         summary = augment(source, output, options(method, arguments), seed, only_new)
-    except (InvalidOptions, InvalidRows, OSError) as error:
+    except (InvalidOptions, InvalidRows, InvalidExample, OSError) as error:
         print(f"training.augment: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(json.dumps(summary))

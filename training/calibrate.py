@@ -42,6 +42,8 @@ from training.calibration import (
     prior_shift,
     reestimate_priors,
 )
+from training.experiment import CHECKPOINTS, FINISHED, HELD_OUT, PREDICTIONS
+from training.folds import apart
 from training.heads import RelationClassifier
 from training.member import InvalidCheckpoint, TrainedMember
 from training.teach import KEPT
@@ -51,6 +53,8 @@ PriorShift = Literal["none", "em", "labels"]
 REPORT: Final = "calibration.json"
 STRENGTH: Final = 0.5  # micro-F1 is flat from 0.25 to 0.75 on KLUE-RE's validation rows and falls towards 1 (docs/log.md)
 NONE: Final = RELATION_IDS[NO_RELATION]
+LEFT_BEHIND: Final = (CHECKPOINTS, KEPT, FINISHED, PREDICTIONS, HELD_OUT, "epochs.jsonl", "curves.svg", "confusion.svg")
+"""Of a member's folder: what says how the uncalibrated one does, and what only its training goes on from."""
 
 
 class InvalidRequest(ValueError):
@@ -169,8 +173,7 @@ def calibrate(
     if target is not None and method != "em":
         raise InvalidRequest("--target: only --prior-shift em reads it")
     rows, train_rows = read_labelled(data), read_labelled(train) if train else []
-    known = {row.example.sentence for row in train_rows}
-    rows = [row for row in rows if row.example.sentence not in known]
+    rows = apart(rows, train_rows)
     if not rows:
         raise InvalidRequest(f"--data {data}: every sentence of it is in --train; rows that were trained on calibrate nothing")
     halves = sentence_halves(rows)
@@ -196,7 +199,7 @@ def calibrate(
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
         folder = Path(scratch) / "member"
-        shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns("checkpoints", "metrics.json", KEPT))
+        shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns(*LEFT_BEHIND))
         member.model.save_pretrained(folder)
         (folder / REPORT).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         folder.rename(output)

@@ -3,9 +3,9 @@
     python -m training.contextual recipes/tiny/contextual.yaml
     python -m training.augment train.jsonl more.jsonl --method contextual --model runs/tiny/contextual
 
-Interrupted, the first command goes on from the last checkpoint. The last line of stdout is one JSON object: among others the loss on
-held-out rows, told their relation and told another row's. Only if the first is clearly lower has the model learnt what a relation
-has to do with words. Exit status: 0, or 2 when the recipe or a file cannot be used.
+Interrupted, the first command goes on from the last checkpoint; the record of the run lies in its folder (training/experiment.py). The last
+line of stdout is one JSON object: among others the loss on held-out rows, told their relation and told another row's. Only if the first is
+clearly lower has the model learnt what a relation has to do with words. Exit status: 0, or 2 when the recipe or a file cannot be used.
 """
 
 import argparse
@@ -28,14 +28,17 @@ from transformers.modeling_outputs import MaskedLMOutput
 from models.rows import InvalidRows, LabelledExample, read_labelled
 from training.conditional import LABEL_EMBEDDING, ConditionalMaskedLM
 from training.dataset import LENGTH_STEP, LengthBucketSampler
+from training.experiment import FINISHED, begin, claim, last_checkpoint
+from training.files import write
+from training.folds import apart, parts
 from training.heads import positions
 from training.masking import WordMasker, choose, maskable
-from training.recipe import ContextualRecipe, InvalidRecipe
-from training.train import last_checkpoint, rows_to_train_on
-from training.trainer import adamw, arguments
+from training.recipe import ContextualRecipe, InvalidRecipe, add_settings
+from training.train import rows_to_train_on
+from training.trainer import adamw, arguments, finite
 
 NOT_MASKED = -100  # where cross-entropy has no target
-HELD_OUT = 0.1  # share of the rows, where the recipe names no file of them
+HELD_OUT = 10  # one of so many parts of the sentences, where the recipe names no file of rows
 
 
 class MaskedWordsDataset(Dataset[tuple[Tensor, Tensor, int]]):
@@ -110,8 +113,10 @@ def fine_tune(recipe: ContextualRecipe) -> dict[str, Any]:
 
     Raises:
         InvalidRows: a data file cannot be used.
-        InvalidRecipe: the encoder or its tokenizer is missing or not of a kind that can be used.
+        InvalidRecipe: the encoder or its tokenizer is missing or not of a kind that can be used, or the recipe's folder holds another run.
+        Diverged: the model no longer answers with numbers.
     """
+    recipe = claim(recipe)
     set_seed(recipe.seed)
     rows, held_out = _rows(recipe)
     try:
@@ -122,33 +127,33 @@ def fine_tune(recipe: ContextualRecipe) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
     trainer = ConditionalTrainer(recipe, model, MaskedWordsDataset(rows, masker, recipe.mask_ratio, recipe.seed))
-    trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
+    begin(recipe, rows=len(rows))
+    trainer.train(resume_from_checkpoint=last_checkpoint(recipe.output))
 
     def loss(rows: Sequence[LabelledExample]) -> float:
-        return trainer.evaluate(MaskedWordsDataset(rows, masker, recipe.mask_ratio, recipe.seed))["eval_loss"]
+        return finite(trainer.evaluate(MaskedWordsDataset(rows, masker, recipe.mask_ratio, recipe.seed))["eval_loss"])
 
     shuffled = np.random.default_rng(recipe.seed).permutation([row.label_id for row in held_out])
     wrong = [replace(row, label_id=int(label_id)) for row, label_id in zip(held_out, shuffled, strict=True)]
     summary = {"rows": len(rows), "held_out": len(held_out), "loss_true_relation": loss(held_out), "loss_shuffled_relation": loss(wrong)}
     trainer.model.save_pretrained(recipe.output)
     tokenizer.save_pretrained(recipe.output)
-    (recipe.output / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write(recipe.output / FINISHED, json.dumps(summary, indent=2) + "\n")
     return summary
 
 
 def _rows(recipe: ContextualRecipe) -> tuple[list[LabelledExample], list[LabelledExample]]:
-    """The rows to learn from and those held out, as far as they have a word that may be masked."""
-    rows = rows_to_train_on(recipe)
-    if recipe.validation is not None:
-        held_out = read_labelled(recipe.validation)
-    else:
-        order = np.random.default_rng(recipe.seed).permutation(len(rows))
-        count = max(1, int(HELD_OUT * len(rows)))
-        held_out, rows = [rows[index] for index in order[:count]], [rows[index] for index in order[count:]]
-    kept = [[row for row in some if maskable(row.example)] for some in (rows, held_out)]
-    if not all(kept):
-        raise InvalidRows(f"{recipe.train}: too few rows with a Hangul word outside their entities")
-    return kept[0], kept[1]
+    """The rows to learn from and those held out, of other sentences, as far as they have a word that may be masked."""
+    rows = [row for row in rows_to_train_on(recipe) if maskable(row.example)]
+    if not rows:
+        raise InvalidRows(f"{recipe.train}: no row with a Hangul word outside its entities")
+    if recipe.validation is None:
+        held_out = [row for row, part in zip(rows, parts(rows, HELD_OUT), strict=True) if part == 1]
+        return apart(rows, held_out), held_out
+    held_out = [row for row in apart(read_labelled(recipe.validation), rows) if maskable(row.example)]
+    if not held_out:
+        raise InvalidRows(f"{recipe.validation}: no row of a sentence that is not trained on with a Hangul word outside its entities")
+    return rows, held_out
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -156,12 +161,11 @@ def main(argv: list[str] | None = None) -> int:
         usage=argparse.SUPPRESS, prog="python -m training.contextual", description="Fine-tune a masked language model told the relation."
     )
     parser.add_argument("recipe", type=Path, help="a YAML file; its fields are described in training/recipe.py")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field of the recipe; may be repeated")
+    add_settings(parser)
     given = parser.parse_args(argv)
     transformers.logging.set_verbosity_error()  # it warns of a head that is not there
-    overrides = dict(override.partition("=")[::2] for override in given.set)
     try:
-        summary = fine_tune(recipe := ContextualRecipe.read(given.recipe, overrides))
+        summary = fine_tune(recipe := ContextualRecipe.read(given.recipe, dict(given.set)))
     except (InvalidRecipe, InvalidRows, OSError) as error:
         print(f"training.contextual: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

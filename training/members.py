@@ -19,7 +19,6 @@ when a recipe or a file cannot be used.
 """
 
 import argparse
-import hashlib
 import itertools
 import json
 import shlex
@@ -35,10 +34,11 @@ from numpy.typing import NDArray
 
 from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
 from models.voting import fit_weights
-from training.experiment import FINISHED, PREDICTIONS, Predictions
+from training.experiment import CHECKPOINTS, FINISHED, HELD_OUT, PREDICTIONS, Predictions, claim
+from training.files import whole, write
 from training.folds import Fold, parts
-from training.recipe import InvalidRecipe, Recipe
-from training.train import HELD_OUT, last_checkpoint, train
+from training.recipe import SEEDS, InvalidRecipe, Recipe, add_settings
+from training.train import train
 from training.weights import cross_fitted, figures, out_of_fold, worth
 
 
@@ -71,36 +71,17 @@ def finish(recipe: Recipe) -> Member:
     """Train a member, or go on with it, unless it is finished.
 
     Raises:
-        InvalidRecipe: its folder holds a member of another recipe or of other rows, or as `train`.
-        InvalidRows: a data file cannot be used.
+        InvalidRecipe, InvalidRows: as `train`.
     """
     print(f"training.members: {recipe.output}", file=sys.stderr)
-    _keep_record(recipe)
+    recipe = claim(recipe)
     if not (recipe.output / FINISHED).exists():
         train(recipe)
-    shutil.rmtree(recipe.output / "checkpoints", ignore_errors=True)
+    shutil.rmtree(recipe.output / CHECKPOINTS, ignore_errors=True)
     validation = Predictions.load(recipe.output / PREDICTIONS).probabilities.astype(np.float64)
     if recipe.fold is None:
         return Member(recipe, validation, None)
     return Member(recipe, validation, Predictions.load(recipe.output / HELD_OUT).probabilities.astype(np.float64))
-
-
-def _keep_record(recipe: Recipe) -> None:
-    """Note what a member is made of. Going on with anything else would mix two members, or move rows between folds."""
-    record = recipe.model_dump(mode="json")
-    for field, rows in (("train", recipe.train), ("validation", recipe.validation)):
-        try:
-            record[f"{field}_sha256"] = hashlib.sha256(rows.read_bytes()).hexdigest()
-        except OSError as error:
-            raise InvalidRows(f"{rows}: {error.strerror}") from None
-    path = recipe.output / "recipe.json"
-    if (recipe.output / FINISHED).exists() or last_checkpoint(recipe.output / "checkpoints"):
-        before = json.loads(path.read_bytes())
-        if changed := [name for name in record if record[name] != before.get(name)]:
-            raise InvalidRecipe(f"output: {recipe.output} was begun with another {', '.join(changed)}; remove it or name another folder")
-    else:
-        recipe.output.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def make_ensemble(recipes: list[Recipe], folds: int | None, seeds: list[int], output: Path) -> dict[str, Any]:
@@ -137,9 +118,9 @@ def make_ensemble(recipes: list[Recipe], folds: int | None, seeds: list[int], ou
     ensemble["members"] = [
         {"folder": str(member.recipe.output), "weight": float(weight)} for member, weight in zip(everyone, weights, strict=True)
     ]
-    output.mkdir(parents=True, exist_ok=True)
-    np.savez(output / "validation.npz", probabilities=voters.astype(np.float32), label_ids=label_ids(rows))
-    (output / "ensemble.json").write_text(json.dumps(ensemble, indent=2) + "\n", encoding="utf-8")
+    with whole(output / "validation.npz") as file:
+        np.savez(file, probabilities=voters.astype(np.float32), label_ids=label_ids(rows))
+    write(output / "ensemble.json", json.dumps(ensemble, indent=2) + "\n")
     return ensemble
 
 
@@ -148,13 +129,8 @@ def _keep_out_of_fold(group: list[Member], rows: list[LabelledExample], output: 
     folds = [member.recipe.fold for member in group]
     fold_of = parts(rows, folds[0].of)
     probabilities = out_of_fold(fold_of, [fold.number for fold in folds], [member.held_out for member in group])
-    np.savez(
-        output / "out_of_fold.npz",
-        probabilities=probabilities.astype(np.float32),
-        label_ids=label_ids(rows),
-        row=np.arange(len(rows)),
-        fold=fold_of,
-    )
+    with whole(output / "out_of_fold.npz") as file:
+        np.savez(file, probabilities=probabilities.astype(np.float32), label_ids=label_ids(rows), row=np.arange(len(rows)), fold=fold_of)
     return probabilities
 
 
@@ -173,8 +149,8 @@ def _folds(text: str) -> int:
 
 def _seeds(text: str) -> list[int]:
     seeds = list(dict.fromkeys(int(part) for part in text.split(",") if part.isdecimal()))
-    if len(seeds) < len(text.split(",")):
-        raise argparse.ArgumentTypeError(f"different numbers from 0 on are required, not {text!r}")
+    if len(seeds) < len(text.split(",")) or max(seeds) >= SEEDS:
+        raise argparse.ArgumentTypeError(f"different numbers from 0 to {SEEDS - 1} are required, not {text!r}")
     return seeds
 
 
@@ -188,16 +164,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folds", type=_folds, metavar="K", help="parts of the training sentences, each held out from one member a seed")
     parser.add_argument("--seeds", type=_seeds, default=[], metavar="S,S,…", help="a member for each (default: the recipe's own)")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="receives ensemble.json (default: the first recipe's output)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field of every recipe; may be repeated"
-    )
+    add_settings(parser)
     arguments = parser.parse_args(argv)
     if not arguments.folds and not arguments.seeds:
         parser.error("--folds, --seeds or both are required")
     transformers.logging.set_verbosity_error()  # as in training/train.py
-    overrides = dict(override.partition("=")[::2] for override in arguments.set)
     try:
-        recipes = [Recipe.read(path, overrides) for path in arguments.recipes]
+        recipes = [Recipe.read(path, dict(arguments.set)) for path in arguments.recipes]
         output = arguments.output or recipes[0].output
         ensemble = make_ensemble(recipes, arguments.folds, arguments.seeds, output)
     except (InvalidRecipe, InvalidRows, OSError) as error:

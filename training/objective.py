@@ -17,7 +17,7 @@ MADE_UP = {"epoch": 1.0, "loss": 1.0, "micro_f1": 50.0, "auprc": 50.0}
 
 
 def load_objective(name: str) -> Objective:
-    """An objective by its name, or a function of the metrics (`MADE_UP` has their names) as `package.module:name`.
+    """An objective by its name, or a function of the metrics (`MADE_UP` has their names) as `package.module.name` or `package.module:name`.
 
     The module is imported as any other is, so it may lie in the working directory.
 
@@ -26,9 +26,9 @@ def load_objective(name: str) -> Objective:
     """
     if name in NAMED:
         return NAMED[name]
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        raise InvalidRecipe(f"search.objective: one of {', '.join(NAMED)} or package.module:function is required, not {name!r}")
+    module, _, attribute = name.rpartition(":" if ":" in name else ".")
+    if not module:
+        raise InvalidRecipe(f"search.objective: one of {', '.join(NAMED)} or package.module.function is required, not {name!r}")
     try:
         function = getattr(importlib.import_module(module), attribute)
         float(function(MADE_UP))

@@ -61,32 +61,32 @@ def draw_confusion(label_ids: NDArray[np.integer], predicted_ids: NDArray[np.int
     _save(figure, path)
 
 
-def draw_trials(trials: Sequence[tuple[Sequence[float], Mapping[str, Any]]], maximize: bool, path: Path) -> None:
+def draw_trials(trials: Sequence[tuple[Sequence[float], Mapping[str, Any], bool]], maximize: bool, best: int, path: Path) -> None:
     """A search: the trials' objectives in order and the best so far, their courses, and the objective over each parameter.
 
     Args:
-        trials: of each, its objective by epoch (at least one) and its parameters.
+        trials: of each, its objective by epoch (at least one), its parameters, and whether it ran to its end: only then it can be the best.
         maximize: whether higher is better.
+        best: index of the best trial.
     """
     names = list(trials[0][1])
-    finals = [course[-1] for course, _ in trials]
+    finals = [course[-1] for course, _, _ in trials]
     columns = min(3, 2 + len(names))
     figure = Figure(figsize=(4.2 * columns, 3.4 * -(-(2 + len(names)) // columns)), layout="constrained")
     history, courses, *slices = figure.subplots(-(-(2 + len(names)) // columns), columns).flat
     history.scatter(range(len(finals)), finals, color=GREY, label="trial")
-    best = (np.maximum if maximize else np.minimum).accumulate(finals)
-    history.step(range(len(finals)), best, where="post", color=BROWN, label="best so far")
+    best_so_far = (np.fmax if maximize else np.fmin).accumulate([course[-1] if complete else np.nan for course, _, complete in trials])
+    history.step(range(len(finals)), best_so_far, where="post", color=BROWN, label="best so far")
     history.set(title="history", xlabel="trial", ylabel="objective")
     history.legend()
-    top = int(np.argmax(finals) if maximize else np.argmin(finals))
-    for index, (course, _) in enumerate(trials):
-        emphasis = {"color": BROWN, "zorder": 3} if index == top else {"color": GREY}
+    for index, (course, _, _) in enumerate(trials):
+        emphasis = {"color": BROWN, "zorder": 3} if index == best else {"color": GREY}
         courses.plot(range(1, len(course) + 1), course, marker="o", markersize=3, linewidth=1, **emphasis)
     courses.set(title="courses", xlabel="evaluation", ylabel="objective")
     for axes in (history, courses):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes, name in zip(slices, names, strict=False):
-        _draw_slice(axes, name, [parameters[name] for _, parameters in trials], finals)
+        _draw_slice(axes, name, [parameters[name] for _, parameters, _ in trials], finals)
     for axes in slices[len(names) :]:
         axes.remove()
     _save(figure, path)

@@ -5,8 +5,9 @@
 
 Gururangan et al., "Don't Stop Pretraining: Adapt Language Models to Domains and Tasks", 2020 (arXiv:2004.10964). Labels are not
 looked at. Interrupted, the same command goes on from the last checkpoint. The recipe's `output` is then an encoder's checkpoint folder,
-without the language model's head, which any recipe's `encoder` may name. The last line of stdout is one JSON object: among others the
-loss on held-out sentences before and after, in nats a masked token. Exit status: 0, or 2 when the recipe or a file cannot be used.
+without the language model's head, which any recipe's `encoder` may name, and holds the record of the run (training/experiment.py). The last
+line of stdout is one JSON object: among others the loss on held-out sentences before and after, in nats a masked token. Exit status: 0, or
+2 when the recipe or a file cannot be used.
 """
 
 import argparse
@@ -26,12 +27,14 @@ from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
 from models.rows import InvalidRows, LabelledExample, read_labelled
 from training.dataset import LENGTH_STEP, LengthBucketSampler
+from training.experiment import FINISHED, begin, claim, last_checkpoint
+from training.files import write
 from training.folds import apart, sentence
 from training.heads import positions
 from training.masked import load_masked_lm
-from training.recipe import InvalidRecipe, PretrainingRecipe
-from training.train import last_checkpoint, rows_to_train_on
-from training.trainer import arguments
+from training.recipe import InvalidRecipe, PretrainingRecipe, add_settings
+from training.train import rows_to_train_on
+from training.trainer import arguments, finite
 
 Chance = tuple[int, int, int]
 
@@ -102,8 +105,11 @@ def pretrain(recipe: PretrainingRecipe) -> dict[str, Any]:
 
     Raises:
         InvalidRows: a data file cannot be used.
-        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub, or has no masked language model.
+        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub, or has no masked language model, or the recipe's
+            folder holds another run.
+        Diverged: the model no longer answers with numbers.
     """
+    recipe = claim(recipe)
     set_seed(recipe.seed)
     rows = rows_to_train_on(recipe)
     held_out = sorted(apart(read_labelled(recipe.validation), rows), key=lambda row: len(row.example.sentence))  # little padding
@@ -123,13 +129,14 @@ def pretrain(recipe: PretrainingRecipe) -> dict[str, Any]:
         eval_dataset=others,
         data_collator=Masking(tokenizer, mlm_probability=recipe.masked_share, pad_to_multiple_of=LENGTH_STEP),
     )
+    begin(recipe, rows=len(sentences))
     before = trainer.evaluate()["eval_loss"]
-    trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
-    after = trainer.evaluate()["eval_loss"]
+    trainer.train(resume_from_checkpoint=last_checkpoint(recipe.output))
+    after = finite(trainer.evaluate()["eval_loss"])
     trainer.model.base_model.save_pretrained(recipe.output)
     tokenizer.save_pretrained(recipe.output)
     summary = {"sentences": len(sentences), "held_out": len(others), "loss_before": before, "loss_after": after}
-    (recipe.output / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write(recipe.output / FINISHED, json.dumps(summary, indent=2) + "\n")
     return summary
 
 
@@ -140,12 +147,11 @@ def main(argv: list[str] | None = None) -> int:
         description="Go on pretraining an encoder on the sentences of the task.",
     )
     parser.add_argument("recipe", type=Path, help="a YAML file; its fields are described in training/recipe.py")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field of the recipe; may be repeated")
+    add_settings(parser)
     options = parser.parse_args(argv)
     transformers.logging.set_verbosity_error()  # it warns of a head that is new or left out
-    overrides = dict(override.partition("=")[::2] for override in options.set)
     try:
-        summary = pretrain(recipe := PretrainingRecipe.read(options.recipe, overrides))
+        summary = pretrain(recipe := PretrainingRecipe.read(options.recipe, dict(options.set)))
     except (InvalidRecipe, InvalidRows, OSError) as error:
         print(f"training.pretrain: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -1,6 +1,7 @@
 """A recipe: everything that decides a training run, in one YAML file. Each field is written once, here."""
 
 import os
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -9,28 +10,39 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from models.encoding import MARKER_STYLES
 from training.augmentation.methods import AnyMethod
+from training.files import write
 from training.folds import Fold
 from training.search_space import SearchSpace
 
 NOT_SEARCHED = {"search", "output", "validation", "evaluate", "report_to", "save_steps", "bf16", "fold"}
 """Fields that a search leaves alone: trials that differ in these are another thing, or cannot be compared."""
 
+SEEDS = 2**32
+"""PyTorch, numpy and Optuna all take a seed below it."""
+
 
 class InvalidRecipe(ValueError):
     """A recipe that cannot be run; the message names the file and the field."""
 
 
+class Diverged(InvalidRecipe):
+    """A run whose model no longer answers with numbers."""
+
+    def __init__(self) -> None:
+        super().__init__("learning_rate: training diverged: the model's answers are not numbers; a lower rate or more warm-up may help")
+
+
 class Run(BaseModel):
     """What every recipe says. `$VARIABLE` in a value is taken from the environment."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     encoder: str = Field(description="pretrained encoder: a checkpoint folder, or a name on the Hugging Face hub")
     layers: int | None = Field(None, ge=1, description="keep the encoder's first layers only; all by default")
     max_length: int = Field(512, ge=16, description="window in tokens")
     train: Path = Field(description="JSONL of KLUE-RE rows to train on")
     output: Path = Field(description="folder that receives checkpoints and what comes out in the end")
-    seed: int = 42
+    seed: int = Field(42, ge=0, lt=SEEDS)
     fold: Fold | None = Field(None, description="part of the sentences of `train` to hold out, see training/folds.py; none by default")
     train_rows: int | None = Field(None, ge=1, description="train on the first rows of a seeded shuffle only; all by default")
     epochs: float = Field(1.0, gt=0)
@@ -38,13 +50,13 @@ class Run(BaseModel):
     learning_rate: float = Field(2e-4, gt=0, description="peak, of the pretrained body")
     weight_decay: float = Field(0.01, ge=0)
     warmup_ratio: float = Field(0.1, ge=0, le=1, description="share of the steps over which the learning rates rise")
-    bf16: bool | None = Field(None, description="bfloat16 autocast; by default where it is faster, measured")
+    bf16: bool | None = Field(None, description="bfloat16 autocast; by default where it is faster, measured once a run")
     save_steps: int = Field(100, ge=1, description="steps between checkpoints that an interrupted run resumes from")
 
     def write(self, path: Path) -> None:
         """Write a YAML file that `read` reads as this recipe; fields without a value are left out."""
         fields = self.model_dump(mode="json", exclude_none=True)
-        path.write_text(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        write(path, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
 
     @classmethod
     def read(cls, path: Path, overrides: dict[str, str] | None = None) -> Self:
@@ -57,8 +69,8 @@ class Run(BaseModel):
             fields = yaml.safe_load(path.read_text(encoding="utf-8"))
             if not isinstance(fields, dict):
                 raise InvalidRecipe(f"{path}: a recipe is a mapping of fields")
-            fields |= {name: yaml.safe_load(text) for name, text in (overrides or {}).items()}
-            return cls(**{name: _expand(name, value) for name, value in fields.items()})
+            fields |= {name: _value(name, text) for name, text in (overrides or {}).items()}
+            return cls.model_validate({name: _expand(str(name), value) for name, value in fields.items()})
         except ValidationError as error:
             raise InvalidRecipe(f"{path}: {_faults(error)}") from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -73,7 +85,7 @@ class Recipe(Run):
     validation: Path = Field(description="JSONL of KLUE-RE rows to report on")
     head_learning_rate: float = Field(1e-3, gt=0, description="peak, of the new head")
     loss: Literal["cross_entropy", "focal"] = Field("cross_entropy", description="see training/losses.py")
-    focal_gamma: float | None = Field(None, ge=0, allow_inf_nan=False, description="focusing parameter of the focal loss; 2 by default")
+    focal_gamma: float | None = Field(None, ge=0, description="focusing parameter of the focal loss; 2 by default")
     class_weights: Literal["none", "inverse_frequency", "effective_number"] = Field("none", description="from the rows trained on")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     teachers: tuple[Path, ...] | None = Field(
@@ -81,7 +93,7 @@ class Recipe(Run):
     )
     teacher_probabilities: Path | None = Field(None, description="what training.teach stored, in place of teachers")
     distillation_weight: float | None = Field(None, gt=0, le=1, description="the teachers' share of the loss; 0.5 by default")
-    distillation_temperature: float | None = Field(None, gt=0, allow_inf_nan=False, description="of both distributions; 2 by default")
+    distillation_temperature: float | None = Field(None, gt=0, description="of both distributions; 2 by default")
     augmentation: AnyMethod | None = Field(None, description="method and its options, see training/augmentation/; none by default")
     dropout: float = Field(0.1, ge=0, lt=1, description="before the head")
     type_dropout: float = Field(0.1, ge=0, lt=1, description="chance that an entity is shown without its type")
@@ -133,7 +145,7 @@ class Recipe(Run):
             InvalidRecipe: a value is out of its field's range, or does not go with the others.
         """
         try:
-            return type(self)(**{**self.model_dump(), **fields})
+            return type(self).model_validate({**self.model_dump(), **fields})
         except ValidationError as error:
             raise InvalidRecipe(_faults(error)) from None
 
@@ -148,9 +160,30 @@ class PretrainingRecipe(Run):
 class ContextualRecipe(Run):
     """The masked language model of contextual augmentation, see training/contextual.py."""
 
-    validation: Path | None = Field(None, description="JSONL of KLUE-RE rows to report on; by default a tenth of `train`, held out")
+    validation: Path | None = Field(None, description="JSONL of KLUE-RE rows to report on; by default a tenth of the sentences of `train`")
     mask_ratio: float = Field(0.15, gt=0, le=1, description="words masked, per word of the sentence")
     label_learning_rate: float = Field(1e-2, gt=0, description="peak, of the relations' embeddings, which start all the same")
+
+
+def add_settings(parser: ArgumentParser) -> None:
+    """The option `--set FIELD=VALUE`; its value is a list of pairs, the `overrides` of `Run.read`."""
+    parser.add_argument(
+        "--set", action="append", default=[], type=_setting, metavar="FIELD=VALUE", help="override a field of the recipe; may be repeated"
+    )
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ArgumentTypeError(f"FIELD=VALUE is required, not {text!r}")
+    return name, value
+
+
+def _value(name: str, text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # the latter of a date that does not exist
+        raise InvalidRecipe(f"--set {name}: {' '.join(str(error).split())}") from None
 
 
 def _faults(error: ValidationError) -> str:

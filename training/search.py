@@ -3,31 +3,39 @@
     python -m training.search recipes/tiny/search.yaml --backend optuna
 
 A trial is a run of the recipe with some fields drawn anew. The recipe's output folder gets `search/`, with the trials as a table and as
-pictures, each trial's own record under `trials/`, and `best.yaml`, which `python -m training.train` takes as it is. Interrupted, the same
-command goes on; with Optuna, also when `trials` has grown since. The last line of stdout is one JSON object. Exit status: 0, or 2 when the
-recipe or the back end cannot be used.
+pictures, each trial's own record under `trials/`, and `best.yaml`, which `python -m training.train` takes as it is: the best of the trials
+that ran to their end. Interrupted, the same command goes on; with Optuna, also when `trials` has grown since. A sweep of Weights & Biases
+starts anew, and what its earlier ones tried here stays in the table. The last line of stdout is one JSON object. Exit status: 0, or 2 when
+the recipe or the back end cannot be used, or no trial ran to its end.
 """
 
 import argparse
 import csv
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import transformers
 import yaml
 from transformers.trainer_utils import HPSearchBackend
 
 from models.rows import InvalidRows
+from training.experiment import fingerprints
+from training.files import write
 from training.objective import Objective, load_objective
 from training.plots import draw_trials
-from training.recipe import InvalidRecipe, Recipe
+from training.precision import bf16_pays
+from training.recipe import InvalidRecipe, Recipe, add_settings
 from training.search_backends import check, options
 from training.train import prepare
 from training.trials import SearchTrainer
+
+NO_TRIAL: Final = ("Record does not exist", "No trials are completed", "'NoneType' object has no attribute 'trial_id'", "'objective'")
+"""What is raised where no trial has a figure: twice by Optuna, by its storage; then by the Trainer that asks Ray Tune for the best one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,8 @@ def search(recipe: Recipe, backend: str) -> dict[str, Any]:
 
     Raises:
         InvalidRows: a data file cannot be used.
-        InvalidRecipe: the recipe cannot be run or searched, its output holds another search, or the back end cannot be used.
+        InvalidRecipe: the recipe cannot be run or searched, its output holds another search, the back end cannot be used, or no trial ran
+            to its end.
     """
     if recipe.search is None:
         raise InvalidRecipe("search: this recipe has no such block")
@@ -64,24 +73,33 @@ def search(recipe: Recipe, backend: str) -> dict[str, Any]:
     check(backend, recipe.search)
     prepare(recipe)  # whatever is wrong with data or encoder is said here, once
     folder = recipe.output / "search"
-    _claim(folder, recipe, backend)
+    recipe = _claim(folder, recipe, backend)
     with options(backend, recipe, folder) as backend_options:
         trainer = SearchTrainer(recipe, folder / "trials")
-        best = trainer.hyperparameter_search(
-            compute_objective=objective, direction=recipe.search.direction, backend=backend, **backend_options
-        )
+        try:
+            trainer.hyperparameter_search(
+                compute_objective=objective, direction=recipe.search.direction, backend=backend, **backend_options
+            )
+        except (ValueError, AttributeError, KeyError) as error:
+            if not str(error).startswith(NO_TRIAL):
+                raise
     trials = read_trials(folder / "trials", list(recipe.search.parameters), objective)
-    fields = recipe.search.fields(best.hyperparameters)
-    recipe.changed({**fields, "search": None}).write(folder / "best.yaml")
+    # Not the back end's choice: each has its own, and counts trials that it stopped, or that diverged after a good epoch.
+    candidates = [trial for trial in trials if trial.complete and math.isfinite(trial.objectives[-1])]
+    if not candidates:
+        raise InvalidRecipe(f"search: no trial ran to its end; what is left of them lies in {folder / 'trials'}")
+    best = (max if recipe.search.direction == "maximize" else min)(candidates, key=lambda trial: trial.objectives[-1])
+    recipe.changed({**best.parameters, "search": None}).write(folder / "best.yaml")
     write_table(trials, folder / "trials.csv")
-    draw_trials([(trial.objectives, trial.parameters) for trial in trials], recipe.search.direction == "maximize", folder / "trials.svg")
-    print_table(trials, f"run-{best.run_id}")
+    courses = [(trial.objectives, trial.parameters, trial.complete) for trial in trials]
+    draw_trials(courses, recipe.search.direction == "maximize", trials.index(best), folder / "trials.svg")
+    print_table(trials, best.name)
     return {
         "search": str(folder),
         "backend": backend,
         "trials": len(trials),
         "complete": sum(trial.complete for trial in trials),
-        "best": {"trial": f"run-{best.run_id}", "objective": best.objective, "parameters": fields},
+        "best": {"trial": best.name, "objective": best.objectives[-1], "parameters": best.parameters},
         "recipe": str(folder / "best.yaml"),
     }
 
@@ -130,18 +148,25 @@ def print_table(trials: Sequence[Trial], best: str) -> None:
         print(f"{mark} {trial.name:<16} {trial.objectives[-1]:8.2f}  after {len(trial.epochs)}  {drawn}{end}", file=sys.stderr)
 
 
-def _claim(folder: Path, recipe: Recipe, backend: str) -> None:
-    """Note what is searched here, and refuse to go on with anything else: its trials could not be compared."""
-    note = {"backend": backend, "recipe": recipe.model_dump(mode="json")}
+def _claim(folder: Path, recipe: Recipe, backend: str) -> Recipe:
+    """Note what is searched here, and refuse to go on with anything else: its trials could not be compared.
+
+    Returns the recipe with `bf16` decided, once for all trials.
+    """
     path = folder / "search.json"
-    if path.is_file():
-        earlier = json.loads(path.read_bytes())
+    earlier = json.loads(path.read_bytes()) if path.is_file() else None
+    if recipe.bf16 is None:
+        recipe = recipe.model_copy(update={"bf16": earlier["recipe"]["bf16"] if earlier else bf16_pays()})
+    note = {"backend": backend, "recipe": recipe.model_dump(mode="json"), **fingerprints(recipe)}
+    if earlier is not None:
         if backend == "optuna":
             earlier["recipe"]["search"]["trials"] = note["recipe"]["search"]["trials"]
         if earlier != note:
-            raise InvalidRecipe(f"output: {folder} holds a search of another recipe or back end; remove it or name another output")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            raise InvalidRecipe(
+                f"output: {folder} holds a search of another recipe, other rows or back end; remove it or name another output"
+            )
+    write(path, json.dumps(note, indent=2, ensure_ascii=False) + "\n")
+    return recipe
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -155,12 +180,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("recipe", type=Path, help="a YAML file with a `search` block, described in training/search_space.py")
     parser.add_argument("--backend", choices=[name.value for name in HPSearchBackend], default="optuna", help="default optuna")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field of the recipe; may be repeated")
+    add_settings(parser)
     arguments = parser.parse_args(argv)
     transformers.logging.set_verbosity_error()
-    overrides = dict(override.partition("=")[::2] for override in arguments.set)
     try:
-        summary = search(Recipe.read(arguments.recipe, overrides), arguments.backend)
+        summary = search(Recipe.read(arguments.recipe, dict(arguments.set)), arguments.backend)
     except (InvalidRecipe, InvalidRows, OSError) as error:
         print(f"training.search: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -31,13 +31,16 @@ RAY_STORE_BYTES: Final = 100 * 2**20
 
 
 def check(backend: str, space: SearchSpace) -> None:
-    """Raises InvalidRecipe if the back end has been closed, is not installed, or runs no trials in parallel where that is asked for."""
+    """Raises InvalidRecipe if the back end has been closed, is not installed, or lacks what the search asks for: trials in parallel, or a
+    pruner."""
     if backend == "sigopt":
         raise InvalidRecipe("--backend sigopt: SigOpt has closed its service; optuna and ray run on your own machine")
     if importlib.util.find_spec(backend) is None:
         raise InvalidRecipe(f"--backend {backend}: it is not installed: pip install '.[{'track' if backend == 'wandb' else 'search'}]'")
     if backend != "ray" and space.parallel > 1:
         raise InvalidRecipe(f"search.parallel: {backend} runs one trial at a time; ray runs several")
+    if backend == "wandb" and space.pruner != "none":
+        raise InvalidRecipe("search.pruner: a sweep of wandb stops no trial; optuna and ray do")
 
 
 @contextmanager
@@ -50,11 +53,16 @@ def options(backend: str, recipe: Recipe, folder: Path) -> Iterator[dict[str, An
         folder: where the back end keeps what an interrupted search goes on from.
 
     Raises:
-        InvalidRecipe: Weights & Biases refuses the sweep, for want of a key for example.
+        InvalidRecipe: Weights & Biases refuses the sweep, for want of a key for example, or trials of Ray Tune failed.
     """
     if backend == "ray":
         with _local_ray():
-            yield _ray_options(recipe, folder)
+            from ray.tune import TuneError
+
+            try:
+                yield _ray_options(recipe, folder)
+            except TuneError as error:
+                raise InvalidRecipe(f"search: {error}; why says error.txt in the trial's folder under {folder / 'ray'}") from None
     elif backend == "wandb":
         import wandb
 

@@ -12,7 +12,7 @@ CORNERS: Final = 4096
 
 
 class _Parameter(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class _Range(_Parameter):
@@ -74,12 +74,12 @@ class SearchSpace(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     parameters: dict[str, Parameter] = Field(min_length=1, description="what is drawn for which field of the recipe")
-    objective: str = Field("micro_f1", description="micro_f1, auprc, micro_f1+auprc, or a function package.module:name of the metrics")
+    objective: str = Field("micro_f1", description="micro_f1, auprc, micro_f1+auprc, or a dotted path to a function of the metrics")
     direction: Literal["maximize", "minimize"] = "maximize"
     trials: int = Field(10, ge=1, description="runs in all, those before an interruption included")
     parallel: int = Field(1, ge=1, description="trials at a time, each with its share of the cores and GPUs; Ray Tune only")
     pruner: Literal["none", "median", "halving"] = Field("none", description="what stops a poor trial after an epoch")
-    seed: int = Field(42, ge=0, description="of what is drawn; a run's own seed is the recipe's")
+    seed: int = Field(42, ge=0, lt=2**31, description="of what is drawn; a run's own seed is the recipe's")
 
     def fields(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         """Fields of a recipe from what a back end drew, which may hold entries of its own beside them."""

@@ -11,7 +11,6 @@ JSON object.
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,8 @@ from models.example import Example, InvalidExample
 from models.labels import RELATIONS
 from models.rows import InvalidRows, LabelledExample, read_examples
 from models.voting import softmax
+from training.experiment import weights_fingerprint
+from training.files import whole
 from training.member import InvalidCheckpoint, TrainedMember
 from training.recipe import InvalidRecipe, Recipe
 
@@ -74,11 +75,8 @@ def taught(recipe: Recipe, rows: Sequence[LabelledExample]) -> NDArray[np.float3
 
 def save(path: Path, examples: Sequence[Example], probabilities: NDArray[np.float32], checkpoints: Sequence[Path]) -> None:
     """Store a vote on the examples, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        np.savez(file, rows=_fingerprints(examples), probabilities=probabilities, teachers=np.array(list(map(str, checkpoints))))
-    os.replace(partial, path)
+    with whole(path) as file:
+        np.savez(file, rows=_fingerprints(examples), probabilities=probabilities, teachers=np.array(_names(checkpoints)))
 
 
 def load(path: Path, examples: Sequence[Example], checkpoints: Sequence[Path] | None = None) -> NDArray[np.float32]:
@@ -97,7 +95,7 @@ def load(path: Path, examples: Sequence[Example], checkpoints: Sequence[Path] | 
         raise InvalidTeachers(f"{path}: not what training.teach stores: {error}") from None
     if probabilities.shape != (len(rows), len(RELATIONS)):
         raise InvalidTeachers(f"{path}: probabilities have shape {probabilities.shape}, not ({len(rows)}, {len(RELATIONS)})")
-    if checkpoints is not None and teachers != list(map(str, checkpoints)):
+    if checkpoints is not None and teachers != _names(checkpoints):
         raise InvalidTeachers(f"{path}: the vote of {', '.join(teachers)}")
     places = {row: place for place, row in enumerate(rows.tolist())}
     asked = _fingerprints(examples).tolist()
@@ -105,6 +103,11 @@ def load(path: Path, examples: Sequence[Example], checkpoints: Sequence[Path] | 
         sentence = examples[missing[0]].sentence
         raise InvalidTeachers(f"{path}: {len(missing)} of the {len(asked)} training rows are not in it, the first is {sentence[:40]!r}")
     return probabilities[[places[row] for row in asked]]
+
+
+def _names(checkpoints: Sequence[Path]) -> list[str]:
+    """Each teacher's folder and the beginning of its weights' SHA-256: a folder may be trained into anew."""
+    return [f"{folder} {weights_fingerprint(folder)[:16]}" for folder in checkpoints]
 
 
 def _fingerprints(examples: Sequence[Example]) -> NDArray[np.uint64]:

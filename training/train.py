@@ -9,29 +9,27 @@ record of the run: training/experiment.py.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import transformers
 from transformers import AutoConfig, AutoTokenizer, TrainerCallback, set_seed
-from transformers.trainer import TRAINER_STATE_NAME
 
 from models.encoding import MARKER_STYLES, Encoder
+from models.example import Example, InvalidExample
 from models.labels import RELATIONS
 from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
 from models.voting import softmax
 from training.augmentation.variants import variants
 from training.dataset import RelationDataset
-from training.experiment import Predictions, begin, finish
+from training.experiment import HELD_OUT, Predictions, begin, claim, finish, last_checkpoint
 from training.folds import apart
 from training.heads import RelationClassifier, positions
-from training.recipe import InvalidRecipe, Recipe, Run
+from training.recipe import InvalidRecipe, Recipe, Run, add_settings
 from training.teach import taught
 from training.tracking import require, tracked
 from training.trainer import RelationTrainer
-
-HELD_OUT = "held_out.npz"  # as predictions.npz, of the rows that the recipe's fold holds out
 
 
 def train(recipe: Recipe) -> dict[str, float]:
@@ -41,9 +39,11 @@ def train(recipe: Recipe) -> dict[str, float]:
 
     Raises:
         InvalidRows: a data file cannot be used.
-        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub, the teachers cannot be asked, or a tracker
-            cannot be told.
+        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub, the teachers cannot be asked, a tracker cannot be
+            told, or the recipe's folder holds another run.
+        Diverged: the model no longer answers with numbers.
     """
+    recipe = claim(recipe)
     trainer = prepare(recipe)
     fit(trainer)
     trainer.model.save_pretrained(recipe.output)
@@ -59,31 +59,41 @@ def train(recipe: Recipe) -> dict[str, float]:
 def prepare(recipe: Recipe, callbacks: Sequence[TrainerCallback] = ()) -> RelationTrainer:
     """Rows, encoder, model and trainer of a recipe; raises what `train` raises."""
     require(recipe.report_to)
-    rows = rows_to_train_on(recipe)
+    rows, validation = rows_to_train_on(recipe), read_labelled(recipe.validation)
+    held_out = recipe.fold.held_out(read_labelled(recipe.train)) if recipe.fold else []
+    tokens = MARKER_STYLES[recipe.markers].tokens
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
+        window = min(recipe.max_length, positions(AutoConfig.from_pretrained(recipe.encoder)))
+        tokenizer.add_tokens(list(tokens), special_tokens=True)
+        encoder = Encoder(tokenizer.backend_tokenizer, recipe.markers, window, tokenizer.pad_token_id)
+    except (OSError, ValueError) as error:
+        raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
+    require_room(recipe.train, [*rows, *held_out], encoder)
+    require_room(recipe.validation, validation, encoder)
     teacher = taught(recipe, rows)
     if recipe.augmentation is not None:
-        # A method may come upon a sentence that is held out.
-        new = (variant.row for variant in variants(rows, recipe.augmentation, recipe.seed))
-        rows += apart(new, recipe.fold.held_out(read_labelled(recipe.train)) if recipe.fold else ())
+        try:
+            # A method may come upon a sentence that is held out, or move the entities too far apart.
+            new = apart((variant.row for variant in variants(rows, recipe.augmentation, recipe.seed)), held_out)
+        except InvalidExample as error:
+            raise InvalidRecipe(f"augmentation: {error}") from None
+        rows += [row for row in new if fits(row.example, encoder)]
     if teacher is not None:  # nobody has asked the teachers about new rows: there the label is the teacher
         augmented = label_ids(rows[len(teacher) :])
         teacher = np.concatenate([teacher, np.eye(len(RELATIONS), dtype=np.float32)[augmented]])
     set_seed(recipe.seed)  # only now: loading teachers draws numbers too
     try:
-        tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
-        window = min(recipe.max_length, positions(AutoConfig.from_pretrained(recipe.encoder)))
         model = RelationClassifier.from_encoder(recipe.encoder, recipe.pooling, recipe.markers, window, recipe.dropout, recipe.layers)
-        if tokens := MARKER_STYLES[recipe.markers].tokens:
-            tokenizer.add_tokens(list(tokens), special_tokens=True)
+        if tokens:
             model.encoder.resize_token_embeddings(max(len(tokenizer), model.config.vocab_size))
-        encoder = Encoder(tokenizer.backend_tokenizer, recipe.markers, window, tokenizer.pad_token_id)
     except (OSError, ValueError) as error:
         raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
     return RelationTrainer(
         recipe,
         model,
         RelationDataset(rows, encoder, recipe.seed, recipe.type_dropout, teacher),
-        RelationDataset(read_labelled(recipe.validation), encoder),
+        RelationDataset(validation, encoder),
         encoder,
         tokenizer,
         callbacks,
@@ -94,9 +104,27 @@ def fit(trainer: RelationTrainer) -> None:
     """Train to the recipe's end, from the last checkpoint if there is one; the trainer then has `predictions`."""
     begin(trainer.recipe, rows=len(trainer.train_dataset))
     with tracked(trainer.recipe):
-        trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
+        trainer.train(resume_from_checkpoint=last_checkpoint(trainer.recipe.output))
         if trainer.predictions is None:  # it was interrupted between its last step and the evaluation
             trainer.evaluate()
+
+
+def require_room(path: Path, rows: Iterable[LabelledExample], encoder: Encoder) -> None:
+    """Raises InvalidRows where the two entities of a row of this file do not fit into the window together."""
+    for row in rows:
+        try:
+            encoder.encode(row.example)
+        except InvalidExample as error:
+            raise InvalidRows(f"{path}, line {read_labelled(path).index(row) + 1}: {error}") from None
+
+
+def fits(example: Example, encoder: Encoder) -> bool:
+    """Whether the two entities fit into the window together."""
+    try:
+        encoder.encode(example)
+    except InvalidExample:
+        return False
+    return True
 
 
 def rows_to_train_on(recipe: Run) -> list[LabelledExample]:
@@ -113,28 +141,16 @@ def rows_to_train_on(recipe: Run) -> list[LabelledExample]:
     return [rows[index] for index in np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.train_rows]]
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end: the Trainer writes its state last, and a kill may come before."""
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True):
-        try:
-            json.loads((checkpoint / TRAINER_STATE_NAME).read_bytes())
-        except (OSError, ValueError):
-            continue
-        return str(checkpoint)
-    return None
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         usage=argparse.SUPPRESS, prog="python -m training.train", description="Train one member of an ensemble from a recipe."
     )
     parser.add_argument("recipe", type=Path, help="a YAML file; its fields are described in training/recipe.py")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field of the recipe; may be repeated")
+    add_settings(parser)
     arguments = parser.parse_args(argv)
     transformers.logging.set_verbosity_error()  # it warns of every layer and pooler that a recipe leaves out on purpose
-    overrides = dict(override.partition("=")[::2] for override in arguments.set)
     try:
-        summary = train(recipe := Recipe.read(arguments.recipe, overrides))
+        summary = train(recipe := Recipe.read(arguments.recipe, dict(arguments.set)))
     except (InvalidRecipe, InvalidRows, OSError) as error:
         print(f"training.train: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

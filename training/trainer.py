@@ -1,10 +1,10 @@
 """The Hugging Face Trainer, told four things: rows are bucketed by length, the head learns faster than the body, the recipe chooses the
 loss, and KLUE's metrics decide."""
 
-import time
+import math
 from collections.abc import Collection, Sequence
-from functools import cache, partial
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,13 +20,10 @@ from models.labels import RELATIONS
 from models.rows import label_ids
 from models.voting import softmax
 from training.dataset import LengthBucketSampler, RelationDataset, Sample, collate, shortest_first
-from training.experiment import Predictions, Record
+from training.experiment import CHECKPOINTS, Predictions, Record
 from training.heads import RelationClassifier
 from training.losses import CrossEntropy, Distillation, FocalLoss, class_weights
-from training.recipe import Recipe, Run
-
-BF16_SHARE: Final = 0.7
-"""Of the seconds that float32 takes: casting costs something too, and what a run decided must not flip when it is resumed."""
+from training.recipe import Diverged, Recipe, Run
 
 
 class RelationTrainer(Trainer):
@@ -88,6 +85,8 @@ class RelationTrainer(Trainer):
     ) -> EvalLoopOutput:
         # The rows came shortest first; whoever asked wants them as they stand in the file.
         output = super().evaluation_loop(dataloader, description, False, ignore_keys, metric_key_prefix)
+        if not np.isfinite(output.predictions).all():  # all rows would get the same answer, whose metrics look like some model's
+            raise Diverged
         back = np.argsort(shortest_first(dataloader.dataset))
         logits, labels = output.predictions[back], output.label_ids[back]
         self.predictions = Predictions(labels, softmax(logits))
@@ -141,7 +140,7 @@ def adamw(model: nn.Module, recipe: Run, decayed: Collection[str], new: str, new
 def arguments(recipe: Run, **more: Any) -> TrainingArguments:
     """The Trainer's arguments for a recipe, and `more` of them by their names."""
     return TrainingArguments(
-        output_dir=str(recipe.output / "checkpoints"),
+        output_dir=str(recipe.output / CHECKPOINTS),
         seed=recipe.seed,
         data_seed=recipe.seed,
         num_train_epochs=recipe.epochs,
@@ -150,7 +149,7 @@ def arguments(recipe: Run, **more: Any) -> TrainingArguments:
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         warmup_ratio=recipe.warmup_ratio,
-        bf16=bf16_pays() if recipe.bf16 is None else recipe.bf16,
+        bf16=bool(recipe.bf16),  # decided before anything is trained: training/experiment.py
         use_cpu=not torch.accelerator.is_available(),
         save_strategy="steps",
         save_steps=recipe.save_steps,
@@ -180,20 +179,8 @@ def loss(recipe: Recipe, train: RelationDataset) -> CrossEntropy | FocalLoss | D
     return Distillation(on_labels, 0.5 if weight is None else weight, 2.0 if temperature is None else temperature)
 
 
-@cache
-def bf16_pays() -> bool:
-    """Whether this machine multiplies bfloat16 matrices clearly faster than float32 ones. On a CPU it is timed: one with AVX512_BF16 but
-    without AMX took twice as long for them (docs/log.md)."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-
-    def seconds(dtype: torch.dtype) -> float:
-        left, right = torch.ones(2048, 512, dtype=dtype), torch.ones(512, 2048, dtype=dtype)
-        times = []
-        for _ in range(5):
-            began = time.perf_counter()
-            left @ right
-            times.append(time.perf_counter() - began)
-        return min(times)
-
-    return seconds(torch.bfloat16) < BF16_SHARE * seconds(torch.float32)
+def finite(loss: float) -> float:
+    """A loss that is a number; raises Diverged where it is none."""
+    if not math.isfinite(loss):
+        raise Diverged
+    return loss

@@ -1,6 +1,7 @@
 """The Trainer's search over whole runs."""
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_utils import HPSearchBackend, SaveStrategy
 
 from training.experiment import METRICS, finish
-from training.recipe import Recipe
+from training.recipe import Diverged, Recipe
 from training.train import fit, prepare
 
 
@@ -31,14 +32,23 @@ class SearchTrainer(Trainer):
         super().__init__(model_init=lambda: nn.Identity(), args=arguments, eval_dataset=[None])
 
     def train(self, resume_from_checkpoint: object = None, trial: Any = None, **_: object) -> None:
-        """Run one trial; what it drew is in `trial`, an Optuna trial or a mapping."""
+        """Run one trial; what it drew is in `trial`, an Optuna trial or a mapping. One that diverges ends early, and the search goes on."""
         drawn = self.hp_space(trial) if self.hp_search_backend == HPSearchBackend.OPTUNA else trial
         fixed = {"output": self._get_output_dir(trial), "search": None, "evaluate": "epoch"}
         recipe = self.recipe.changed({**self.recipe.search.fields(drawn), **fixed})
         report = _Report(self, trial)
         trainer = prepare(recipe, [report])
         trainer.args.save_strategy = SaveStrategy.NO
-        fit(trainer)
+        try:
+            fit(trainer)
+        except Diverged as error:
+            print(f"training.search: {recipe.output.name}: {error}", file=sys.stderr)
+            self.objective = math.nan  # else the Trainer would evaluate its model, and it has none
+            if self.hp_search_backend == HPSearchBackend.OPTUNA:
+                import optuna
+
+                raise optuna.TrialPruned from None
+            return
         finish(recipe, trainer.predictions, trainer.state.log_history)
         if report.stop is not None:
             raise report.stop

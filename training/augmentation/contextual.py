@@ -21,7 +21,7 @@ class Contextual(Augmentation):
     method: Literal["contextual"] = "contextual"
     model: str = Field(description="folder that python -m training.contextual wrote")
     alpha: float = Field(0.15, gt=0, le=1, description="words refilled, per word of the sentence")
-    temperature: float = Field(1.0, gt=0, allow_inf_nan=False, description="below 1 likelier words are preferred even more")
+    temperature: float = Field(1.0, gt=0, description="below 1 likelier words are preferred even more")
     top_k: int = Field(20, ge=1, description="pieces of words drawn from, the likeliest at each place")
 
     @field_validator("model")
@@ -29,7 +29,7 @@ class Contextual(Augmentation):
     def _check_model(cls, model: str) -> str:
         try:
             kinds = json.loads((Path(model) / "config.json").read_bytes()).get("architectures")
-        except (OSError, ValueError):
+        except (OSError, ValueError, AttributeError):  # the last of a file that holds a list
             kinds = None
         if kinds != ["ConditionalMaskedLM"]:
             raise ValueError(f"{model} is no folder that python -m training.contextual wrote")

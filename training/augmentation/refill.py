@@ -94,7 +94,7 @@ class Refiller:
             logits = self.model(input_ids, attention_mask, relation_ids, masked).logits
             logits = logits.masked_fill(self.forbidden[torch.tensor(opens, device=device).long()], -torch.inf)
             likeliest = logits.topk(min(self.top_k, logits.shape[1]))
-        chances = torch.softmax(likeliest.values.double() / self.temperature, dim=1).cpu().numpy()
+        chances = torch.softmax(likeliest.values.cpu().double() / self.temperature, dim=1).numpy()  # not every accelerator has doubles
         pieces = likeliest.indices.cpu().numpy()
         generators = (draft.generator for draft in drafts for _ in draft.open(step))
         return [int(generator.choice(some, p=chance)) for some, chance, generator in zip(pieces, chances, generators, strict=True)]

@@ -22,7 +22,7 @@ Vary = Callable[[Sequence[LabelledExample], Sequence[np.random.Generator]], list
 class Augmentation(BaseModel):
     """One method with its options: the `augmentation` block of a recipe. A subclass makes the rows."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     batch: ClassVar[int] = 1  # rows that are changed at a time
 
