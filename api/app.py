@@ -51,7 +51,7 @@ def create_app(service: RelationService, tracing: Tracing | None = None) -> Fast
     if settings.metrics:
         app.add_api_route("/metrics", metrics, summary="Prometheus metrics", response_class=PlainTextResponse)
     errors.install(app)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app, settings.api_key is not None)  # type: ignore[method-assign]
     if settings.api_key is not None:
         app.add_middleware(BearerKey, key=settings.api_key)
     app.add_middleware(Telemetry, tracing=tracing)
@@ -76,13 +76,18 @@ class BearerKey:
         await self._app(scope, receive, send)
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document with the request schemas added: the body is read by hand, so FastAPI does not know them."""
+def _openapi(app: FastAPI, guarded: bool) -> dict[str, Any]:
+    """FastAPI's document with the request schemas and the bearer token added: both are read by hand, so FastAPI does not know them."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
         _, definitions = models_json_schema(
             [(OneExample, "validation"), (SeveralExamples, "validation")], ref_template="#/components/schemas/{model}"
         )
         document["components"]["schemas"] |= definitions["$defs"]
+        if guarded:
+            document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+            for path, methods in document["paths"].items():
+                for operation in methods.values() if path not in OPEN_PATHS else ():
+                    operation["security"] = [{"bearer": []}]
         app.openapi_schema = document
     return app.openapi_schema

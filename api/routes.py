@@ -19,7 +19,7 @@ from api import __version__
 from api.engine import Engine
 from api.errors import DeadlineExceeded, InvalidRequest, NotReady, TooLarge, fault
 from api.metrics import REGISTRY
-from api.schemas import OneExample, PredictionOut, PredictionsOut, SeveralExamples
+from api.schemas import FaultsOut, OneExample, PredictionOut, PredictionsOut, ProblemOut, SeveralExamples
 from api.service import RelationService
 from models.labels import RELATIONS
 
@@ -54,13 +54,24 @@ _REQUEST_BODY = {
         "application/json": {"schema": {"anyOf": [{"$ref": f"#/components/schemas/{m.__name__}"} for m in (OneExample, SeveralExamples)]}}
     },
 }
+_PARAMETERS = [
+    {
+        "name": "X-Request-Timeout",
+        "in": "header",
+        "description": "the request's deadline in seconds",
+        "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_TIMEOUT_S},
+    },
+    {"name": "X-Request-ID", "in": "header", "description": "comes back with the answer, and is in the log", "schema": {"type": "string"}},
+]
+_RETRY_AFTER = {"Retry-After": {"description": "seconds until it makes sense to come back", "schema": {"type": "integer"}}}
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    401: {"description": "The bearer token is missing or wrong"},
-    413: {"description": "Body or number of examples over the limit"},
-    422: {"description": "Not JSON, or an example that cannot be asked; every fault with its place"},
-    429: {"description": "The queue is full, or the wait would pass the deadline; see Retry-After"},
-    503: {"description": "Not ready, shutting down, or the engine lost the batch; see Retry-After"},
-    504: {"description": "The deadline passed"},
+    401: {"model": ProblemOut, "description": "The bearer token is missing or wrong"},
+    413: {"model": ProblemOut, "description": "Body or number of examples over the limit"},
+    422: {"model": FaultsOut, "description": "Not JSON, or an example that cannot be asked; every fault with its place"},
+    429: {"model": ProblemOut, "description": "The queue is full, or the wait would pass the deadline", "headers": _RETRY_AFTER},
+    500: {"model": ProblemOut, "description": "Something failed inside; the log has it under the request's id"},
+    503: {"model": ProblemOut, "description": "Not ready, shutting down, or the engine lost the batch", "headers": _RETRY_AFTER},
+    504: {"model": ProblemOut, "description": "The deadline passed"},
 }
 
 
@@ -87,7 +98,7 @@ router.add_api_route(
     route_class_override=_AsItComes,
     summary="The relation between the two marked entities of one sentence, or of several",
     responses={200: {"model": PredictionOut | PredictionsOut}, **_ERRORS},
-    openapi_extra={"requestBody": _REQUEST_BODY},
+    openapi_extra={"requestBody": _REQUEST_BODY, "parameters": _PARAMETERS},
 )
 
 

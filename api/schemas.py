@@ -74,6 +74,20 @@ class PredictionsOut(BaseModel):
     predictions: list[PredictionOut] = Field(description="in the order asked")
 
 
+class ProblemOut(BaseModel):
+    detail: str
+
+
+class FaultOut(BaseModel):
+    type: str = Field(description="kind of fault")
+    loc: list[str | int] = Field(description="where: body or header, then the path to the field")
+    msg: str
+
+
+class FaultsOut(BaseModel):
+    detail: list[FaultOut] = Field(description="every fault")
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A request that can be answered: its encoded examples, and the form its answer takes."""

@@ -35,7 +35,10 @@ class Settings(BaseSettings):
     )
     tuning_s: float = Field(7.0, ge=0, le=600, description="seconds that measuring lanes and batches may take before the server is ready")
     cascade_caution: float = Field(
-        0.0, ge=0, le=1, description="0: rows stop early as the bundle says, 1: every member always votes; between: stop later"
+        0.0,
+        ge=0,
+        le=1,
+        description="0: rows stop early as the bundle says, 1: every member always votes, as it does in fp16; between: stop later",
     )
     max_examples: int = Field(256, ge=1, description="examples a request may hold (never above max_queue)")
     max_queue: int = Field(1024, ge=1, description="examples that may wait; beyond them requests get 429")

@@ -2,7 +2,7 @@
 
 Promises: every request is answered by its deadline, as many are answered rightly as at saturation, those refused are refused at once,
 with a Retry-After, `/health` answers 99 times of 100 within 100 ms, memory stays flat. Then a burst: whoever is refused comes back once,
-after his Retry-After, and is answered.
+after his Retry-After, and is answered, 19 times of 20.
 """
 
 import argparse

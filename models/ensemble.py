@@ -87,7 +87,7 @@ class Ensemble:
         self.device = device
         self.split = split
         self.cascade_caution = cascade_caution
-        self.thresholds = _thresholds(bundle, cascade_caution)
+        self.thresholds = _thresholds(bundle, device, cascade_caution)
         encodings = list(dict.fromkeys(member.encoding for member in bundle.manifest.members))
         self._encoders = [_encoder(bundle, encoding) for encoding in encodings]
         self._voters = [_voter(bundle, member, device, split, encodings.index(member.encoding)) for member in bundle.manifest.members]
@@ -101,7 +101,7 @@ class Ensemble:
 
         Args:
             cascade_caution: 0 keeps the bundle's cascade as it was fitted, 1 lets every member vote always, between them its thresholds
-                are raised by that part of their way to 1.
+                are raised by that part of their way to 1. In fp16 every member votes always.
 
         Raises:
             DeviceUnavailable: the bundle has no graphs for the device, or the device did not take them.
@@ -267,8 +267,10 @@ def _allowed(rows: Sequence[EncodedExample]) -> NDArray[np.bool_] | None:
     return np.stack([np.ones(len(RELATIONS), dtype=bool) if row.allowed is None else row.allowed for row in rows])
 
 
-def _thresholds(bundle: Bundle, caution: float) -> tuple[float, ...]:
-    if bundle.manifest.cascade is None or caution >= 1:
+def _thresholds(bundle: Bundle, device: Device, caution: float) -> tuple[float, ...]:
+    graphs = [file for member in bundle.manifest.members if (file := member.file_for(device))]
+    # In fp16 the last digits depend on a row's neighbours: near a threshold they would decide who votes, and so the answer.
+    if bundle.manifest.cascade is None or caution >= 1 or any(file.precision == "fp16" for file in graphs):
         return ()
     return tuple(threshold + caution * (1 - threshold) for threshold in bundle.manifest.cascade.thresholds)
 

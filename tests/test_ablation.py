@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,11 +52,14 @@ def test_rows_are_drawn_by_sentence(rows: list[Row], tmp_path: Path) -> None:
 
 
 class InProcess:
-    """Stands for `subprocess.Popen`: the command runs here, without importing everything once more."""
+    """Stands for `subprocess.Popen`: the command runs here, one at a time, without importing everything once more."""
+
+    turn = threading.Lock()
 
     def __init__(self, command: list[str], **_: object) -> None:
         _, _, module, *arguments = command
-        self._status = import_module(module).main(arguments)
+        with self.turn:
+            self._status = import_module(module).main(arguments)
 
     def wait(self) -> int:
         return int(self._status)

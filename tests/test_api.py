@@ -221,7 +221,11 @@ def test_the_openapi_document_describes_both_forms(client: httpx.Client) -> None
     schema = document["paths"]["/relations"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     for form in schema["anyOf"]:
         assert form["$ref"].split("/")[-1] in document["components"]["schemas"]
-    assert set(document["paths"]["/relations"]["post"]["responses"]) == {"200", "401", "413", "422", "429", "503", "504"}
+    operation = document["paths"]["/relations"]["post"]
+    assert set(operation["responses"]) == {"200", "401", "413", "422", "429", "500", "503", "504"}
+    assert [name for name, response in operation["responses"].items() if "Retry-After" in response.get("headers", {})] == ["429", "503"]
+    assert {parameter["name"] for parameter in operation["parameters"]} == {"X-Request-Timeout", "X-Request-ID"}
+    assert "securitySchemes" not in document["components"]
 
 
 @pytest.mark.parametrize("key", ["", " ", "\n"])
@@ -248,6 +252,8 @@ def test_without_the_key_only_the_probes_answer(guarded: httpx.Client) -> None:
     assert "sesame" not in refused.text
     assert guarded.get("/health").status_code == guarded.get("/ready").status_code == 200
     assert post(guarded, ASKED, Authorization="Bearer open sesame").status_code == 200
+    document = guarded.get("/openapi.json", headers={"Authorization": "Bearer open sesame"}).json()
+    assert [path for path, methods in document["paths"].items() if "security" not in next(iter(methods.values()))] == ["/health", "/ready"]
     assert post(guarded, ASKED, Authorization="bearer open sesame").status_code == 200, "a scheme has no case (RFC 9110)"
 
 

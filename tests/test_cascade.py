@@ -13,7 +13,7 @@ from export.cascade import Votes, fit
 from loadtest.sentences import Row
 from loadtest.server import running
 from models.bundle import Bundle, BundleRefused
-from models.ensemble import Ensemble
+from models.ensemble import Ensemble, _thresholds
 from models.example import Example
 from models.labels import RELATIONS
 from models.metrics import micro_f1
@@ -110,6 +110,16 @@ def test_caution_raises_the_thresholds(cascaded: Path) -> None:
     assert Ensemble.load(bundle).thresholds == (threshold,)
     assert Ensemble.load(bundle, cascade_caution=0.5).thresholds == pytest.approx((threshold + (1 - threshold) / 2,))
     assert Ensemble.load(bundle, cascade_caution=1.0).thresholds == ()
+
+
+def test_in_fp16_every_member_votes_whatever_the_bundle_says(cascaded: Path) -> None:
+    manifest = Bundle.open(cascaded).manifest
+    halved = [
+        member.model_copy(update={"files": [member.files[0].model_copy(update={"device": "cuda", "precision": "fp16"})]})
+        for member in manifest.members
+    ]
+    bundle = Bundle(cascaded, manifest.model_copy(update={"members": halved}))
+    assert _thresholds(bundle, "cuda", caution=0) == ()
 
 
 @pytest.mark.parametrize(("caution", "members"), [(0, {1, 2}), (1, {2})])
