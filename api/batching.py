@@ -1,10 +1,11 @@
 """The dynamic batcher: one queue of encoded examples, lanes that take from it what goes together, and every answer to its asker.
 
 Order of service is fair between requests, not between examples (fair queueing: Demers, Keshav and Shenker, 1989). Turns pass as fast as
-one example of every request that waits is served; an example's turn is the present one when its request came, plus its place in that
-request. A single example that comes after a request of 256 waits for one turn, not for 256, and the 256 end though singles never cease.
-A free lane takes the waiting example whose turn is lowest, and with it those that make the batch do the most work a second
-(models/batches.py). Work is measured in seconds of a lane, predicted by the cost model; what batches really take against that corrects it.
+one example of every request that waits is served; a request's turn is the present one when it comes, and one more with each of its
+examples that a lane takes. A single example that comes after a request of 256 waits for one turn, not for 256, and the 256 end though
+singles never cease. A free lane takes an example of the request whose turn is lowest, and with it those that make the batch do the most
+work a second (models/batches.py). Work is measured in seconds of a lane, predicted by the cost model; what batches really take against that
+corrects it.
 """
 
 import asyncio
@@ -50,12 +51,15 @@ class _Request:
     future: asyncio.Future[None]
     predictions: list[Prediction | None]
     missing: int
+    turn: float = 0.0
+    arrival: int = 0
+    waiting: int = 0  # examples
+    work: float = 0.0  # of those, seconds of a lane
     started: float | None = None
 
 
 @dataclass(slots=True, eq=False)
 class _Item:
-    turn: tuple[float, int]
     row: EncodedExample
     request: _Request
     index: int
@@ -97,10 +101,11 @@ class DynamicBatcher:
         self._max_wait_s = max_wait_s
         self._lanes = lanes
         self._waiting: list[_Item] = []  # by length, so that a batch is a slice
-        self._inside: set[_Request] = set()
+        self._asking: set[_Request] = set()  # with examples that wait
+        self._inside: set[_Request] = set()  # without an answer
         self._changed = threading.Condition()
         self._closed = False
-        self._turn = 0.0  # the present one
+        self._turn = 0.0  # the present one: what a request has that comes now
         self._arrivals = itertools.count()
         self._busy = 0  # lanes
         self._running = 0.0  # work in the lanes
@@ -170,8 +175,8 @@ class DynamicBatcher:
             if self._closed:
                 raise NotReady("the server is shutting down", retry_after_s=1)
             works = [self._planner.work(len(row)) for row in rows]
-            last_turn = self._turn + len(rows) - 1  # whoever has a later one is served after this request
-            ahead = self._running + sum(item.work for item in self._waiting if item.turn[0] <= last_turn)
+            last_turn = self._turn + len(rows)  # what others have left by then is served after this request
+            ahead = self._running + sum(other.work * min(1.0, max(0.0, last_turn - other.turn) / other.waiting) for other in self._asking)
             own_s, done_s = (work * self._pace / self._lanes for work in (sum(works), ahead + sum(works)))
             if (over := len(self._waiting) + len(rows) - self._max_queue) > 0:
                 retry_s = self._promise(done_s * over / (len(self._waiting) + len(rows)), own_s)
@@ -180,8 +185,11 @@ class DynamicBatcher:
             if ahead and (late_s := request.submitted + done_s * CAUTION - request.deadline) > 0:
                 would = f"its answer could take {done_s * CAUTION:.1f} s, and the deadline would pass"
                 raise WaitTooLong(would, self._promise(late_s, own_s))
+            request.turn, request.arrival = self._turn, next(self._arrivals)
+            request.waiting, request.work = len(rows), sum(works)
+            self._asking.add(request)
             for index, (row, work) in enumerate(zip(rows, works, strict=True)):
-                insort(self._waiting, _Item((self._turn + index, next(self._arrivals)), row, request, index, work), key=_length)
+                insort(self._waiting, _Item(row, request, index, work), key=_length)
             self._changed.notify(len(rows))
 
     def _promise(self, room_s: float, own_s: float) -> float:
@@ -194,6 +202,7 @@ class DynamicBatcher:
 
     def _withdraw(self, request: _Request) -> None:
         with self._changed:
+            self._asking.discard(request)
             self._waiting = [item for item in self._waiting if item.request is not request]
 
     def _serve(self, lane: int) -> None:
@@ -228,13 +237,14 @@ class DynamicBatcher:
         with self._changed:
             while True:
                 now = time.monotonic()
-                if any(item.request.deadline <= now for item in self._waiting):
-                    self._waiting = [item for item in self._waiting if item.request.deadline > now]
+                if late := {request for request in self._asking if request.deadline <= now}:
+                    self._asking -= late
+                    self._waiting = [item for item in self._waiting if item.request not in late]
                 if self._waiting:
-                    anchor = min(range(len(self._waiting)), key=lambda index: self._waiting[index].turn)
+                    oldest = min(self._asking, key=_turn)
+                    anchor = min((item.index, place) for place, item in enumerate(self._waiting) if item.request is oldest)[1]
                     waited = [now - item.request.submitted for item in self._waiting]
                     lengths = [item.length for item in self._waiting]
-                    oldest = self._waiting[anchor].request
                     wait_s = oldest.submitted + min(self._max_wait_s, (oldest.deadline - oldest.submitted) / 2) - now
                     # Where company is asked for it is not dealt out to other lanes; while there is time for more, age does not count.
                     free_lanes = 1 if self._max_wait_s else self._lanes - self._busy
@@ -247,11 +257,16 @@ class DynamicBatcher:
                 else:
                     self._changed.wait()
             batch = self._waiting[cut.start : cut.stop]
-            requests = len({id(item.request) for item in self._waiting})
-            self._turn = max(self._turn + len(batch) / requests, self._waiting[anchor].turn[0])
             del self._waiting[cut.start : cut.stop]
+            self._turn = max(self._turn + len(batch) / len(self._asking), oldest.turn)
             for item in batch:
-                item.request.started = item.request.started or now
+                request = item.request
+                request.started = request.started or now
+                request.turn += 1
+                request.waiting -= 1
+                request.work -= item.work
+                if not request.waiting:
+                    self._asking.discard(request)
                 self._running += item.work
             self._busy += 1
             return batch
@@ -289,6 +304,10 @@ def _deliver(item: _Item, prediction: Prediction | None) -> None:
     request.missing -= 1
     if not request.missing:
         request.future.set_result(None)
+
+
+def _turn(request: _Request) -> tuple[float, int]:
+    return request.turn, request.arrival
 
 
 def _length(item: _Item) -> int:

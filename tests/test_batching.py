@@ -229,6 +229,33 @@ def test_a_large_request_does_not_starve_a_small_one() -> None:
     with_batcher(test)
 
 
+def test_a_small_request_that_comes_into_the_middle_of_a_large_one_waits_for_a_turn() -> None:
+    steps, ran = threading.Semaphore(3), list[list[int]]()
+
+    def run(rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
+        ran.append([int(row.encodings[0].input_ids[0]) for row in rows])
+        assert steps.acquire(timeout=30)
+        return [Prediction(np.eye(len(RELATIONS))[0], members=mark) for mark in ran[-1]]
+
+    batcher = DynamicBatcher(run, PLANNER, 1, 1000)
+
+    async def test() -> None:
+        lengths = np.random.default_rng(0).integers(20, 200, 200).tolist()  # rows of like length are taken from all over the request
+        large = asyncio.create_task(ask(batcher, *(row(100 + n, length) for n, length in enumerate(lengths))))
+        while len(ran) < 4:
+            await asyncio.sleep(0)
+        small = asyncio.create_task(ask(batcher, row(1, 30)))
+        await asyncio.sleep(0)
+        steps.release(1000)
+        await asyncio.gather(large, small)
+        assert 1 in ran[4] + ran[5]
+
+    try:
+        asyncio.run(test())
+    finally:
+        batcher.close()
+
+
 def test_a_request_of_several_ends_though_single_ones_never_cease() -> None:
     async def test(batcher: DynamicBatcher, engine: Engine) -> None:
         held = await hold(batcher, engine)
