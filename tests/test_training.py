@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from loadtest.sentences import Row
-from models.encoding import Encoder
+from models.encoding import MARKER_STYLES, Encoder
 from models.rows import read_labelled
 from training.augment import main as augment
 from training.dataset import LengthBucketSampler, RelationDataset
@@ -189,3 +189,10 @@ def test_a_placeholder_that_is_no_text_gets_one_plain_line(
     assert "augmentation: sentence: the sentence holds a lone surrogate" in first
     assert "sentence: the sentence holds a lone surrogate" in second
     assert not list(tmp_path.iterdir())
+
+
+def test_the_tokens_that_mark_entities_begin_unlike_each_other(recipe_file: Path, tmp_path: Path) -> None:
+    trainer = prepare(Recipe.read(recipe_file, {"markers": "entity_tokens", "output": str(tmp_path)}))
+    tokens = MARKER_STYLES["entity_tokens"].tokens
+    rows = trainer.model.encoder.get_input_embeddings().weight[trainer.processing_class.convert_tokens_to_ids(list(tokens))]
+    assert torch.cosine_similarity(rows[:, None], rows[None], dim=-1).fill_diagonal_(0).abs().max() < 0.9

@@ -86,7 +86,8 @@ def prepare(recipe: Recipe, callbacks: Sequence[TrainerCallback] = ()) -> Relati
     try:
         model = RelationClassifier.from_encoder(recipe.encoder, recipe.pooling, recipe.markers, window, recipe.dropout, recipe.layers)
         if tokens:
-            model.encoder.resize_token_embeddings(max(len(tokenizer), model.config.vocab_size))
+            # Not as the mean of all tokens: they would begin alike, and one epoch would not tell subject from object (docs/training.md).
+            model.encoder.resize_token_embeddings(max(len(tokenizer), model.config.vocab_size), mean_resizing=False)
     except (OSError, ValueError) as error:
         raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
     return RelationTrainer(
