@@ -22,7 +22,6 @@ from api.service import RelationService
 from api.settings import Settings
 from api.tracing import from_environment
 from models.bundle import Bundle
-from models.lanes import available_cores
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -52,7 +51,7 @@ class Relations:
         context: Any = get_runtime_context()
         cores = int(context.get_assigned_resources()["CPU"])  # others have the rest of the machine
         refusals: list[str] = []
-        self._service = RelationService(settings, refusals.append, min(cores, available_cores()))
+        self._service = RelationService(settings, refusals.append, cores)
         await self._service.load()
         if refusals:
             raise RuntimeError(refusals[0])

@@ -42,7 +42,7 @@ class RelationService:
 
     Args:
         on_refusal: called with one plain line when the first bundle must not be served.
-        cores: that the lanes may use; by default all that this process may.
+        cores: most that the lanes may use; by default all that this process may.
     """
 
     def __init__(self, settings: Settings, on_refusal: Callable[[str], None], cores: int | None = None) -> None:
@@ -52,7 +52,7 @@ class RelationService:
         self._state: State = "loading"
         self._engine: Engine | None = None
         self._on_refusal = on_refusal
-        self._cores = cores or available_cores()
+        self._cores = available_cores(cores)
         self._swapping = asyncio.Lock()
         self._retiring: dict[Engine, asyncio.Task[None]] = {}
 

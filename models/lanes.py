@@ -46,11 +46,10 @@ def possible_splits(device: Device, cores: int, lanes: int | None = None, thread
     return list(dict.fromkeys([Split(cores, 1), *(split for split in between if split.lanes <= MOST_COPIES), Split(1, cores)]))
 
 
-def available_cores() -> int:
-    """The cores that this process may use: its affinity, capped by the cgroup's quota (v2 or v1)."""
+def available_cores(most: int | None = None) -> int:
+    """The cores that this process may use: its affinity, capped by the cgroup's quota (v2 or v1), and by `most` where it is given."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+    return max(1, min(cores, math.ceil(_cgroup_quota() or cores), most or cores))
 
 
 def cut_sorted(lengths: Sequence[int], budget: int = TOKEN_BUDGET) -> list[range]:

@@ -28,7 +28,7 @@ def load(bundle: Bundle, device: AskedDevice, tuning_s: float, cascade_caution: 
         BundleRefused, DeviceUnavailable: as `models.tuning.tune`.
     """
     taken, _ = choose_device(bundle, device)
-    splits = possible_splits(taken, min(cores, available_cores()) if cores else available_cores())
+    splits = possible_splits(taken, available_cores(cores))
     return tune(bundle, taken, splits, alone=None, tuning_s=tuning_s, cascade_caution=cascade_caution)
 
 

@@ -230,7 +230,7 @@ def test_a_large_request_does_not_starve_a_small_one() -> None:
 
 
 def test_a_small_request_that_comes_into_the_middle_of_a_large_one_waits_for_a_turn() -> None:
-    steps, ran = threading.Semaphore(3), list[list[int]]()
+    steps, ran = threading.Semaphore(20), list[list[int]]()
 
     def run(rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
         ran.append([int(row.encodings[0].input_ids[0]) for row in rows])
@@ -242,13 +242,13 @@ def test_a_small_request_that_comes_into_the_middle_of_a_large_one_waits_for_a_t
     async def test() -> None:
         lengths = np.random.default_rng(0).integers(20, 200, 200).tolist()  # rows of like length are taken from all over the request
         large = asyncio.create_task(ask(batcher, *(row(100 + n, length) for n, length in enumerate(lengths))))
-        while len(ran) < 4:
+        while len(ran) < 21:
             await asyncio.sleep(0)
-        small = asyncio.create_task(ask(batcher, row(1, 30)))
+        small = asyncio.create_task(ask(batcher, row(1, 400)))  # longer than any other, so nobody's company
         await asyncio.sleep(0)
         steps.release(1000)
         await asyncio.gather(large, small)
-        assert 1 in ran[4] + ran[5]
+        assert 1 in ran[21] + ran[22]
 
     try:
         asyncio.run(test())
