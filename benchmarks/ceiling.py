@@ -4,8 +4,8 @@ The ceiling is what bare ONNX Runtime sessions do with the same rows, already to
 by length, in batches of 1 to 16, on every split of the cores; no HTTP, no queue, no waiting. Below it, what the tuned lanes do with the
 same rows cut by cost, and the server over HTTP with its load generator on the same cores.
 
-Everything is measured in turns, since the machine's speed drifts; what counts is the median over the turns, of a ratio the median over
-the ratios within a turn.
+Everything is measured in turns, since the machine's speed drifts, by a tenth within seconds; what counts is the median over the turns, of a
+ratio the median over the ratios within a turn. The server is compared with the ceiling just before and just after it.
 """
 
 import argparse
@@ -27,11 +27,12 @@ from benchmarks.peers.load import build_request, measure
 from loadtest.sentences import Row, make_long_rows
 from loadtest.server import DEFAULT_BUNDLE, running
 from loadtest.verdict import conclude
+from models.batches import BatchPlanner
 from models.bundle import Bundle
+from models.cost import CostModel
 from models.ensemble import EncodedExample, Ensemble
 from models.example import Example
 from models.lanes import Split, available_cores, possible_splits
-from models.tuning import tune
 
 SIZES: Final = (1, 2, 4, 8, 16)
 EVERY_MEMBER: Final = 1.0
@@ -39,7 +40,9 @@ EVERY_MEMBER: Final = 1.0
 PROMISED: Final = {16: 0.90, 64: 0.93}
 """Connections, and the share of the ceiling that the server reaches with them."""
 FINALISTS: Final = 3
-"""Ways to batch that are measured beside the server: which of them is best is within the noise of a scan."""
+"""Ways to batch that are measured again, in turns with the chosen one: which of them is best is within the noise of a scan."""
+WARMUP_S: Final = 3.0
+"""Until as many requests wait as there are connections, at random places of their way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +59,20 @@ class Way:
 
 
 class Bench:
-    """The rows, and the ensemble on every split."""
+    """The rows, and the ensemble on every split.
 
-    def __init__(self, bundle: Path, rows: Sequence[Row]) -> None:
+    Args:
+        tuning: what the server chose, as `GET /info` shows it.
+    """
+
+    def __init__(self, bundle: Path, rows: Sequence[Row], tuning: dict[str, Any]) -> None:
         opened = Bundle.open(bundle)
-        cores = available_cores()
-        splits = possible_splits("cpu", cores)
-        tuned = tune(opened, "cpu", splits, alone=None, cascade_caution=EVERY_MEMBER)
-        self.planner = tuned.measured.planner
+        splits = possible_splits("cpu", available_cores())
+        self.planner = read_planner(tuning)
         self.ensembles = {split: Ensemble.load(opened, "cpu", split, EVERY_MEMBER) for split in splits}
-        self.rows = [tuned.ensemble.encode(Example.from_row(row)) for row in rows]
+        self.rows = [self.ensembles[splits[0]].encode(Example.from_row(row)) for row in rows]
         self.ways = [Way(split, order, size) for split in splits for order in ("arrival", "sorted") for size in SIZES]  # type: ignore[arg-type]
-        self.ours = Way(tuned.measured.split, "by cost")
+        self.ours = Way(Split(tuning["lanes"], tuning["threads_per_lane"]), "by cost")
 
     def rows_per_s(self, way: Way) -> float:
         """All rows once through the sessions of a split."""
@@ -98,54 +103,69 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rows", type=Path, help="JSONL of KLUE-RE rows; default: $KLUE_RE_DATA/validation.jsonl, else rows of our own")
     parser.add_argument("--count", type=int, default=300, help="rows drawn from them")
     parser.add_argument("--rounds", type=int, default=3, help="of the scan over all ways to batch")
-    parser.add_argument("--turns", type=int, default=9, help="of the best ways and the server: many short ones, for the drift is slow")
+    parser.add_argument("--turns", type=int, default=9, help="of the best ways, then of the server: many, since the machine drifts")
     parser.add_argument("--seconds", type=float, default=6, help="of one measurement over HTTP")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/ceiling.json"))
     arguments = parser.parse_args(argv)
     rows = read_rows(arguments.rows, arguments.count)
-    bench = Bench(arguments.bundle, rows)
-
-    ways = [*bench.ways, bench.ours]
-    rates: dict[str, list[float]] = defaultdict(list)
-    for number in range(arguments.rounds):
-        for way in random.Random(number).sample(ways, len(ways)):
-            rates[str(way)].append(bench.rows_per_s(way))
-        print(f"scan {number + 1} of {arguments.rounds}", file=sys.stderr)
-    scan = {str(way): statistics.median(rates[str(way)]) for way in ways}
-    finalists = sorted(bench.ways, key=lambda way: -scan[str(way)])[:FINALISTS]
-
     final: dict[str, list[float]] = defaultdict(list)
+    shares: dict[int, list[float]] = defaultdict(list)
     with running(arguments.bundle, max_queue=10_000, cascade_caution=EVERY_MEMBER) as server:
-        requests = [build_request(server.port, "/relations", row) for row in rows]
         tuning = server.client.get("/info").json()["tuning"]
+        bench = Bench(arguments.bundle, rows, tuning)
+        ways = [*bench.ways, bench.ours]
+        rates: dict[str, list[float]] = defaultdict(list)
+        for number in range(arguments.rounds):
+            for way in random.Random(number).sample(ways, len(ways)):
+                rates[str(way)].append(bench.rows_per_s(way))
+            print(f"scan {number + 1} of {arguments.rounds}", file=sys.stderr)
+        scan = {str(way): statistics.median(rates[str(way)]) for way in ways}
+
+        finalists = sorted(bench.ways, key=lambda way: -scan[str(way)])[:FINALISTS]
         for number in range(arguments.turns):
             for way in (*finalists, bench.ours):
                 final[str(way)].append(bench.rows_per_s(way))
+            print(f"turn {number + 1} of {arguments.turns}: bare sessions", file=sys.stderr)
+        best_fixed = max(finalists, key=lambda way: statistics.median(final[str(way)]))
+        chosen = paired(final[str(bench.ours)], final[str(best_fixed)])
+        ceiling = max(best_fixed, bench.ours, key=lambda way: statistics.median(final[str(way)]))
+
+        requests = [build_request(server.port, "/relations", row) for row in rows]
+        before = bench.rows_per_s(ceiling)
+        for number in range(arguments.turns):
             for connections in PROMISED:
-                answered = measure(server.port, requests, connections, warmup=1, seconds=arguments.seconds)
+                answered = measure(server.port, requests, connections, warmup=WARMUP_S, seconds=arguments.seconds)
                 assert not answered.errors, answered.errors
+                after = bench.rows_per_s(ceiling)
                 final[f"HTTP, {connections} connections"].append(answered.rps)
-            print(f"turn {number + 1} of {arguments.turns}", file=sys.stderr)
+                shares[connections].append(answered.rps / statistics.mean((before, after)))
+                final[f"{ceiling}, beside the server"].append(before := after)
+            print(f"turn {number + 1} of {arguments.turns}: server", file=sys.stderr)
     medians = {name: statistics.median(found) for name, found in final.items()}
-    best_fixed = str(max(finalists, key=lambda way: medians[str(way)]))
-    ceiling = max(best_fixed, str(bench.ours), key=lambda name: medians[name])
-    shares = {connections: paired(final[f"HTTP, {connections} connections"], final[ceiling]) for connections in PROMISED}
-    chosen = paired(final[str(bench.ours)], final[best_fixed])
+    share = {connections: statistics.median(found) for connections, found in shares.items()}
 
     figures: dict[str, Any] = {
         "rows": len(rows),
-        "ceiling": {"way": ceiling, "rows_per_s": round(medians[ceiling], 1)},
-        "share_of_ceiling": {str(connections): round(share, 3) for connections, share in shares.items()},
+        "ceiling": {"way": str(ceiling), "rows_per_s": round(medians[f"{ceiling}, beside the server"], 1)},
+        "share_of_ceiling": {str(connections): round(found, 3) for connections, found in share.items()},
+        "shares": {str(connections): [round(one, 3) for one in found] for connections, found in shares.items()},
         "chosen_lanes_and_batches_over_best_fixed": round(chosen, 3),
         "final": {name: [round(rate, 1) for rate in found] for name, found in final.items()},
     }
-    promises = {f"at least {PROMISED[c]:.2f} of the ceiling at {c} connections": share >= PROMISED[c] for c, share in shares.items()}
+    promises = {f"at least {least:.2f} of the ceiling at {c} connections": share[c] >= least for c, least in PROMISED.items()}
     promises["the chosen lanes and batches are within 5 % of the best fixed ones"] = chosen >= 0.95
     print(table(scan, medians), file=sys.stderr)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     document = {**figures, "promises": promises, "tuning": tuning, "scan": {way: round(rate, 1) for way, rate in scan.items()}}
     arguments.output.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     return conclude("ceiling", figures, promises)
+
+
+def read_planner(tuning: dict[str, Any]) -> BatchPlanner:
+    """The server's choice of batches, from what `GET /info` shows."""
+    prices = {**tuning["cost_seconds"]}
+    above = tuple((int(size), float(price)) for size, price in prices.pop("above"))
+    return BatchPlanner(CostModel(**prices, above=above), tuning["token_budget"])
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> float:

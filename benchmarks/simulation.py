@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from benchmarks.ceiling import read_rows
+from benchmarks.ceiling import read_planner, read_rows
 from benchmarks.peers.load import percentile
 from loadtest.server import DEFAULT_BUNDLE
 from models.batches import CROWD, BatchPlanner
@@ -52,9 +52,8 @@ class Machine:
     def read(cls, path: Path) -> "Machine":
         """The machine on which `python -m benchmarks.ceiling` wrote its JSON."""
         tuning = json.loads(path.read_bytes())["tuning"]
-        prices = tuning["cost_seconds"]
-        above = tuple((int(size), float(price)) for size, price in prices.pop("above"))
-        return cls(path.stem, tuning["lanes"], CostModel(**prices, above=above), tuning["token_budget"])
+        planner = read_planner(tuning)
+        return cls(path.stem, tuning["lanes"], planner.cost, planner.token_budget)
 
 
 MACHINES: Final = (
