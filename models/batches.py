@@ -56,6 +56,8 @@ class BatchPlanner:
             free_lanes: lanes that wait for work: none of them goes without its share of the rows.
             waited: seconds that each row has waited; by default all the same.
         """
+        if len(lengths) == 1:
+            return range(1)
         most = max(1, self.token_budget // lengths[anchor])  # rows that fit into a batch with the anchor
         first = max(0, anchor - most + 1)
         near = np.array(lengths[first : anchor + most])
