@@ -206,7 +206,7 @@ class DynamicBatcher:
             self._waiting = [item for item in self._waiting if item.request is not request]
 
     def _serve(self, lane: int) -> None:
-        while batch := self._take():
+        while batch := self._next():
             alone = self._alone(batch)
             started = time.monotonic()
             try:
@@ -231,6 +231,18 @@ class DynamicBatcher:
         """The way over the whole machine, if it is there and nobody else needs the machine."""
         with self._changed:
             return self._run_alone if len(batch) == self._busy == 1 and not self._waiting else None
+
+    def _next(self) -> list[_Item]:
+        """As `_take`. Should the choice itself fail, whoever waits is told, and the lane lives on."""
+        while True:
+            try:
+                return self._take()
+            except Exception:
+                log.exception("no batch could be chosen")
+                with self._changed:
+                    lost, self._waiting = self._waiting, []
+                    self._asking.clear()
+                self._tell(lost, None)
 
     def _take(self) -> list[_Item]:
         """The next batch, once there is one; an empty one when the batcher is closed and nothing waits."""

@@ -57,18 +57,26 @@ counts."""
 SAME: Final = 1.25
 """A new bundle that costs less than so many times the old one is taken to cost the same: swap after swap the noise would add up."""
 
+Times = dict[tuple[int, int], float]
+"""Rows and their length, and the seconds of such a batch."""
+
 Seconds = Callable[[int, int], float]
 """Rows and their length to the seconds that such a batch takes a lane while all lanes run them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A split, its timings, and what follows from them."""
+    """A split, its timings, and what follows from them.
+
+    Attributes:
+        rounds: rows a second in each round, over the shapes that all splits ran in it.
+    """
 
     split: Split
     timings: tuple[Timing, ...]
     cost: CostModel
     token_budget: int
+    rounds: tuple[float, ...] = ()
 
     @property
     def planner(self) -> BatchPlanner:
@@ -200,27 +208,28 @@ def measure(
         token_budget: tokens a batch may hold; by default as many as the largest batch that was worth a measurement.
     """
     began = time.monotonic()
-    times: dict[Split, dict[tuple[int, int], float]] = {split: {} for split in splits}
+    rounds: list[dict[Split, Times]] = []
     round_s = 0.0
-    for done in range(ROUNDS):
+    while len(rounds) < ROUNDS:
         elapsed = time.monotonic() - began
-        if done and elapsed + round_s > tuning_s:
+        if rounds and elapsed + round_s > tuning_s:
             break
+        times: dict[Split, Times] = {}
         for split in splits:
             with machine(split) as seconds:
                 seconds(1, window)  # new sessions allocate in their first run, which takes up to twice as long: the longest row has it
-                if not done:
+                if rounds:
+                    times[split] = {shape: seconds(*shape) for shape, first_s in rounds[0][split].items() if first_s < SHORT_S}
+                else:
                     times[split] = _time_shapes(seconds, window, token_budget or MOST_TOKENS)
-                for shape, best_s in times[split].items():
-                    if best_s < SHORT_S:
-                        times[split][shape] = min(best_s, seconds(*shape))
+        rounds.append(times)
         round_s = time.monotonic() - began - elapsed
-    return {split: _conclude(split, times[split], token_budget) for split in splits}
+    return {split: _conclude(split, rounds, token_budget) for split in splits}
 
 
-def _time_shapes(seconds: Seconds, window: int, most_tokens: int) -> dict[tuple[int, int], float]:
+def _time_shapes(seconds: Seconds, window: int, most_tokens: int) -> Times:
     """For some lengths, rows doubling for as long as that pays and a batch stays short enough to be of use."""
-    times: dict[tuple[int, int], float] = {}
+    times: Times = {}
     for length in sorted({min(length, window) for length in LENGTHS}):
         rows, row_s, in_vain = 1, math.inf, 0
         while rows == 1 or (in_vain < 2 and rows * length <= most_tokens and 2 * times[rows // 2, length] <= LONGEST_BATCH_S):
@@ -231,15 +240,29 @@ def _time_shapes(seconds: Seconds, window: int, most_tokens: int) -> dict[tuple[
     return times
 
 
-def _conclude(split: Split, times: dict[tuple[int, int], float], token_budget: int | None) -> Measured:
-    timings = tuple(Timing(rows, length, time_s) for (rows, length), time_s in sorted(times.items()))
-    return Measured(split, timings, CostModel.fit(timings), token_budget or max(timing.rows * timing.length for timing in timings))
+def _conclude(split: Split, rounds: Sequence[dict[Split, Times]], token_budget: int | None) -> Measured:
+    shortest = {shape: min(times[split][shape] for times in rounds if shape in times[split]) for shape in rounds[0][split]}
+    timings = tuple(Timing(rows, length, time_s) for (rows, length), time_s in sorted(shortest.items()))
+    shared = [set.intersection(*map(set, times.values())) for times in rounds]
+    rates = tuple(
+        split.lanes * sum(rows for rows, _ in shapes) / sum(times[split][shape] for shape in shapes)
+        for times, shapes in zip(rounds, shared, strict=True)
+        if shapes
+    )
+    budget = token_budget or max(timing.rows * timing.length for timing in timings)
+    return Measured(split, timings, CostModel.fit(timings), budget, rates)
 
 
 def fastest(tried: Sequence[Measured]) -> Measured:
-    """The split that promises the most rows a second; the first one unless another is clearly better."""
-    best = max(tried, key=lambda measured: measured.rows_per_s)
-    return best if best.rows_per_s > CLEARLY * tried[0].rows_per_s else tried[0]
+    """The split that promises the most rows a second; the first one unless another is clearly better, and was in every round: machines
+    that are shared slow down for seconds at a time, and what was measured meanwhile looks slow."""
+    first = tried[0]
+    better = [
+        other
+        for other in tried[1:]
+        if other.rows_per_s > CLEARLY * first.rows_per_s and all(one > by for one, by in zip(other.rounds, first.rounds, strict=True))
+    ]
+    return max(better, key=lambda measured: measured.rows_per_s, default=first)
 
 
 def _faster_alone(alone: Measured, lane: Measured) -> bool:

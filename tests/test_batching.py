@@ -140,6 +140,23 @@ def test_a_failing_batch_fails_alone_and_the_engine_goes_on(caplog: pytest.LogCa
     assert "the engine's own words" in caplog.text
 
 
+def test_a_choice_that_fails_loses_who_waits_and_not_the_lane() -> None:
+    class Faulty(BatchPlanner):
+        def choose(self, lengths: Sequence[int], *others: Any) -> range:
+            if POISON in lengths:
+                raise RuntimeError("the planner's own words")
+            return super().choose(lengths, *others)
+
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        for mark in (1, 2):  # with one lane, the second answer needs a lane that lived on
+            with pytest.raises(BatchLost):
+                await ask(batcher, row(3, POISON), row(4))
+            assert await ask(batcher, row(mark)) == [mark]
+        assert not batcher.waiting
+
+    with_batcher(test, planner=Faulty(PLANNER.cost, PLANNER.token_budget))
+
+
 def test_whoever_lost_a_batch_is_told_before_the_engine_recovers() -> None:
     told, recovered = threading.Event(), threading.Event()
 

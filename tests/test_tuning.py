@@ -120,6 +120,28 @@ def test_without_a_clear_winner_the_first_split_stays() -> None:
     assert fastest(list(timings.values())).split == Split(2, 1)
 
 
+def test_a_fast_moment_of_the_machine_does_not_choose_the_lanes() -> None:
+    """Neighbours take a part of the machine, but for as long as the second split is measured in the first round."""
+    loaded: list[Split] = []
+
+    @contextmanager
+    def machine(split: Split) -> Iterator[Seconds]:
+        loaded.append(split)
+        slow = 1.0 if len(loaded) == 2 else 1.4
+        yield lambda rows, length: slow * two_cores(split, rows, length)
+
+    splits = [Split(2, 1), Split(1, 2)]
+    tried = measure(machine, splits, window=256)
+    assert tried[Split(1, 2)].rows_per_s > 1.05 * tried[Split(2, 1)].rows_per_s, "the shortest times mislead"
+    assert fastest(list(tried.values())).split == Split(2, 1)
+
+
+def test_what_is_better_in_every_round_is_taken() -> None:
+    splits = [Split(2, 1), Split(1, 2)]
+    tried = measure(simulated(lambda split, rows, length: split.lanes * two_cores(split, rows, length)), splits, window=256)
+    assert fastest(list(tried.values())).split == Split(1, 2)
+
+
 def test_members_twice_as_dear_get_half_the_budget() -> None:
     (measured,) = measure(simulated(gpu), [Split(1, 1)], window=256).values()
     scaled = measured.scaled(2.0)
