@@ -10,7 +10,7 @@ from typing import Final
 
 from api.batching import Answered, DynamicBatcher
 from api.errors import DeadlineExceeded
-from api.metrics import ANSWERS, BATCH_PADDING_SHARE, BATCH_ROWS, BATCH_TOKENS, PREDICTIONS
+from api.metrics import BATCH_PADDING_SHARE, BATCH_ROWS, BATCH_TOKENS, predicted, voted
 from api.schemas import Question, read_question
 from api.settings import Settings
 from models.bundle import Bundle
@@ -97,8 +97,8 @@ class Engine:
         """Predictions in the order asked. Raises as `DynamicBatcher.submit`."""
         answered = await self._batcher.submit(question.rows, deadline)
         for prediction in answered.predictions:
-            ANSWERS.labels(prediction.members).inc()
-            PREDICTIONS.labels(prediction.relation).inc()
+            voted(prediction.members).inc()
+            predicted(prediction.relation).inc()
         return answered
 
     async def idle(self) -> None:

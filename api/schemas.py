@@ -98,9 +98,11 @@ class Question:
 
     def answer(self, predictions: list[Prediction]) -> dict[str, Any]:
         """The body of the answer, as `PredictionOut` or `PredictionsOut` describes it."""
-        documents = [
-            {"relation": p.relation, "score": p.score, "probabilities": p.top(self.top_k), "members": p.members} for p in predictions
-        ]
+        documents = []
+        for prediction in predictions:
+            likeliest = prediction.top(self.top_k)
+            relation, score = next(iter(likeliest.items()))
+            documents.append({"relation": relation, "score": score, "probabilities": likeliest, "members": prediction.members})
         return documents[0] if self.single else {"predictions": documents}
 
 

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.logs import REQUEST_ID
-from api.metrics import ENCODE_SECONDS, INFERENCE_SECONDS, MEASURED_PATH, QUEUE_SECONDS, REQUEST_SECONDS, REQUESTS
+from api.metrics import ENCODE_SECONDS, INFERENCE_SECONDS, MEASURED_PATH, QUEUE_SECONDS, REQUEST_SECONDS, responded
 from api.tracing import Tracing
 
 log = logging.getLogger("kore")
@@ -58,7 +58,7 @@ class Telemetry:
             self._measure(scope, began, timings, status, request_id)
 
     def _measure(self, scope: Scope, began: float, timings: dict[str, float], status: int, request_id: str) -> None:
-        REQUESTS.labels(status).inc()
+        responded(status).inc()
         REQUEST_SECONDS.observe(time.monotonic() - began)
         for stage, seconds in timings.items():
             _HISTOGRAMS[stage].observe(seconds)

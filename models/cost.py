@@ -52,7 +52,8 @@ class CostModel:
         """
         seconds = np.array([timing.seconds for timing in timings])
         sizes = tuple(size for size in SIZES if size < max(timing.rows * timing.length for timing in timings))
-        counts = _counts([timing.rows for timing in timings], [timing.length for timing in timings], sizes) / seconds[:, None]
+        rows, lengths = (np.array([getattr(timing, name) for timing in timings]) for name in ("rows", "length"))
+        counts = np.stack(np.broadcast_arrays(*_counts(rows, lengths, sizes)), axis=-1) / seconds[:, None]
         best, least = np.zeros(counts.shape[1]), np.inf
         for number in range(1, len(best) + 1):
             for subset in map(list, combinations(range(len(best)), number)):
@@ -66,8 +67,11 @@ class CostModel:
 
     def seconds(self, rows: ArrayLike, length: ArrayLike) -> NDArray[np.float64]:
         """Seconds for `rows` padded to `length` tokens; arrays are broadcast."""
-        prices = np.array([self.run, self.row, self.token, self.token_length, *(price for _, price in self.above)])
-        seconds: NDArray[np.float64] = _counts(rows, length, [size for size, _ in self.above]) @ prices
+        prices = (self.run, self.row, self.token, self.token_length, *(price for _, price in self.above))
+        counts = _counts(np.asarray(rows), np.asarray(length), [size for size, _ in self.above])
+        seconds: NDArray[np.float64] = np.zeros(())
+        for price, count in zip(prices, counts, strict=True):
+            seconds = seconds + price * count
         return seconds
 
     def error(self, timings: Sequence[Timing]) -> float:
@@ -75,9 +79,7 @@ class CostModel:
         return float(np.mean([abs(self.seconds(timing.rows, timing.length) / timing.seconds - 1) for timing in timings]))
 
 
-def _counts(rows: ArrayLike, length: ArrayLike, sizes: Sequence[int]) -> NDArray[np.float64]:
-    """How often a batch pays each price: shape (..., 4 + sizes)."""
-    count, longest = np.broadcast_arrays(np.asarray(rows, dtype=np.float64), np.asarray(length, dtype=np.float64))
-    tokens = count * longest
-    above = [np.maximum(0.0, tokens - size) for size in sizes]
-    return np.stack([np.ones_like(tokens), count, tokens, tokens * longest, *above], axis=-1)
+def _counts(rows: NDArray[np.int64], length: NDArray[np.int64], sizes: Sequence[int]) -> list[NDArray[np.int64]]:
+    """How often a batch pays each price: arrays that broadcast against each other."""
+    tokens = rows * length
+    return [np.array(1), rows, tokens, tokens * length, *(np.maximum(0, tokens - size) for size in sizes)]

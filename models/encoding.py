@@ -118,17 +118,21 @@ class MarkerStyle:
     Attributes:
         mark: an example into pieces.
         tokens: tokens that the vocabulary must have.
+        words: other pieces of the markers, which are the same in every example.
         asks: whether a question follows as second segment.
     """
 
     mark: Callable[[Example], Marked]
     tokens: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
     asks: bool = False
 
 
+_PUNCTUATION: Final = ("@", "*", "#", "^", *TYPE_WORDS.values())
+
 MARKER_STYLES: Final[dict[str, MarkerStyle]] = {
-    "typed_punctuation": MarkerStyle(typed_punctuation),
-    "typed_punctuation_question": MarkerStyle(typed_punctuation_question, asks=True),
+    "typed_punctuation": MarkerStyle(typed_punctuation, words=_PUNCTUATION),
+    "typed_punctuation_question": MarkerStyle(typed_punctuation_question, words=_PUNCTUATION, asks=True),
     "entity_tokens": MarkerStyle(entity_tokens, tokens=ENTITY_TOKENS),
 }
 """Marker styles by the name that recipes and manifests use."""
@@ -214,6 +218,7 @@ class Encoder:
         self._tokenizer = tokenizer
         self._frame = _Frame.of_pair(tokenizer) if style.asks else _Frame.of_one(tokenizer)
         self._marker_ids = {token: tokenizer.token_to_id(token) for token in style.tokens}
+        self._fixed_ids: dict[str, list[int]] = {piece: tokenizer.encode(piece, add_special_tokens=False).ids for piece in style.words}
         specials = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         unknown = next((i for t in ("<unk>", "[UNK]") if (i := tokenizer.token_to_id(t)) is not None), None)
         # A unigram vocabulary lists '</s>' as a piece like any other, so a user's '</s>' would end the sequence.
@@ -250,15 +255,15 @@ class Encoder:
 
     def _tokenise(self, pieces: list[str]) -> tuple[list[int], list[int]]:
         """Token ids, and for each of them the index of its piece."""
-        texts = ["" if isinstance(piece, Token) else piece for piece in pieces]
-        encoding = self._tokenizer.encode(texts, is_pretokenized=True, add_special_tokens=False)
-        ids: list[int] = [self._never_from_text.get(i, i) for i in encoding.ids]
-        origins: list[int] = encoding.word_ids
-        for index, piece in enumerate(pieces):
-            if isinstance(piece, Token):
-                place = bisect_left(origins, index)
-                ids.insert(place, self._marker_ids[piece])
-                origins.insert(place, index)
+        known = [[self._marker_ids[piece]] if isinstance(piece, Token) else self._fixed_ids.get(piece) for piece in pieces]
+        texts = [piece for piece, fixed in zip(pieces, known, strict=True) if fixed is None]
+        read = iter(self._tokenizer.encode_batch_fast(texts, add_special_tokens=False))  # fast: without offsets, which nobody reads
+        ids: list[int] = []
+        origins: list[int] = []
+        for index, fixed in enumerate(known):
+            piece_ids = [self._never_from_text.get(i, i) for i in next(read).ids] if fixed is None else fixed
+            ids += piece_ids
+            origins += [index] * len(piece_ids)
         return ids, origins
 
 

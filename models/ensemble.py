@@ -92,7 +92,7 @@ class Ensemble:
         self._encoders = [_encoder(bundle, encoding) for encoding in encodings]
         self._voters = [_voter(bundle, member, device, split, encodings.index(member.encoding)) for member in bundle.manifest.members]
         weights = np.array([voter.member.weight for voter in self._voters])
-        self._shares = weights / weights.cumsum()  # of each member's voice in the vote so far
+        self._shares = (weights / weights.cumsum()).tolist()  # of each member's voice in the vote so far
         self._type_mask = TypeMask(bundle.manifest.type_restriction or {})
 
     @classmethod
@@ -140,28 +140,27 @@ class Ensemble:
         Raises:
             FloatingPointError: a probability is not finite.
         """
-        left = np.arange(len(rows))  # the rows that go on to the next member
-        votes, members = np.zeros((len(rows), len(RELATIONS))), np.zeros(len(rows), dtype=int)
-        batches: dict[int, EncodedBatch] = {}
+        predictions: dict[int, Prediction] = {}
+        left = list(range(len(rows)))  # the rows that go on to the next member
         allowed = _allowed(rows)
+        batches: dict[int, EncodedBatch] = {}
+        votes: NDArray[np.float64] = np.zeros((len(rows), len(RELATIONS)))
         for stage, voter in enumerate(self._voters):
             if voter.encoding not in batches:
                 encoder = self._encoders[voter.encoding]
-                batches[voter.encoding] = EncodedBatch.collate(
-                    [rows[index].encodings[voter.encoding] for index in left.tolist()], encoder.pad_token_id
-                )
-            said = softmax(voter.logits(batches[voter.encoding], lane), None if allowed is None else allowed[left])
-            votes[left] += self._shares[stage] * (said - votes[left])  # the weighted mean of those who have voted
-            members[left] = stage + 1
+                batches[voter.encoding] = EncodedBatch.collate([rows[row].encodings[voter.encoding] for row in left], encoder.pad_token_id)
+            said = softmax(voter.logits(batches[voter.encoding], lane), allowed)
+            votes = votes + self._shares[stage] * (said - votes)  # the weighted mean of those who have voted
             if stage < len(self.thresholds) and not every_member:
-                unsure = votes[left].max(axis=1) < self.thresholds[stage]
-                if not unsure.all():
-                    left, batches = left[unsure], {}
-                if not len(left):
+                sure = votes.max(axis=1) >= self.thresholds[stage]
+                if sure.any():
+                    predictions |= _predictions([left[place] for place in np.flatnonzero(sure)], votes[sure], stage + 1)
+                    left = [row for row in left if row not in predictions]
+                    votes, allowed, batches = votes[~sure], None if allowed is None else allowed[~sure], {}
+                if not left:
                     break
-        if not np.isfinite(votes).all():
-            raise FloatingPointError("a member's answer is not a number: a bundle's files were changed under it, or a device fails")
-        return [Prediction(vote, members=int(count)) for vote, count in zip(votes, members, strict=True)]
+        predictions |= _predictions(left, votes, len(self._voters))
+        return [predictions[row] for row in range(len(rows))]
 
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         """Predictions for many examples, in their order, on all lanes.
@@ -265,6 +264,17 @@ def _allowed(rows: Sequence[EncodedExample]) -> NDArray[np.bool_] | None:
     if all(row.allowed is None for row in rows):
         return None
     return np.stack([np.ones(len(RELATIONS), dtype=bool) if row.allowed is None else row.allowed for row in rows])
+
+
+def _predictions(rows: Sequence[int], votes: NDArray[np.float64], members: int) -> dict[int, Prediction]:
+    """What so many members said together of these rows.
+
+    Raises:
+        FloatingPointError: a probability is not finite.
+    """
+    if not np.isfinite(votes).all():
+        raise FloatingPointError("a member's answer is not a number: a bundle's files were changed under it, or a device fails")
+    return {row: Prediction(vote, members) for row, vote in zip(rows, votes, strict=True)}
 
 
 def _thresholds(bundle: Bundle, device: Device, caution: float) -> tuple[float, ...]:

@@ -146,7 +146,7 @@ class Prediction:
 
     def top(self, k: int) -> dict[str, float]:
         """The `k` likeliest relations with their probabilities, likeliest first (ties in label order)."""
-        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        order = [self.label_id] if k == 1 else np.argsort(-self.probabilities, kind="stable")[:k]
         return {RELATIONS[index]: float(self.probabilities[index]) for index in order}
 
 
