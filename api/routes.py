@@ -204,15 +204,17 @@ def _pairs(parameters: str) -> list[tuple[str, str, str]]:
 
 
 async def _read_body(request: Request, limit: int, deadline: float) -> bytes:
-    body, size = bytearray(), 0
+    body, size, more = bytearray(), 0, True
     try:
         async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-            async for chunk in request.stream():
+            while more and size <= limit * READ_AND_DROPPED:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk, more = message.get("body", b""), message.get("more_body", False)
                 size += len(chunk)
                 if size <= limit:
                     body += chunk
-                elif size > limit * READ_AND_DROPPED:
-                    break
     except TimeoutError:
         raise DeadlineExceeded("the request's deadline passed before its body had come") from None
     if size > limit:
