@@ -71,9 +71,7 @@ soak: .venv/develop ## ten minutes of steady load
 	$(BIN)/python -m loadtest.soak
 
 benchmark: .venv/develop ## the ceiling, what each part is worth, other servers on the same work: about an hour on an idle machine
-	$(BIN)/python -m benchmarks.ceiling
-	$(BIN)/python -m benchmarks.ablation
-	$(BIN)/python -m benchmarks.peers
+	status=0; for part in ceiling ablation peers; do $(BIN)/python -m benchmarks.$$part || status=1; done; exit $$status
 
 benchmark-short: .venv/develop ## the other servers only, one short round: under five minutes once their environments are there
 	$(BIN)/python -m benchmarks.peers --short

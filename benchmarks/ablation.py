@@ -46,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     rows = read_rows(arguments.rows, arguments.count)
     parts = {part: settings for part, settings in PARTS.items() if arguments.only in part}
+    if not parts:
+        parser.error(f"--only: none of the parts is called {arguments.only!r}: {'; '.join(PARTS)}")
     measured: dict[str, dict[int, list[Measurement]]] = {part: defaultdict(list) for part in parts}
     for number in range(arguments.rounds):
         for part, settings in parts.items():

@@ -9,7 +9,8 @@ import json
 import sys
 from dataclasses import asdict
 
-from loadtest.figures import describe_late_sends, measure, table
+from loadtest.bodies import mean_examples
+from loadtest.figures import came, describe_late_sends, measure, table
 from loadtest.options import Options, command
 from loadtest.play import play
 from loadtest.verdict import conclude
@@ -33,6 +34,10 @@ def run(options: Options) -> int:
     lateness_s = [arrival.late_s for found in arrivals.values() for arrival in found]
     print(f"\n{table(figures)}\n{describe_late_sends(lateness_s)}\n", file=sys.stderr)
     promises = profile.check(figures)
+    for stage, planned in zip(profile.stages, stages, strict=True):
+        if stage.gated:
+            due = planned.rate * planned.seconds / mean_examples(options.bodies)
+            promises |= {f"{stage.name}: {text}": kept for text, kept in came(figures[stage.name], due).items()}
     summary = {
         "traffic": profile.traffic,
         "saturation_examples_per_s": saturation and round(saturation, 1),

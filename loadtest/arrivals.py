@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 RIGHT = "200"
 """The outcome of a request that was answered rightly."""
+REFUSED = "429"
+"""Of one that was told to come back later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,24 @@
 """What the requests of a stage add up to: latencies, errors, and how late they were sent."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from loadtest.arrivals import RIGHT, Arrival
+from loadtest.arrivals import REFUSED, RIGHT, Arrival
 from loadtest.traffic import percentile
 
 LATE_S = 0.010
 """A request sent more than this after it was due is late: the sender was busy."""
 
+SENT = 0.95
+"""A sender that sends less of what is due says nothing of a server."""
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One stage. Latencies are milliseconds from the scheduled time, of the requests that were answered rightly; all others are errors.
-    None where there is nothing to tell them from."""
+    """One stage. Latencies are milliseconds from the scheduled time, of the requests that were answered rightly; the others were refused
+    (429) or are errors. None where there is nothing to tell them from."""
 
     requests: int
     examples_per_s: float | None
@@ -22,9 +26,20 @@ class Figures:
     p95_ms: float | None
     p99_ms: float | None
     error_share: float | None
+    refused_share: float | None
     outcomes: dict[str, int]
     late_sends: int
     late_p99_ms: float | None
+
+
+def came(found: Figures, due: float) -> dict[str, bool]:
+    """Whether the sender sent what was due, as a sentence: what a sender that is too slow never sends, no figure tells of.
+
+    Args:
+        due: requests that should have come on average; their number is a Poisson process's, so a few less come now and then.
+    """
+    least = SENT * due - 4 * math.sqrt(due)
+    return {f"{found.requests} requests were sent, {due:.0f} were due": found.requests >= least}
 
 
 def measure(arrivals: Sequence[Arrival]) -> Figures:
@@ -38,7 +53,8 @@ def measure(arrivals: Sequence[Arrival]) -> Figures:
         p50_ms=_percentile_ms(latencies_s, 50),
         p95_ms=_percentile_ms(latencies_s, 95),
         p99_ms=_percentile_ms(latencies_s, 99),
-        error_share=1 - outcomes[RIGHT] / len(arrivals) if arrivals else None,
+        error_share=1 - (outcomes[RIGHT] + outcomes[REFUSED]) / len(arrivals) if arrivals else None,
+        refused_share=outcomes[REFUSED] / len(arrivals) if arrivals else None,
         outcomes=dict(sorted(outcomes.items())),
         late_sends=sum(late_s > LATE_S for late_s in lateness_s),
         late_p99_ms=_percentile_ms(lateness_s, 99),
@@ -60,14 +76,14 @@ def _percentile_ms(seconds: Sequence[float], percent: float) -> float | None:
 
 def table(stages: Mapping[str, Figures]) -> str:
     """The stages side by side, for a terminal."""
-    lines = [f"{'stage':<12}{'examples/s':>11}{'requests':>10}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'errors':>9}{'late':>7}  outcomes"]
+    names = ("examples/s", "requests", "p50 ms", "p95 ms", "p99 ms", "refused", "errors", "late")
+    lines = [f"{'stage':<12}{''.join(f'{name:>11}' for name in names)}  outcomes"]
     for name, found in stages.items():
-        rate, p50, p95, p99 = (
-            "-" if value is None else f"{value:.1f}" for value in (found.examples_per_s, found.p50_ms, found.p95_ms, found.p99_ms)
-        )
-        errors = "-" if found.error_share is None else f"{found.error_share:.2%}"
+        numbers = (found.examples_per_s, found.requests, found.p50_ms, found.p95_ms, found.p99_ms)
+        cells = ["-" if number is None else f"{number}" for number in numbers]
+        cells += ["-" if share is None else f"{share:.2%}" for share in (found.refused_share, found.error_share)]
         outcomes = ", ".join(f"{count} × {outcome}" for outcome, count in found.outcomes.items())
-        lines.append(f"{name:<12}{rate:>11}{found.requests:>10}{p50:>9}{p95:>9}{p99:>9}{errors:>9}{found.late_sends:>7}  {outcomes}")
+        lines.append(f"{name:<12}{''.join(f'{cell:>11}' for cell in [*cells, found.late_sends])}  {outcomes}")
     return "\n".join(lines)
 
 

@@ -30,7 +30,8 @@ class Gates(Strict):
     p50_ms: Milliseconds | None = None
     p95_ms: Milliseconds | None = None
     p99_ms: Milliseconds | None = None
-    error_share: float = Field(0.0, ge=0, le=1, description="of the requests; an error is all but a 200 with a relation for each example")
+    error_share: float = Field(0.0, ge=0, le=1, description="of the requests; all but a 429 and a 200 with a relation for each example")
+    refused_share: float = Field(0.0, ge=0, le=1, description="of the requests: 429, come back later")
 
     def check(self, stage: str, found: Figures) -> dict[str, bool]:
         """A sentence for each gate, with the figure beside the limit -> whether it holds. A figure that is missing breaks its gate."""

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable
 
 from loadtest.arrivals import PlannedStage
-from loadtest.figures import measure
+from loadtest.bodies import mean_examples
+from loadtest.figures import came, measure
 from loadtest.options import Options, command
 from loadtest.play import play
 from loadtest.verdict import conclude
@@ -47,10 +48,10 @@ def run(options: Options) -> int:
     def holds(rate: int) -> bool:
         stages = [PlannedStage("settle", SETTLE_S, rate), PlannedStage("try", TRY_S, rate)]
         found = measure(play(url, options.profile.traffic, stages, options.rows, options.output)["try"])
-        promises = gates.check(f"{rate}/s", found)
+        promises = gates.check(f"{rate}/s", found) | came(found, rate * TRY_S / mean_examples(options.bodies))
         kept = all(promises.values())
         tries.append({"rate": rate, "kept": kept, "p50_ms": found.p50_ms, "p95_ms": found.p95_ms, "p99_ms": found.p99_ms})
-        tries[-1] |= {"error_share": found.error_share, "late_sends": found.late_sends}
+        tries[-1] |= {"error_share": found.error_share, "refused_share": found.refused_share, "late_sends": found.late_sends}
         for text in promises:
             print(f"{'holds ' if promises[text] else 'breaks'}  {text}", file=sys.stderr)
         return kept

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -29,7 +30,11 @@ class Server:
         self._grown = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.port = int(self.logged("listening on").rpartition(":")[2])
+        try:
+            self.port = int(self.logged("listening on").rpartition(":")[2])
+        except BaseException:  # nobody else knows of the process yet
+            self.process.kill()
+            raise
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
@@ -71,18 +76,33 @@ class Server:
 
 
 @contextmanager
+def leaving_on_sigterm() -> Iterator[None]:
+    """SIGTERM leaves the block as SystemExit, so that what was started in it is stopped; nothing changes where it is handled already."""
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not ours:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
 def running(bundle: Path, module: str = "api", **settings: object) -> Iterator[Server]:
     """A server that is ready. Settings are those of `KORE_*`; names that begin with `OTEL_` are passed as they are."""
-    server = Server(bundle, module, settings)
-    try:
-        server.logged("ready: ")
-        yield server
-    finally:
-        if server.process.poll() is None:
-            server.process.kill()
-        server.process.wait(timeout=60)
-        server.client.close()
-        server._reader.join(timeout=60)
-        for stream in (server.process.stdin, server.process.stdout, server.process.stderr):
-            assert stream is not None
-            stream.close()
+    with leaving_on_sigterm():
+        server = Server(bundle, module, settings)
+        try:
+            server.logged("ready: ")
+            yield server
+        finally:
+            if server.process.poll() is None:
+                server.process.kill()
+            server.process.wait(timeout=60)
+            server.client.close()
+            server._reader.join(timeout=60)
+            for stream in (server.process.stdin, server.process.stdout, server.process.stderr):
+                assert stream is not None
+                stream.close()

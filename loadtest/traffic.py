@@ -13,12 +13,14 @@ import aiohttp
 from loadtest.sentences import Row
 
 NO_ANSWER = 0
+WARM_S = 2.0
+"""Seconds after which the requests of a closed loop are at random places of their way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One request: its status (0: the connection broke without an answer), seconds since it was due, and of these the seconds by
-    which it was sent late; the answer's `Retry-After` and relation."""
+    which it was sent late; the answer's `Retry-After` and relation; when it ended, on the monotonic clock."""
 
     status: int
     seconds: float
@@ -26,6 +28,7 @@ class Outcome:
     retry_after: str | None = None
     relation: str | None = None
     row: int = 0
+    ended: float = 0.0
 
 
 async def ask(session: aiohttp.ClientSession, url: str, rows: Sequence[Row], index: int, began: float, timeout_s: float | None) -> Outcome:
@@ -35,10 +38,11 @@ async def ask(session: aiohttp.ClientSession, url: str, rows: Sequence[Row], ind
     try:
         async with session.post(f"{url}/relations", json=rows[index], headers=headers) as answer:
             document = await answer.json()
-            seconds = time.monotonic() - began
-            return Outcome(answer.status, seconds, late_s, answer.headers.get("Retry-After"), document.get("relation"), index)
+            ended = time.monotonic()
+            return Outcome(answer.status, ended - began, late_s, answer.headers.get("Retry-After"), document.get("relation"), index, ended)
     except (aiohttp.ClientError, OSError, ValueError):
-        return Outcome(NO_ANSWER, time.monotonic() - began, row=index)
+        ended = time.monotonic()
+        return Outcome(NO_ANSWER, ended - began, row=index, ended=ended)
 
 
 async def closed_loop(
@@ -88,26 +92,38 @@ async def for_seconds(stop: asyncio.Event, seconds: float) -> None:
 async def saturation(
     url: str, rows: Sequence[Row], connections: int = 16, seconds: float = 10.0, headers: Mapping[str, str] | None = None
 ) -> float:
-    """Requests answered a second by a closed loop."""
+    """Requests answered a second by a closed loop, once it flows: those answered before and after these seconds are not among them."""
     stop = asyncio.Event()
-    outcomes, _ = await asyncio.gather(closed_loop(url, rows, connections, stop, headers=headers), for_seconds(stop, seconds))
-    return sum(outcome.status == 200 for outcome in outcomes) / seconds
+    began = time.monotonic() + WARM_S
+    outcomes, _ = await asyncio.gather(closed_loop(url, rows, connections, stop, headers=headers), for_seconds(stop, WARM_S + seconds))
+    return answered_within(outcomes, began, seconds) / seconds
+
+
+def answered_within(outcomes: Sequence[Outcome], began: float, seconds: float) -> int:
+    """How many were answered with 200 in these seconds."""
+    return sum(outcome.status == 200 and began <= outcome.ended < began + seconds for outcome in outcomes)
 
 
 async def probe(url: str, path: str, stop: asyncio.Event, every_s: float = 0.05) -> list[float]:
-    """Seconds that a path took to answer 200, asked again and again; a probe that failed counts as infinite."""
-    seconds: list[float] = []
-    async with aiohttp.ClientSession() as session:
+    """Seconds that a path took to answer 200, asked every so many seconds whether or not it has answered: else a server that stands still
+    for a while would be one slow probe. Counted from when a probe was due; one that failed counts as infinite."""
+
+    async def ask_once(due: float) -> float:
+        try:
+            async with session.get(url + path) as answer:
+                await answer.read()
+                return time.monotonic() - due if answer.status == 200 else float("inf")
+        except (aiohttp.ClientError, OSError):
+            return float("inf")
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        probes: list[asyncio.Task[float]] = []
+        due = time.monotonic()
         while not stop.is_set():
-            began = time.monotonic()
-            try:
-                async with session.get(url + path) as answer:
-                    await answer.read()
-                    seconds.append(time.monotonic() - began if answer.status == 200 else float("inf"))
-            except (aiohttp.ClientError, OSError):
-                seconds.append(float("inf"))
-            await asyncio.sleep(every_s)
-    return seconds
+            probes.append(asyncio.create_task(ask_once(due)))
+            due += every_s
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+        return await asyncio.gather(*probes)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -19,6 +19,8 @@ from loadtest.verdict import conclude
 
 CONNECTIONS = 32
 SWAPS = 3
+SWAP_S, LEAVING_S = 120.0, 120.0
+"""Seconds after which a swap, or a server that was told to leave, is taken to hang."""
 
 
 async def swaps(server: Server, path: Path, bundles: list[Path]) -> list[Outcome]:
@@ -30,13 +32,18 @@ async def swaps(server: Server, path: Path, bundles: list[Path]) -> list[Outcome
         replacement = path.with_name(f"next-{number}")
         replacement.symlink_to(bundles[number % len(bundles)])
         replacement.rename(path)
-        swapped = sum("swapped: " in line for line in server.log)
+        ended = _ended_swaps(server)
         server.process.send_signal(signal.SIGHUP)
-        while sum("swapped: " in line for line in server.log) == swapped:
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(SWAP_S):
+            while _ended_swaps(server) == ended:
+                await asyncio.sleep(0.05)
     await asyncio.sleep(1)
     stop.set()
     return await load
+
+
+def _ended_swaps(server: Server) -> int:
+    return sum("swapped: " in line or "the new bundle was refused" in line for line in server.log)
 
 
 async def leave(server: Server) -> list[Outcome]:
@@ -45,7 +52,8 @@ async def leave(server: Server) -> list[Outcome]:
     load = asyncio.create_task(closed_loop(server.url, make_long_rows(1000), CONNECTIONS, stop, frozenset({503, NO_ANSWER})))
     await asyncio.sleep(3)
     server.process.send_signal(signal.SIGTERM)
-    return await load
+    async with asyncio.timeout(LEAVING_S):
+        return await load
 
 
 async def fail(server: Server, runs: int) -> list[Outcome]:
@@ -66,6 +74,7 @@ def trial(bundle: Path) -> tuple[dict[str, Any], dict[str, bool]]:
         shutil.copytree(bundle, copy)
         with running(path) as server:
             swapped = asyncio.run(swaps(server, path, [copy, bundle.resolve()]))
+            took_over = sum("swapped: " in line for line in server.log)
     with running(bundle, drain_delay_s=1) as server:
         left = asyncio.run(leave(server))
         exit_status = server.process.wait(timeout=60)
@@ -76,7 +85,7 @@ def trial(bundle: Path) -> tuple[dict[str, Any], dict[str, bool]]:
         lost_batches = sum("was lost" in line for line in server.log)
     figures = {
         "connections": CONNECTIONS,
-        "swap": {"swaps": SWAPS, "by_status": by_status(swapped)},
+        "swap": {"swaps": took_over, "by_status": by_status(swapped)},
         "sigterm": {"exit_status": exit_status, "by_status": by_status(left)},
         "failing_runs": {"runs": lost_batches, "examples_in_them": lost_rows, "by_status": by_status(failed)},
     }
@@ -84,6 +93,7 @@ def trial(bundle: Path) -> tuple[dict[str, Any], dict[str, bool]]:
         name: {outcome.status for outcome in outcomes} for name, outcomes in (("swap", swapped), ("left", left), ("failed", failed))
     }
     promises = {
+        "every new bundle takes over": took_over == SWAPS,
         "a swap fails no request": statuses["swap"] == {200},
         "SIGTERM loses no request: each is answered, or refused with 503": statuses["left"] == {200, 503},
         "the process leaves with 0": exit_status == 0,

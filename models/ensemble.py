@@ -280,7 +280,7 @@ def _predictions(rows: Sequence[int], votes: NDArray[np.float64], members: int) 
 def _thresholds(bundle: Bundle, device: Device, caution: float) -> tuple[float, ...]:
     graphs = [file for member in bundle.manifest.members if (file := member.file_for(device))]
     # In fp16 the last digits depend on a row's neighbours: near a threshold they would decide who votes, and so the answer.
-    if bundle.manifest.cascade is None or caution >= 1 or any(file.precision == "fp16" for file in graphs):
+    if bundle.manifest.cascade is None or caution >= 1 or any(file.precision.startswith("fp16") for file in graphs):
         return ()
     return tuple(threshold + caution * (1 - threshold) for threshold in bundle.manifest.cascade.thresholds)
 

@@ -112,10 +112,11 @@ def test_caution_raises_the_thresholds(cascaded: Path) -> None:
     assert Ensemble.load(bundle, cascade_caution=1.0).thresholds == ()
 
 
-def test_in_fp16_every_member_votes_whatever_the_bundle_says(cascaded: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp16", "fp16-packed", "fp16-from-int8"])
+def test_in_fp16_every_member_votes_whatever_the_bundle_says(cascaded: Path, precision: str) -> None:
     manifest = Bundle.open(cascaded).manifest
     halved = [
-        member.model_copy(update={"files": [member.files[0].model_copy(update={"device": "cuda", "precision": "fp16"})]})
+        member.model_copy(update={"files": [member.files[0].model_copy(update={"device": "cuda", "precision": precision})]})
         for member in manifest.members
     ]
     bundle = Bundle(cascaded, manifest.model_copy(update={"members": halved}))

@@ -1,20 +1,28 @@
 """Load tests: latency counts from the schedule, gates break a run, and what is given wrongly is said in one line."""
 
+import asyncio
 import itertools
 import json
+import math
 import random
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from loadtest.__main__ import main
 from loadtest.arrivals import RIGHT, Arrival, due_times
 from loadtest.bodies import Body, judge, make_bodies, mean_examples, read_rows
-from loadtest.figures import measure
+from loadtest.figures import came, measure
 from loadtest.gates import DEFAULT_GATES, Gates, read_profile
 from loadtest.saturation import search
-from loadtest.server import running
+from loadtest.server import ROOT, running
+from loadtest.traffic import Outcome, answered_within, probe
 
 TINY = """
 profiles:
@@ -127,10 +135,12 @@ def test_errors_count_as_errors_and_not_as_fast_answers() -> None:
     answered = [Arrival("x", 1, RIGHT, second, second, second + 0.5) for second in range(9)]
     refused = [Arrival("x", 1, "429", 9, 9, 9.001)]
     found = measure(answered + refused)
-    assert (found.p50_ms, found.error_share, found.outcomes) == (500.0, pytest.approx(0.1), {"200": 9, "429": 1})
-    assert not all(Gates(p50_ms=600).check("x", found).values())
-    assert all(Gates(p50_ms=600, error_share=0.1).check("x", measure(answered)).values())
-    assert not any(Gates(p50_ms=600).check("x", measure(refused)).values()), "a gate that has nothing to hold is broken"
+    assert (found.p50_ms, found.refused_share, found.outcomes) == (500.0, pytest.approx(0.1), {"200": 9, "429": 1})
+    assert not all(Gates(p50_ms=600, error_share=0.1).check("x", found).values()), "a refusal is no error"
+    assert all(Gates(p50_ms=600, refused_share=0.1).check("x", found).values())
+    lost = measure([*answered, Arrival("x", 1, "no answer", 9, 9, 9.001)])
+    assert not all(Gates(p50_ms=600, refused_share=0.1).check("x", lost).values()), "an error is no refusal"
+    assert not Gates(p50_ms=600).check("x", measure(refused))["x: p50_ms at most 600, but nothing was answered rightly"]
     assert not any(Gates().check("x", measure([])).values())
 
 
@@ -166,3 +176,50 @@ def test_the_search_ends_just_below_the_highest_rate_that_holds(bearable: int) -
     found = search(lambda rate: tried.append(rate) or rate <= bearable, first=35)
     assert found <= bearable <= found + max(1, 0.05 * found)
     assert len(tried) == len(set(tried)) <= 16
+
+
+def test_saturation_counts_what_was_answered_in_its_seconds_and_nothing_else() -> None:
+    ended = [Outcome(200, 0.3, ended=second) for second in (9.9, 10.0, 14.9, 15.0, 15.2)]
+    assert answered_within([*ended, Outcome(429, 0.1, ended=12)], began=10, seconds=5) == 2
+
+
+def test_a_sender_that_is_too_slow_says_nothing_of_the_server() -> None:
+    found = measure([Arrival("x", 1, RIGHT, second / 100, second / 100, second / 100) for second in range(900)])
+    assert all(came(found, due=900).values())
+    assert all(came(found, due=950).values()), "arrivals are random"
+    assert not any(came(found, due=2000).values())
+
+
+def test_probes_do_not_wait_for_each_other() -> None:
+    """The path answers once three have asked, so that a probe that waited for the one before would wait for ever."""
+
+    async def trial() -> list[float]:
+        stop, asked, answer = asyncio.Event(), [], asyncio.Event()
+
+        async def stand_still(_: web.Request) -> web.Response:
+            asked.append(True)
+            if len(asked) == 3:
+                answer.set()
+                stop.set()
+            await answer.wait()
+            return web.Response(text="alive")
+
+        app = web.Application()
+        app.router.add_get("/health", stand_still)
+        async with TestServer(app) as server:
+            return await probe(str(server.make_url("")), "/health", stop, every_s=0.01)
+
+    took = asyncio.run(trial())
+    assert len(took) >= 3
+    assert all(map(math.isfinite, took))
+
+
+def test_a_server_goes_with_the_trial_that_is_told_to_leave(tiny_bundle: Path) -> None:
+    trial = "import sys, threading\nfrom pathlib import Path\nfrom loadtest.server import running\n"
+    trial += "with running(Path(sys.argv[1])) as server:\n    print(server.process.pid, flush=True)\n    threading.Event().wait(600)\n"
+    with subprocess.Popen([sys.executable, "-c", trial, str(tiny_bundle)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        server = psutil.Process(int(process.stdout.readline()))
+        process.terminate()
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert psutil.wait_procs([server], timeout=60)[1] == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import pytest
 from benchmarks.peers import environments
 from benchmarks.peers.load import Measurement, Traffic, build_request, percentile, read_response
 from benchmarks.peers.plot import chart
-from benchmarks.peers.report import RULES, Rule, Standing, agreement, judge, merge_labels, summarise, table
+from benchmarks.peers.report import RULES, Rule, Standing, agreement, comparable, judge, merge_labels, summarise, table
 from benchmarks.peers.servers import PEERS, Configuration
 from benchmarks.peers.work import Setup
 
@@ -195,6 +196,20 @@ def test_table_and_chart_name_every_server_and_its_trouble() -> None:
     assert "**no**" in text
     assert "KoRE &amp; co" in picture
     assert "123.5" in picture
+
+
+def test_figures_of_a_server_that_did_other_work_do_not_count() -> None:
+    good = standing("ours", 100)
+    assert all(comparable([good]).values())
+    refusing = replace(good, figures={16: replace(good.figures[16], errors={"429": 1})})
+    for bad in (
+        refusing,
+        replace(good, relabelled=1),
+        replace(good, agreement=0.5),
+        replace(good, failures=["x"]),
+        replace(good, figures={}),
+    ):
+        assert not any(comparable([bad]).values())
 
 
 def test_agreement_is_over_the_rows_that_both_answered() -> None:

@@ -21,7 +21,7 @@ from typing import Any, Final
 from benchmarks.peers.environments import ROOT, InstallFailed, python_of, versions
 from benchmarks.peers.load import Measurement, build_request, measure
 from benchmarks.peers.plot import chart
-from benchmarks.peers.report import CONNECTIONS, Kind, Standing, agreement, judge, merge_labels, summarise, table
+from benchmarks.peers.report import CONNECTIONS, Kind, Standing, agreement, comparable, judge, merge_labels, summarise, table
 from benchmarks.peers.servers import PEERS, Configuration, StartFailed, running
 from benchmarks.peers.work import ROUTE
 from loadtest.sentences import Row, make_long_rows
@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
     (arguments.output / "table.md").write_text(table(standings, gates) + f"\n{_versions_line(installed)}\n")
     (arguments.output / "plot.svg").write_text(chart(standings))
     print(table(standings, []), file=sys.stderr)
-    return conclude("peers", _summary(standings), {str(gate): gate.holds for gate in gates})
+    return conclude("peers", _summary(standings), {str(gate): gate.holds for gate in gates} | comparable(standings))
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

@@ -9,6 +9,9 @@ from benchmarks.peers.load import Measurement
 
 CONNECTIONS: Final = (1, 16, 64)
 
+SAME_RELATIONS: Final = 0.99
+"""Least share of the rows that two servers of the same bundle agree on; answers do not depend on the batch, so all should."""
+
 Kind = Literal["ours", "plain", "batch 16", "best"]
 
 
@@ -125,6 +128,18 @@ def judge(standings: Sequence[Standing]) -> list[Gate]:
         for standing in standings
         for rule in RULES[standing.kind]
     ]
+
+
+def comparable(standings: Sequence[Standing]) -> dict[str, bool]:
+    """What must hold of every server before its figures say anything, as sentences: it did all of the work, and the same work as ours."""
+    return {
+        f"{one.title}, {one.configuration}: it started, answered every request, and with the same relations as ours": not one.failures
+        and bool(one.figures)
+        and not any(sum(figures.errors.values()) for figures in one.figures.values())
+        and not one.relabelled
+        and (one.agreement or 0.0) >= SAME_RELATIONS
+        for one in standings
+    }
 
 
 def table(standings: Sequence[Standing], gates: Sequence[Gate]) -> str:
