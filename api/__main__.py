@@ -60,8 +60,9 @@ def main(argv: list[str] | None = None) -> int:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except TracingUnavailable as error:
         return _refuse(str(error))
-    except OSError as error:
-        return _refuse(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}")
+    except (OSError, TypeError, UnicodeError) as error:  # the last two: a host name that cannot be encoded
+        reason = getattr(error, "strerror", None) or error
+        return _refuse(f"cannot listen on {settings.host}:{settings.port}: {reason}")
     logging.getLogger("kore").info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
     service = RelationService(settings, refuse)
     app = create_app(service, tracing)

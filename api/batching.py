@@ -91,11 +91,11 @@ class DynamicBatcher:
         max_queue: int,
         max_wait_s: float = 0.0,
         run_alone: Run | None = None,
-        recover: Callable[[], None] = lambda: None,
+        recover: Callable[[], None] | None = None,
     ) -> None:
         self._run = run
         self._run_alone = run_alone
-        self._recover = recover
+        self._recover = recover or _nothing
         self._planner = planner
         self._max_queue = max_queue
         self._max_wait_s = max_wait_s
@@ -151,7 +151,10 @@ class DynamicBatcher:
         return Answered(predictions, request.started - request.submitted, time.monotonic() - request.started)
 
     def give_up(self) -> None:
-        """Send everybody away with `NotReady`; called on the event loop of those who asked."""
+        """Send everybody away with `NotReady`, and whoever comes from now on; called on the event loop of those who asked."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         for request in self._inside:
             if not request.future.done():
                 request.future.set_exception(NotReady("the server shuts down before this request's turn", retry_after_s=1))
@@ -168,7 +171,10 @@ class DynamicBatcher:
         until = None if limit_s is None else time.monotonic() + limit_s
         for thread in self._threads:
             thread.join(None if until is None else max(0.0, until - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        ended = not any(thread.is_alive() for thread in self._threads)
+        if ended:  # whoever made this batcher is let go, and the members' memory: bound methods would keep both until a full collection
+            self._run, self._run_alone, self._recover = _closed, None, _nothing
+        return ended
 
     def _admit(self, rows: Sequence[EncodedExample], request: _Request) -> None:
         with self._changed:
@@ -293,6 +299,14 @@ class DynamicBatcher:
                 loop.call_soon_threadsafe(_deliver_all, answers)
             except RuntimeError:  # the askers' loop is closed: nobody waits any more
                 log.debug("answers came after their event loop had closed")
+
+
+def _closed(rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
+    raise NotReady("the batcher is closed")
+
+
+def _nothing() -> None:
+    pass
 
 
 def _expire(request: _Request) -> None:

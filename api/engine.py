@@ -141,7 +141,8 @@ class Engine:
             raise
 
     def _rebuild(self) -> None:
-        """Load the members anew behind a failed run: a session may be left in a state that fails every run after it."""
+        """Load the members anew behind a failed run: a session may be left in a state that fails every run after it. Other lanes whose
+        runs failed wait for it, rather than lose more requests on the old sessions."""
         with self._rebuilding:
             broken, self._broken = self._broken, None  # kept, it would hold the old members' memory
             if broken is None or self.tuned is not broken or time.monotonic() - self._rebuilt < REBUILD_PAUSE_S:

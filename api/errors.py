@@ -26,12 +26,14 @@ Fault = dict[str, Any]
 
 
 class ServiceError(Exception):
-    """A failure with an answer. `retry_after_s`, where it makes sense to come back, becomes the `Retry-After` header."""
+    """A failure with an answer. `retry_after_s`, where it makes sense to come back, becomes the `Retry-After` header; `closes` where the
+    connection is of no more use."""
 
-    def __init__(self, detail: str | Sequence[Fault], retry_after_s: float | None = None) -> None:
+    def __init__(self, detail: str | Sequence[Fault], retry_after_s: float | None = None, closes: bool = False) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.closes = closes
 
 
 class Unauthorized(ServiceError): ...
@@ -86,7 +88,7 @@ def response(error: ServiceError, path: str) -> JSONResponse:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, TooLarge | NotReady):
+    if error.closes or isinstance(error, TooLarge | NotReady):
         headers["Connection"] = "close"  # the rest of the body is not read, or the server is about to leave
     return JSONResponse({"detail": error.detail}, STATUS[type(error)], headers)
 

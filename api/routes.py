@@ -216,7 +216,7 @@ async def _read_body(request: Request, limit: int, deadline: float) -> bytes:
                 if size <= limit:
                     body += chunk
     except TimeoutError:
-        raise DeadlineExceeded("the request's deadline passed before its body had come") from None
+        raise DeadlineExceeded("the request's deadline passed before its body had come", closes=True) from None
     if size > limit:
         raise TooLarge(f"a body may hold {limit} bytes, {request.headers.get('Content-Length', f'at least {size}')} were sent")
     return bytes(body)

@@ -120,7 +120,8 @@ class RelationService:
         await asyncio.sleep(delay_s)
         self._become("stopping")
         try:
-            await asyncio.wait_for(asyncio.gather(*(engine.idle() for engine in self._engines())), grace_s)
+            if self.busy:
+                await asyncio.wait_for(asyncio.gather(*(engine.idle() for engine in self._engines())), grace_s)
         except TimeoutError:
             waiting = sum(engine.waiting for engine in self._engines())
             log.error("requests were still inside after %g s of grace, %d examples of theirs in the queue", grace_s, waiting)
@@ -131,7 +132,7 @@ class RelationService:
         """Let go of the engine, or of a batch that does not end."""
         self._become("stopping")
         ended = [await engine.close(LAST_BATCH_S) for engine in self._engines()]
-        self.stuck = not all(ended)
+        self.stuck |= not all(ended)
         if self.stuck:
             log.error("a batch did not end within %g s; it is left behind", LAST_BATCH_S)
 
@@ -166,7 +167,7 @@ class RelationService:
     async def _retire(self, engine: Engine) -> None:
         """Let an engine go once the last of its requests has been answered; nobody waits for that."""
         await engine.idle()
-        await engine.close()
+        self.stuck |= not await engine.close(LAST_BATCH_S)
         del self._retiring[engine]
 
     def _become(self, state: State) -> None:

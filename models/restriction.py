@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.example import EntityType, Example
+from models.example import ENTITY_TYPES, EntityType, Example
 from models.labels import NO_RELATION, RELATIONS
 from models.rows import LabelledExample
 
@@ -33,16 +33,24 @@ def learn_restriction(rows: Sequence[LabelledExample]) -> TypeRestriction:
 class TypeMask:
     """A restriction as masks over the 30 relations.
 
-    An unknown type restricts nothing: with the subject's type alone, what is admitted is what any pair with that subject type admits.
+    An unknown type restricts nothing: with the subject's type alone, what is admitted is what any pair with that subject type admits, and a
+    pair that is not listed admits all 30.
     """
 
     def __init__(self, restriction: TypeRestriction) -> None:
-        self._masks: dict[tuple[EntityType | None, EntityType | None], NDArray[np.bool_]] = {}
-        for subject, admitted_by_object in restriction.items():
-            for object_, admitted in admitted_by_object.items():
-                mask = np.isin(RELATIONS, [NO_RELATION, *admitted])
-                for types in ((subject, object_), (subject, None), (None, object_)):
-                    self._masks[types] = mask | self._masks.get(types, False)
+        pairs: dict[tuple[EntityType | None, EntityType | None], NDArray[np.bool_]] = {
+            (subject, object_): np.isin(RELATIONS, [NO_RELATION, *admitted])
+            for subject, admitted_by_object in restriction.items()
+            for object_, admitted in admitted_by_object.items()
+        }
+        self._masks = dict(pairs)
+        for known in ENTITY_TYPES:
+            for half, wholes in (
+                ((known, None), [(known, other) for other in ENTITY_TYPES]),
+                ((None, known), [(other, known) for other in ENTITY_TYPES]),
+            ):
+                if all(whole in pairs for whole in wholes):
+                    self._masks[half] = np.any([pairs[whole] for whole in wholes], axis=0)
 
     def allowed(self, example: Example) -> NDArray[np.bool_] | None:
         """The relations that the example's types admit, shape (30,); None where all are."""

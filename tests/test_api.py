@@ -271,6 +271,15 @@ def test_a_request_never_holds_more_examples_than_the_queue(guarded: httpx.Clien
     assert post(guarded, {"examples": [small] * 4}, Authorization="Bearer open sesame").status_code == 200
 
 
+def test_a_body_that_misses_its_deadline_is_504_and_its_connection_ends(client: httpx.Client) -> None:
+    head = "POST /relations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Request-Timeout: 0.2\r\nContent-Length: 1000\r\n\r\n"
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as sender:
+        sender.sendall(head.encode() + b"{")
+        answer = b"".join(iter(lambda: sender.recv(4096), b""))  # to its end: the server closes
+    assert answer.startswith(b"HTTP/1.1 504")
+    assert b"before its body had come" in answer
+
+
 def refused_start(*arguments: str) -> str:
     """The one line with which `python -m api` refuses to start."""
     process = subprocess.run(
@@ -287,6 +296,10 @@ def test_a_wrong_bundle_is_refused_at_the_start(tiny_bundle: Path, tmp_path: Pat
     rewrite(copy, lambda manifest: manifest["labels"].reverse())
     assert "labels are not KLUE's 30 relations" in refused_start("--bundle", str(copy))
     assert "no such folder" in refused_start("--bundle", str(tmp_path / "nothing"))
+
+
+def test_a_host_that_cannot_be_one_is_refused_at_the_start(tiny_bundle: Path) -> None:
+    assert "cannot listen on 가..나:" in refused_start("--bundle", str(tiny_bundle), "--host", "가..나")
 
 
 def test_a_gpu_that_is_not_there_is_refused_at_the_start(tiny_bundle: Path) -> None:

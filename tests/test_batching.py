@@ -439,6 +439,8 @@ def test_who_waits_is_sent_away_when_the_batcher_gives_up_and_a_lane_that_never_
             with pytest.raises(NotReady) as gone:
                 await task
             assert gone.value.retry_after_s is not None
+        with pytest.raises(NotReady):
+            await ask(batcher, row(1))  # whose body took until now to be read
         assert not batcher.close(limit_s=0.01)
         engine.open.set()
         assert batcher.close(limit_s=30)

@@ -1,5 +1,7 @@
 """Coming, going and failing: a real process, real signals, and not one accepted request lost."""
 
+import asyncio
+import gc
 import http.server
 import json
 import shutil
@@ -7,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +20,8 @@ import pytest
 from test_api import ASKED, post
 from test_bundle import rewrite
 
+from api.service import RelationService
+from api.settings import Settings
 from loadtest.server import running
 
 FAULTY = "loadtest.faulty_server"
@@ -106,6 +111,35 @@ def test_a_batch_that_never_ends_keeps_neither_its_callers_nor_the_process(tiny_
         answers = [future.result() for future in inside]
         assert [(answer.status_code, answer.headers["Retry-After"]) for answer in answers] == [(503, "1")] * 3
         assert held.process.wait(timeout=60) == 1
+
+
+def test_a_batch_of_a_replaced_engine_that_never_ends_does_not_keep_the_process(tiny_bundle: Path) -> None:
+    with running(tiny_bundle, FAULTY) as held:
+        held.order("wait")
+        assert post(held.client, ASKED, **{"X-Request-Timeout": "0.2"}).status_code == 504
+        held.process.send_signal(signal.SIGHUP)
+        held.logged("swapped: ")
+        held.process.send_signal(signal.SIGTERM)
+        assert held.process.wait(timeout=60) == 1
+
+
+def test_a_replaced_bundle_is_let_go_without_a_full_collection(tiny_bundle: Path) -> None:
+    async def swap() -> None:
+        service = RelationService(Settings(bundle=tiny_bundle, tuning_s=0), pytest.fail)
+        await service.load()
+        replaced = weakref.ref(service.engine().tuned.ensemble)
+        gc.disable()
+        try:
+            await service.swap()
+            assert service.last_swap is not None
+            assert service.last_swap.outcome == "swapped"
+            await asyncio.gather(*service._retiring.values())
+            assert replaced() is None
+        finally:
+            gc.enable()
+            await service.close()
+
+    asyncio.run(swap())
 
 
 def test_a_new_bundle_takes_over_and_the_old_one_finishes_its_requests(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -56,10 +56,11 @@ def test_what_is_learned_reads_as_json() -> None:
 def test_a_pair_admits_what_it_was_seen_with_and_an_unknown_type_restricts_nothing() -> None:
     assert admitted(LEARNED, "PER", "ORG") == ["no_relation", "per:employee_of"], "no_relation always"
     assert admitted(LEARNED, "PER", "LOC") == list(RELATIONS), "a pair never seen"
-    assert admitted(LEARNED, "PER", None) == ["no_relation", "per:date_of_birth", "per:employee_of"]
-    assert admitted(LEARNED, None, "DAT") == ["no_relation", "org:founded", "per:date_of_birth"]
-    assert admitted(LEARNED, None, "LOC") == list(RELATIONS)
-    assert admitted(LEARNED, None, None) == list(RELATIONS)
+    for subject, object_ in (("PER", None), (None, "DAT"), (None, "LOC"), (None, None)):
+        assert admitted(LEARNED, subject, object_) == list(RELATIONS), "it may be a pair never seen"
+    every_object: TypeRestriction = {"PER": {kind: ["per:title"] for kind in ENTITY_TYPES} | {"LOC": ["per:origin"]}}
+    assert admitted(every_object, "PER", None) == ["no_relation", "per:origin", "per:title"], "what any pair of that subject admits"
+    assert admitted(every_object, None, "LOC") == list(RELATIONS), "other subjects' pairs were never seen"
     assert admitted({}, "PER", "ORG") == list(RELATIONS)
     assert admitted({"PER": {"ORG": []}}, "PER", "ORG") == ["no_relation"], "also where a manifest forgets it"
 
