@@ -232,7 +232,7 @@ def test_configurations_are_told_in_words() -> None:
     assert str(Configuration("mosec", 16, 1, 2)) == "batch 16, 1 worker of 2 threads"
 
 
-@pytest.mark.parametrize("peer", [name for name in PEERS if name != "ours"])
+@pytest.mark.parametrize("peer", sorted({peer.environment or name for name, peer in PEERS.items() if name != "ours"}))
 def test_every_peer_runs_the_models_on_what_ours_runs_them_on(peer: str) -> None:
     ours = set((ROOT / "constraints.txt").read_text().split())
     pins = (environments.REQUIREMENTS / f"{peer}.txt").read_text().splitlines()

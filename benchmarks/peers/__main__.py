@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.peers.environments import ROOT, InstallFailed, python_of, versions
+from benchmarks.peers.environments import ROOT, InstallFailed, versions
 from benchmarks.peers.load import Measurement, build_request, measure
 from benchmarks.peers.plot import chart
 from benchmarks.peers.report import CONNECTIONS, Kind, Standing, agreement, comparable, judge, merge_labels, summarise, table
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the server under test is stopped as well
     cores, peers = available_cores(), arguments.only
     try:
-        installed = {peer: versions(Path(sys.executable) if peer == "ours" else python_of(peer)) for peer in peers}
+        installed = {peer: versions(PEERS[peer].python) for peer in peers}
     except InstallFailed as failure:
         print(failure, file=sys.stderr)
         return 2
@@ -171,7 +171,8 @@ def _places(peers: Sequence[str], cores: int, scans: dict[str, dict[Configuratio
         if peer == "ours":
             places.append(("ours", OURS))
         elif not PEERS[peer].batches:
-            places += [("plain", Configuration(peer, 1, *split)) for split in _splits(cores)]
+            kind: Kind = "plain" if peer == "plain" else "bounded"
+            places += [(kind, Configuration(peer, 1, *split)) for split in _splits(cores)]
         else:
             places.append(("batch 16", Configuration(peer, USUAL_BATCH, 1, cores)))
             rates = scans.get(peer)

@@ -1,18 +1,23 @@
-"""FastAPI with nothing around it: a `def` endpoint that runs each request by itself, on the framework's own pool of threads."""
+"""FastAPI with nothing around it: a `def` endpoint that runs each request by itself, on the framework's own pool of 40 threads; or, with
+`BOUNDED` set, one request at a time in each worker, as somebody would run it who knows that the others only take turns on its cores."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio.to_thread
 import uvicorn
 from fastapi import FastAPI, Request
 
-from benchmarks.peers.work import ROUTE, Answer, Setup, Work
+from benchmarks.peers.work import BOUNDED, ROUTE, Answer, Setup, Work
 
 
 @asynccontextmanager
 async def load(app: FastAPI) -> AsyncIterator[None]:
     app.state.work = Work(Setup.from_environment())
+    if BOUNDED in os.environ:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 1
     yield
 
 

@@ -20,7 +20,7 @@ import psutil
 
 from benchmarks.peers.environments import ROOT, python_of
 from benchmarks.peers.load import HOST
-from benchmarks.peers.work import ROUTE, Setup
+from benchmarks.peers.work import BOUNDED, ROUTE, Setup
 from loadtest.sentences import Row
 
 MAX_WAIT_MS: Final = 2
@@ -38,10 +38,11 @@ class Peer:
     """A server of the comparison.
 
     Attributes:
-        name: of its environment and its requirements.
+        name: on the command line.
         title: its name for people.
         module: what `python -m` runs.
         package: the distribution whose version is reported; `None` for ours.
+        environment: of its packages, with its requirements; by default its name.
         batches: whether it forms batches.
         takes_list: whether a request holds a list of rows.
         switches: environment variables that turn reports to its makers off and its documented optimisations on.
@@ -51,9 +52,15 @@ class Peer:
     title: str
     module: str
     package: str | None
+    environment: str = ""
     batches: bool = True
     takes_list: bool = False
     switches: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def python(self) -> Path:
+        """The interpreter that runs it; as `python_of`."""
+        return Path(sys.executable) if self.name == "ours" else python_of(self.environment or self.name)
 
     def document(self, row: Row) -> object:
         """The body of a request for one row."""
@@ -65,6 +72,15 @@ PEERS: Final = {
     for peer in (
         Peer("ours", "KoRE Serve", "api", package=None),
         Peer("plain", "FastAPI, no batching", "benchmarks.peers.plain", "fastapi", batches=False),
+        Peer(
+            "bounded",
+            "FastAPI, no batching, one request at a time",
+            "benchmarks.peers.plain",
+            "fastapi",
+            environment="plain",
+            batches=False,
+            switches={BOUNDED: "1"},
+        ),
         Peer("litserve", "LitServe", "benchmarks.peers.litserve_server", "litserve"),
         Peer(
             "bentoml",
@@ -112,7 +128,7 @@ def running(configuration: Configuration, bundle: Path, row: Row) -> Iterator[in
     peer, port = PEERS[configuration.peer], _free_port()
     with tempfile.TemporaryDirectory(prefix="peer-", ignore_cleanup_errors=True) as scratch, open(Path(scratch) / "log", "wb") as log:
         process = subprocess.Popen(
-            [str(_python(peer)), "-m", peer.module],
+            [str(peer.python), "-m", peer.module],
             cwd=ROOT,
             env=_environment(peer, configuration, port, bundle, scratch),
             stdin=subprocess.DEVNULL,
@@ -126,10 +142,6 @@ def running(configuration: Configuration, bundle: Path, row: Row) -> Iterator[in
             yield port
         finally:
             _stop(process)
-
-
-def _python(peer: Peer) -> Path:
-    return Path(sys.executable) if peer.name == "ours" else python_of(peer.name)
 
 
 def _environment(peer: Peer, configuration: Configuration, port: int, bundle: Path, scratch: str) -> dict[str, str]:

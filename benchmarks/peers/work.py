@@ -15,6 +15,8 @@ Answer = dict[str, Any]
 
 ROUTE = "/relations"
 
+BOUNDED = "PEER_BOUNDED"
+
 
 @dataclass(frozen=True, slots=True)
 class Setup:
