@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from export.checkpoint import InvalidCheckpoint, load
 from export.convert import ConversionFailed
+from export.evaluate import check_window, read_rows
 from export.member import export_member
 from export.parity import ParityFailed
 from export.proof import at_work, has_gpu, with_golden_and_quality
@@ -88,12 +89,20 @@ def export_ensemble(
     for notice in notices:
         if not notice.is_file():
             raise InvalidRequest(f"--notice {notice}: no such file")
-    rows = read_labelled(data)
+        if [other.name for other in notices].count(notice.name) > 1:
+            raise InvalidRequest(f"--notice {notice}: another one is called {notice.name} too")
+        if notice.name in (bundle.MANIFEST, bundle.SUMS, "members", "tokenizers"):
+            raise InvalidRequest(f"--notice {notice}: {notice.name} is a name that the bundle needs itself")
+    rows = read_rows(data)
     calibration_rows = read_labelled(calibration) if calibration else rows
     weights_rows = read_labelled(weights_data) if weights_data else rows
     restriction = learn_restriction(read_labelled(type_restriction)) if type_restriction else None
     loaded = [load(folder, style) for folder, style in zip(checkpoints, styles, strict=True)]
     window = min(checkpoint.window for checkpoint in loaded)
+    for checkpoint in loaded:
+        encode = checkpoint.with_window(window).encoder.encode
+        for path, read in {data: rows, calibration or data: calibration_rows, weights_data or data: weights_rows}.items():
+            check_window(path, read, encode)
     members = sorted(zip(loaded, given, strict=True), key=lambda pair: pair[0].cost)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:

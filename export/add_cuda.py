@@ -9,7 +9,6 @@ where there is one, else on the CPU; the manifest says where. Run again on a mac
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,8 +20,10 @@ from numpy.typing import NDArray
 
 from export.convert import ConversionFailed, check_fusions
 from export.dequantize import dequantize
+from export.evaluate import check_window, read_rows
 from export.parity import ParityFailed, answer, check, compare
 from export.proof import has_gpu, machine, provider, with_golden_and_quality
+from export.replace import replacing
 from export.weights import save_shared
 from models.bundle import Bundle, BundleRefused, Manifest, Member, ModelFile, write
 from models.classifier import OnnxClassifier
@@ -30,7 +31,7 @@ from models.encoding import Encoded, EncodedBatch, Encoder
 from models.ensemble import DeviceUnavailable, Ensemble
 from models.example import InvalidExample
 from models.lanes import available_cores
-from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
+from models.rows import InvalidRows, LabelledExample, label_ids
 
 REFERENCE = "fp32 arithmetic on the same weights"
 
@@ -47,19 +48,18 @@ def add_cuda(path: Path, data: Path) -> Manifest:
     for member in bundle.manifest.members:
         if not any(file.precision == "int8" for file in member.files):
             raise BundleRefused(f"bundle {path}: member {member.name} has no int8 graph, whose weights a graph for CUDA could take")
-    rows = read_labelled(data)
+    rows = read_rows(data)
+    for member in bundle.manifest.members:
+        check_window(data, rows, _encoder(bundle, member).encode)
     examples = [row.example for row in bundle.manifest.golden["cpu"].rows]
-    place = path.resolve()  # where a symbolic link points to
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as scratch:
-        copy = Bundle(Path(shutil.copytree(place, Path(scratch) / "bundle")), bundle.manifest)
+    with replacing(path) as folder:
+        copy = Bundle(folder, bundle.manifest)
         members = [_with_cuda(copy, member, rows) for member in bundle.manifest.members]
         manifest = bundle.manifest.model_copy(update={"members": members})
         manifest = with_golden_and_quality(copy.path, manifest, ["cuda"], examples, data, rows)
         write(copy.path, manifest)
         for device in ("cpu", "cuda") if has_gpu() else ("cpu",):
             Ensemble.load(Bundle.open(copy.path), device).prove()
-        place.rename(Path(scratch) / "before")
-        copy.path.rename(place)
     return manifest
 
 
@@ -68,7 +68,7 @@ def _with_cuda(bundle: Bundle, member: Member, rows: list[LabelledExample]) -> M
     cuda = next((file for file in member.files if file.precision == "fp16-from-int8"), None)
     graph = (bundle.path / int8.path).with_name("fp16-from-int8.onnx")
     encoding = member.encoding
-    encoder = Encoder.from_file(bundle.path / encoding.tokenizer, encoding.markers, bundle.manifest.max_length, encoding.pad_token_id)
+    encoder = _encoder(bundle, member)
     encoded = [encoder.encode(row.example) for row in rows]
     if cuda is None:
         batch = EncodedBatch.collate(encoded[:32], encoding.pad_token_id)
@@ -96,6 +96,11 @@ def _with_cuda(bundle: Bundle, member: Member, rows: list[LabelledExample]) -> M
     )
     others = [file for file in member.files if file.precision not in ("int8", "fp16-from-int8")]
     return member.model_copy(update={"files": [int8, *others, cuda]})
+
+
+def _encoder(bundle: Bundle, member: Member) -> Encoder:
+    encoding = member.encoding
+    return Encoder.from_file(bundle.path / encoding.tokenizer, encoding.markers, bundle.manifest.max_length, encoding.pad_token_id)
 
 
 def _in_fp32(int8: Path, rows: Sequence[Encoded], pad_token_id: int, name: str) -> NDArray[np.float64]:

@@ -7,7 +7,8 @@ whose loss of micro-F1 and of AUPRC stays within what is allowed. What they real
 with the thresholds of the other half; if that is more than allowed, less is asked for. Halves are made of whole sentences: the rows of one
 sentence resemble each other.
 
-Needs no more than serving does. The bundle's manifest and sums are written anew, its graphs stay.
+Needs no more than serving does, and room for a second bundle beside it: manifest and sums are written anew in a copy, which then takes
+the bundle's place.
 """
 
 import argparse
@@ -22,12 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.cascade_plot import plot
-from export.evaluate import describe
+from export.evaluate import check_window, describe, read_rows
+from export.replace import replacing
 from models.bundle import Bundle, BundleRefused, Cascade, Manifest, Quality, write
 from models.ensemble import DeviceUnavailable, Ensemble
 from models.example import InvalidExample
 from models.metrics import auprc, micro_f1
-from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled, sentence_halves
+from models.rows import InvalidRows, LabelledExample, label_ids, sentence_halves
 from models.voting import weighted_mean_probability
 
 PLOT: Final = "cascade.svg"
@@ -127,21 +129,25 @@ def with_cascade(manifest: Manifest, votes: Votes, rows: Sequence[LabelledExampl
 def fit_bundle(path: Path, data: Path, loss: float, auprc_loss: float) -> Manifest:
     """Fit the cascade of the bundle that lies at `path`, and write its manifest, its sums and a plot of quality against cost.
 
+    If anything fails, the bundle stays as it was.
+
     Raises:
-        BundleRefused, InvalidRows, DeviceUnavailable: as `Bundle.open`, `read_labelled`, `Ensemble.load`.
+        BundleRefused, InvalidRows, DeviceUnavailable, OSError: as `Bundle.open`, `read_rows`, `Ensemble.load`, `replacing`.
     """
     bundle = Bundle.open(path)
     if len(bundle.manifest.members) < 2:
         raise BundleRefused(f"bundle {path}: a cascade needs two members, this bundle has one")
-    rows = read_labelled(data)
+    rows = read_rows(data)
     ensemble = Ensemble.load(bundle, cascade_caution=1.0)
+    check_window(data, rows, ensemble.encode)
     members = ensemble.member_probabilities([row.example for row in rows])
     votes = Votes.of(members, [member.weight for member in bundle.manifest.members], label_ids(rows))
     manifest = with_cascade(bundle.manifest, votes, rows, describe(data), np.array([loss, auprc_loss]))
     costs = np.cumsum([member.layers for member in manifest.members])
     curve = [(float(costs[votes.stopped([step] * (len(costs) - 1))[1] - 1].mean() / costs[-1]), *_scores(votes, step)) for step in STEPS]
-    (path / PLOT).write_text(plot(curve, manifest), encoding="utf-8")
-    write(path, manifest)
+    with replacing(path) as copy:
+        (copy / PLOT).write_text(plot(curve, manifest), encoding="utf-8")
+        write(copy, manifest)
     return manifest
 
 

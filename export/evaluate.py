@@ -1,15 +1,43 @@
-"""How well a whole ensemble does on labelled rows."""
+"""Labelled rows, and how well a whole ensemble does on them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from models.bundle import Quality
 from models.ensemble import Ensemble
+from models.example import Example, InvalidExample
 from models.metrics import auprc, micro_f1
-from models.rows import LabelledExample, label_ids
+from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
+
+SUM: Final = ", SHA-256 "
+
+
+def read_rows(path: Path) -> list[LabelledExample]:
+    """As `read_labelled`, of a regular file: `describe` reads it again, and a pipe would then be empty.
+
+    Raises:
+        InvalidRows: it is something else, or as `read_labelled`.
+    """
+    if path.exists() and not path.is_file():
+        raise InvalidRows(f"{path}: a regular file is required")
+    return read_labelled(path)
+
+
+def check_window(path: Path, rows: Sequence[LabelledExample], encode: Callable[[Example], object]) -> None:
+    """Encode each row once, so that one that cannot be is named before hours of work are spent on the others.
+
+    Raises:
+        InvalidRows: a row's entities do not fit into the window together; the message names file and line.
+    """
+    for line, row in enumerate(rows, start=1):  # a file of labelled rows has no line without a row
+        try:
+            encode(row.example)
+        except InvalidExample as error:
+            raise InvalidRows(f"{path}, line {line}: {error}") from None
 
 
 def evaluate(ensemble: Ensemble, rows: Sequence[LabelledExample], path: Path) -> Quality:
@@ -26,4 +54,9 @@ def evaluate(ensemble: Ensemble, rows: Sequence[LabelledExample], path: Path) ->
 
 def describe(path: Path) -> str:
     """A file of rows by its name and content."""
-    return f"{path.name}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return f"{path.name}{SUM}{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def same_rows(one: str, other: str) -> bool:
+    """Whether two descriptions are of the same rows, whatever their files are called."""
+    return one.rpartition(SUM)[2] == other.rpartition(SUM)[2]

@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from export.evaluate import evaluate
+from export.evaluate import check_window, evaluate, read_rows, same_rows
 from models.bundle import Bundle, BundleRefused, Device, Quality
 from models.ensemble import DeviceUnavailable, Ensemble, choose_device
 from models.example import InvalidExample
-from models.rows import InvalidRows, read_labelled
+from models.rows import InvalidRows
 
 METRIC_TOLERANCE = 0.1  # points: a near-tie may fall the other way on another processor
 
@@ -34,23 +34,28 @@ def verify(path: Path, data: Path | None = None, asked: Device | Literal["auto"]
     golden = bundle.manifest.golden[device]
     summary: dict[str, object] = {"bundle": str(path), "name": bundle.manifest.name, "device": device, "golden_rows": len(golden.rows)}
     if data:
-        rows = read_labelled(data)
+        rows = read_rows(data)
+        check_window(data, rows, ensemble.encode)
         measured = evaluate(ensemble, rows, data)
-        _compare(path, measured, bundle.manifest.quality[device], "")
-        summary |= measured.model_dump()
+        compared = _compare(path, measured, bundle.manifest.quality[device], "")
+        summary |= measured.model_dump() | {"compared_with_manifest": compared}
         if bundle.manifest.cascade is not None:
             served = evaluate(Ensemble.load(bundle, device), rows, data)
-            if device == "cpu":  # where the cascade was fitted and measured
-                _compare(path, served, bundle.manifest.cascade.quality, " with the cascade")
-            summary["with_cascade"] = {"micro_f1": served.micro_f1, "auprc": served.auprc}
+            # It was fitted and measured on a CPU.
+            compared = device == "cpu" and _compare(path, served, bundle.manifest.cascade.quality, " with the cascade")
+            summary["with_cascade"] = {"micro_f1": served.micro_f1, "auprc": served.auprc, "compared_with_manifest": compared}
     return summary
 
 
-def _compare(path: Path, measured: Quality, promised: Quality, how: str) -> None:
+def _compare(path: Path, measured: Quality, promised: Quality, how: str) -> bool:
+    """Whether they were measured on the same rows, whatever the file is called, and so could be compared."""
+    if not same_rows(measured.data, promised.data):
+        return False
     for metric in ("micro_f1", "auprc"):
         here, there = getattr(measured, metric), getattr(promised, metric)
-        if measured.data == promised.data and abs(here - there) > METRIC_TOLERANCE:
+        if abs(here - there) > METRIC_TOLERANCE:
             raise BundleRefused(f"bundle {path}: {metric}{how} is {here:.2f} on this machine, the manifest says {there:.2f}")
+    return True
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         summary = verify(arguments.bundle, arguments.data, arguments.device)
-    except (BundleRefused, DeviceUnavailable, InvalidRows, InvalidExample) as error:
+    except (BundleRefused, DeviceUnavailable, InvalidRows, InvalidExample, OSError) as error:
         print(f"export.verify: {error}", file=sys.stderr)
         return 2
     print(json.dumps(summary))

@@ -193,8 +193,16 @@ class Bundle:
         """Check and read a bundle.
 
         Raises:
-            BundleRefused: a file is missing, altered or not listed, or the manifest's format or labels disagree.
+            BundleRefused: a file is missing, unreadable, altered or not listed, or the manifest's format or labels disagree.
         """
+        try:
+            return cls._open(path)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename not in (None, str(path)) else ""
+            raise BundleRefused(f"bundle {path}: {where}{error.strerror or error}") from None
+
+    @classmethod
+    def _open(cls, path: Path) -> "Bundle":
         if not path.is_dir():
             raise BundleRefused(f"bundle {path}: no such folder")
         _check_sums(path)
@@ -230,7 +238,10 @@ class Bundle:
 
 
 def write(path: Path, manifest: Manifest) -> None:
-    """Write the manifest into a folder that holds its files, then the sums over everything."""
+    """Write the manifest into a folder that holds its files, then the sums over everything.
+
+    For a folder that nobody opens yet: between the two it is no bundle. `export.replace` changes one that is in use.
+    """
     (path / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     lines = [f"{_sha256(path / name)}  {name}\n" for name in sorted(_present(path))]
     (path / SUMS).write_text("".join(lines), encoding="utf-8")
@@ -276,7 +287,7 @@ def _sha256(path: Path) -> str:
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors()[0]
     where = ".".join(map(str, fault["loc"]))
-    if where == "format_version":
-        return f"format_version {fault['input']!r} is not the one this version reads ({FORMAT_VERSION})"
+    if where == "format_version" and fault["type"] != "missing":  # where it is missing, the input is the whole manifest
+        return f"format_version {fault['input']!r:.40} is not the one this version reads ({FORMAT_VERSION})"
     message = str(fault["ctx"]["error"]) if "error" in fault.get("ctx", {}) else fault["msg"]
     return f"{where}: {message}" if where else message

@@ -10,7 +10,6 @@ under --strict, or the engine fails; 2 for an error of the user's, in one plain 
 
 import argparse
 import hashlib
-import json
 import math
 import os
 import sys
@@ -19,8 +18,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from models.bundle import SUMS, Bundle, BundleRefused
-from models.ensemble import DeviceUnavailable
+from models.bundle import SUMS, Bundle, BundleRefused, Device
+from models.ensemble import DeviceUnavailable, choose_device
 from models.labels import RELATIONS
 from models.tuning import TUNING_S, TunedEnsemble
 from scoring import parquet
@@ -29,12 +28,12 @@ from scoring.engine import WINDOW_ROWS, load
 from scoring.errors import Refused, Stopped
 from scoring.figures import Figures, measure
 from scoring.inputs import INPUT_FORMS, open_input
-from scoring.journal import Journal, Paths, StandardOutput, Tally, write_whole
-from scoring.outputs import LABEL_ORDERS, OUTPUT_FORMS, Writer, choose_writer
+from scoring.journal import Journal, Paths, StandardOutput, Tally, output_paths, write_whole
+from scoring.outputs import LABEL_ORDERS, OUTPUT_FORMS, Writer, choose_writer, json_lines
 from scoring.progress import Progress
 from scoring.report import render
 from scoring.run import StrictViolation, begin, score
-from scoring.sources import STANDARD, identity
+from scoring.sources import STANDARD, can_be_read_again, identity
 
 DEFAULT_BUNDLE: Final = Path(__file__).resolve().parents[1] / "bundles" / "default"
 INTERRUPTED: Final = 130
@@ -44,8 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         summary = run(arguments)
-        text = json.dumps(summary, ensure_ascii=False)
-        print(text, file=sys.stderr if arguments.output == STANDARD else sys.stdout)
+        print(json_lines([summary]).decode(), end="", file=sys.stderr if arguments.output == STANDARD else sys.stdout)
     except (Refused, BundleRefused, DeviceUnavailable) as error:
         print(f"scoring: {error}", file=sys.stderr)
         return 2
@@ -82,16 +80,17 @@ def run(arguments: argparse.Namespace, loaded: TunedEnsemble | None = None) -> d
         source = stack.enter_context(open_input(arguments.input, arguments.from_))
         records = begin(source.records())
         bundle = Bundle.open(arguments.bundle)
+        device = loaded.ensemble.device if loaded else choose_device(bundle, arguments.device)[0]
         sink: Journal | StandardOutput
         if arguments.output == STANDARD:
             sink = stack.enter_context(StandardOutput())
         else:
-            sink = stack.enter_context(Journal(Path(arguments.output), job(arguments, bundle, writer), arguments.resume))
+            sink = stack.enter_context(Journal(output_paths(arguments.output), job(arguments, bundle, writer, device), arguments.resume))
         resumed = sink.tally.rows
         began = time.monotonic()
         try:
             if not sink.complete:
-                tuned = loaded or load(bundle, arguments.device, arguments.tuning_s, arguments.cascade_caution)
+                tuned = loaded or load(bundle, device, arguments.tuning_s, arguments.cascade_caution)
                 began = time.monotonic()
                 with Progress(resumed) as progress:
                     score(source, records, tuned, writer, sink, progress, arguments.window, arguments.strict)
@@ -115,25 +114,34 @@ def check_paths(input_: str, output: str, resume: bool) -> None:
         raise Refused("--resume needs files: standard input cannot be read twice, nor standard output be cut")
     if input_ != STANDARD and Path(input_).is_dir():
         raise Refused(f"{input_}: this is a folder; a file is required")
+    if resume and Path(input_).exists() and not can_be_read_again(input_):
+        raise Refused(f"{input_}: --resume needs a regular file; this one cannot be read twice")
     if output == STANDARD:
         return
     if not Path(output).name or Path(output).is_dir():
         raise Refused(f"{output}: this is a folder; the name of a file is required")
-    if not Path(output).parent.is_dir():
-        raise Refused(f"{output}: there is no folder {Path(output).parent}")
-    if not os.access(Path(output).parent, os.W_OK):
-        raise Refused(f"{output}: the folder {Path(output).parent} cannot be written")
-    for path in Paths(Path(output)).all():
+    paths = output_paths(output)
+    folder = paths.output.parent
+    if not folder.is_dir():
+        raise Refused(f"{output}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise Refused(f"{output}: the folder {folder} cannot be written")
+    for path in [Path(output), *paths.all()]:
         if path.exists() and not path.is_file():
             raise Refused(f"{path}: a file is to be written here, but something else stands there")
         if input_ != STANDARD and path.exists() and path.samefile(input_):
             raise Refused(f"{path}: this is the input; it would be overwritten")
 
 
-def job(arguments: argparse.Namespace, bundle: Bundle, writer: Writer) -> dict[str, Any]:
-    """What must be the same for a run to go on with what another one left."""
+def job(arguments: argparse.Namespace, bundle: Bundle, writer: Writer, device: Device) -> dict[str, Any]:
+    """What must be the same for a run to go on with what another one left.
+
+    Args:
+        device: that the members really run on, whatever was asked for: each has graphs of its own, which answer a little differently.
+    """
     return {
-        "input": None if arguments.input == STANDARD else identity(arguments.input),
+        "input": identity(arguments.input) if can_be_read_again(arguments.input) else None,
+        "device": device,
         "bundle": hashlib.sha256((bundle.path / SUMS).read_bytes()).hexdigest(),
         "options": [arguments.from_, writer.form, writer.top_k, writer.label_order, arguments.strict, arguments.cascade_caution],
     }
@@ -143,7 +151,7 @@ def _summary(
     arguments: argparse.Namespace, bundle: Bundle, tally: Tally, figures: Figures | None, resumed: int, seconds: float
 ) -> dict[str, Any]:
     to_file = arguments.output != STANDARD
-    paths = Paths(Path(arguments.output))
+    paths = output_paths(arguments.output)
     summary: dict[str, Any] = {
         "output": arguments.output,
         "bundle": bundle.manifest.name,
@@ -169,7 +177,7 @@ def _report(paths: Paths, summary: dict[str, Any], figures: Figures | None) -> N
         paths.report.unlink(missing_ok=True)  # an earlier run's
         return
     facts = {name: summary[name] for name in ("bundle", "rows", "scored", "rejected", "strange_labels")}
-    write_whole(paths.report, render(f"Scores of {paths.output.name}", facts, figures).encode())
+    write_whole(paths.report, render(f"Scores of {paths.output.name}", facts, figures).encode("utf-8", "backslashreplace"))
 
 
 def _to_parquet(part: Path, converted: Path) -> None:

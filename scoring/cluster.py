@@ -30,8 +30,8 @@ from scoring.__main__ import job, make_parser, run
 from scoring.engine import load
 from scoring.errors import Refused, Stopped
 from scoring.inputs import COMPRESSED
-from scoring.journal import Paths, write_whole
-from scoring.outputs import OutputForm, choose_writer
+from scoring.journal import Paths, output_paths, write_whole
+from scoring.outputs import OutputForm, choose_writer, json_lines
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 ENDINGS: Final[dict[OutputForm, str]] = {"jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet", "submission": ".csv"}
@@ -63,18 +63,20 @@ class FileScorer:
             outcome = {"error": str(error)}
         except OSError as error:
             outcome = {"error": f"{error.filename or file['output']}: {error.strerror or error}"}
-        return file | {"outcome": json.dumps(outcome, ensure_ascii=False)}
+        except Exception as error:  # whatever it is, it must not end the files of the others: Ray gives up where a worker raises
+            outcome = {"error": f"{type(error).__name__}: {_one_line(error)}"}
+        return file | {"outcome": json.dumps(outcome)}
 
     def _score(self, arguments: argparse.Namespace) -> dict[str, Any]:
-        kept = Paths(Path(arguments.output)).beside(".summary.json")
+        kept = _summary_path(output_paths(arguments.output))
         writer = choose_writer(arguments.output, arguments.to, arguments.top_k, arguments.label_order)
-        asked = job(arguments, self._loaded.ensemble.bundle, writer)
+        asked = job(arguments, self._loaded.ensemble.bundle, writer, self._loaded.ensemble.device)
         with suppress(OSError, ValueError, KeyError):
             earlier = json.loads(kept.read_bytes())
             if earlier["job"] == json.loads(json.dumps(asked)) and Path(arguments.output).exists():
                 return dict(earlier["summary"])
         summary = run(arguments, self._loaded)
-        write_whole(kept, json.dumps({"job": asked, "summary": summary}, ensure_ascii=False, indent=1).encode())
+        write_whole(kept, json.dumps({"job": asked, "summary": summary}, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace"))
         return summary
 
 
@@ -98,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     broken = [{"output": outcome["output"], "broken": outcome["broken"]} for outcome in done if outcome["broken"]]
     seconds = time.monotonic() - began
     summary = {"files": len(outcomes), **counts, "failed": failed, "broken": broken, "seconds": round(seconds, 1)}
-    print(json.dumps(summary, ensure_ascii=False))
+    print(json_lines([summary]).decode(), end="")
     return 1 if failed or broken else 0
 
 
@@ -106,7 +108,8 @@ def plan(inputs: list[Path], folder: Path, form: OutputForm) -> list[dict[str, s
     """Which file becomes which.
 
     Raises:
-        Refused: an input is missing, a folder without files, or called like another one; the outputs cannot be written.
+        Refused: an input is missing, a folder without files, or would be overwritten; two of them would write the same file; the outputs
+            cannot be written.
     """
     sources: list[Path] = []
     for path in inputs:
@@ -119,20 +122,29 @@ def plan(inputs: list[Path], folder: Path, form: OutputForm) -> list[dict[str, s
         sources += found
     if folder.exists() and not folder.is_dir():
         raise Refused(f"{folder}: this is a file; a folder for the outputs is required")
-    targets: dict[str, Path] = {}
+    inputs_there = {source.resolve() for source in sources}
+    targets: dict[Path, Path] = {}
+    writers: dict[Path, Path] = {}  # of each file that will be written, the input that it comes of
     for source in sources:
         stem = source.with_suffix("") if source.suffix in COMPRESSED else source
-        name = stem.with_suffix(ENDINGS[form]).name
-        if name in targets:
-            raise Refused(f"{source} and {targets[name]} would both become {folder / name}")
-        if source.resolve() == (folder / name).resolve():
-            raise Refused(f"{source}: this is the input; it would be overwritten")
-        targets[name] = source
+        target = (folder / stem.with_suffix(ENDINGS[form]).name).resolve()
+        paths = Paths(target)
+        for path in [*paths.all(), _summary_path(paths)]:
+            if path in writers:
+                raise Refused(f"{source} and {writers[path]} would both write {path}")
+            if path in inputs_there:
+                raise Refused(f"{path}: this is an input; it would be overwritten")
+            writers[path] = source
+        targets[target] = source
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"{folder}: {error.strerror}") from None
-    return [{"input": str(source.resolve()), "output": str((folder / name).resolve())} for name, source in targets.items()]
+    return [{"input": str(source.resolve()), "output": str(target)} for target, source in targets.items()]
+
+
+def _summary_path(paths: Paths) -> Path:
+    return paths.beside(".summary.json")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from scoring import parquet
 from scoring.errors import InputBroken, Refused
 from scoring.outputs import CSV_COLUMNS, LABEL_ORDERS, SUBMISSION_COLUMNS, LabelOrder
 from scoring.records import MAX_ROW_BYTES
-from scoring.sources import open_source
+from scoring.sources import can_be_read_again, open_source
 
 TOO_LONG: Final = "a line is longer than a prediction can be"
 
@@ -41,6 +41,8 @@ def read_predictions(path: Path, form: str | None = None, label_order: LabelOrde
         begins = source.head.lstrip()[:4]
         form = form or ("parquet" if begins == b"PAR1" else "csv" if begins and begins[:1] != b"{" else "jsonl")
         if form == "parquet":
+            if not can_be_read_again(str(path)):
+                raise Refused(f"{path}: Parquet is read from a regular file, its end first")
             lines: Iterator[dict[str, Any]] = parquet.read_predictions(path)
         elif form == "csv":
             lines = _from_csv(_text(source.chunks), label_order)

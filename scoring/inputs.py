@@ -7,7 +7,7 @@ from typing import Final, Literal, Protocol, get_args
 from scoring.errors import Refused
 from scoring.parquet import ParquetRows
 from scoring.records import Record, read_csv, read_json_array, read_json_lines
-from scoring.sources import STANDARD, Source, open_source
+from scoring.sources import STANDARD, Source, can_be_read_again, open_source
 
 InputForm = Literal["json", "jsonl", "csv", "parquet"]
 INPUT_FORMS: Final[tuple[InputForm, ...]] = get_args(InputForm)
@@ -65,8 +65,9 @@ def open_input(name: str, form: InputForm | None = None) -> Input:
         form = form or _form_by_name(name)
         if begins == PARQUET or form == "parquet":
             source.__exit__()
-            if name == STANDARD:
-                raise Refused("Parquet cannot be read from standard input: its end must be read first")
+            if not can_be_read_again(name):
+                called = "standard input" if name == STANDARD else f"{name}, which is no regular file"
+                raise Refused(f"Parquet cannot be read from {called}: its end must be read first")
             return ParquetRows(Path(name))
         if form is None:
             form = "json" if begins[:1] == b"[" else "csv" if begins and begins[:1] != b"{" else "jsonl"

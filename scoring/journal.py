@@ -97,11 +97,16 @@ class Paths:
         return [self.output, self.rejects, self.report, self.state, _new(self.state), self.converted, *map(self.part, PARTS)]
 
 
+def output_paths(output: str) -> Paths:
+    """The files of an output by its name. A symbolic link stays: what it points to is written, and all else lies beside that."""
+    return Paths(Path(os.path.realpath(output)) if Path(output).is_symlink() else Path(output))
+
+
 class Journal:
     """The files of one output, from the first window until the output appears. Close it by leaving its context.
 
     Args:
-        job: what must be the same for a run to go on with what another one left: input, bundle, options.
+        job: what must be the same for a run to go on with what another one left: input, device, bundle, options.
         resume: go on where an earlier run was stopped, if there is one.
 
     Raises:
@@ -109,8 +114,8 @@ class Journal:
         OSError: the files cannot be made.
     """
 
-    def __init__(self, output: Path, job: Mapping[str, Any], resume: bool) -> None:
-        self.paths = Paths(output)
+    def __init__(self, paths: Paths, job: Mapping[str, Any], resume: bool) -> None:
+        self.paths = paths
         self.job = dict(job)
         self.tally = Tally()
         self.complete = False
@@ -124,7 +129,7 @@ class Journal:
             flags = os.O_RDWR if self.complete else os.O_RDWR | os.O_CREAT
             there = [name for name in PARTS if not self.complete or self.paths.part(name).exists()]  # else it has its final name already
             self._parts = {name: opened.enter_context(os.fdopen(os.open(self.paths.part(name), flags, 0o666), "r+b")) for name in there}
-            _lock(self.labelled, output)
+            _lock(self.labelled, paths.output)
             if not known:
                 self.paths.state.unlink(missing_ok=True)  # before what it counts goes
             for name, file in self._parts.items():
@@ -192,8 +197,8 @@ class Journal:
             self.paths.part(name).unlink(missing_ok=True)
 
     def _take_over(self, state: dict[str, Any]) -> None:
-        for what, left in state["job"].items():
-            if left != json.loads(json.dumps(self.job[what])):
+        for what, asked in json.loads(json.dumps(self.job)).items():
+            if state["job"].get(what) != asked:
                 raise Refused(f"{self.paths.output}: the run that was stopped had another {what}: {START_AGAIN}")
         self.tally = Tally(**state["tally"])
         self.complete = state["complete"]

@@ -121,5 +121,8 @@ def _document(row: Row, prediction: Prediction, top_k: int) -> dict[str, object]
 
 def _csv(rows: Sequence[Sequence[object]]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    plain, quoted = (csv.writer(text, lineterminator="\n", quoting=quoting) for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+    for row in rows:
+        # Left to itself the module quotes a line feed, but not a carriage return, which would end the row for whoever reads it.
+        (quoted if any(isinstance(cell, str) and "\r" in cell for cell in row) else plain).writerow(row)
     return text.getvalue().encode()

@@ -65,11 +65,30 @@ class ParquetRows:
         """
         try:
             for batch in self._file.iter_batches(BATCH_ROWS, columns=self._columns):
-                for content in batch.to_pylist():
+                for record in _records(batch):
                     self._read += 1
-                    yield Record(None, content)
+                    yield record
         except (OSError, ValueError, self._pyarrow.ArrowException) as error:
             raise InputBroken(f"the Parquet file is damaged: {_first_line(error)}") from None
+
+
+def _records(batch: Any) -> Iterator[Record]:
+    try:
+        contents = batch.to_pylist()
+    except UnicodeDecodeError:  # of one string, which only going through them one by one tells
+        yield from (_record(batch, place) for place in range(batch.num_rows))
+    else:
+        yield from (Record(None, content) for content in contents)
+
+
+def _record(batch: Any, place: int) -> Record:
+    content, fault = {}, None
+    for column in batch.schema.names:
+        try:
+            content[column] = batch.column(column)[place].as_py()
+        except UnicodeDecodeError as error:
+            fault = fault or f"{column}: not UTF-8: {error.reason} at byte {error.start + 1}"
+    return Record(None, content, fault)
 
 
 def write(lines: Iterator[dict[str, Any]], path: Path) -> None:

@@ -166,6 +166,7 @@ def read_csv(chunks: Iterable[bytes], name: str) -> Iterator[Record]:
     while True:
         feed.begin()
         fault = None
+        cells: list[str] = []
         try:
             cells = next(rows)
         except StopIteration:
@@ -177,7 +178,7 @@ def read_csv(chunks: Iterable[bytes], name: str) -> Iterator[Record]:
         line = feed.taken[0].number
         fault = fault or next((reason for taken in feed.taken if (reason := _utf8_fault(taken))), None)
         if columns is None:
-            columns = _check_header(None if fault else cells, name)
+            columns = _check_header(cells, name, fault)
         elif fault:
             yield Record(line, {}, fault)
         elif cells:
@@ -186,15 +187,16 @@ def read_csv(chunks: Iterable[bytes], name: str) -> Iterator[Record]:
     if feed.broken:
         raise feed.broken
     if columns is None:
-        _check_header(None, name)
+        _check_header([], name)
 
 
-def _check_header(cells: list[str] | None, name: str) -> list[str]:
-    columns = [cell.strip() for cell in cells or []]
+def _check_header(cells: list[str], name: str, fault: str | None = None) -> list[str]:
+    columns = [cell.strip() for cell in cells]
     for column in ENTITY_COLUMNS:
-        if columns.count(column) != 1:
-            wrong = "names no column" if column not in columns else "names twice the column"
-            raise Refused(f"{name}: the first row is no header of a competition CSV: it {wrong} {column}")
+        if not fault and columns.count(column) != 1:
+            fault = f"it {'names no column' if column not in columns else 'names twice the column'} {column}"
+    if fault:
+        raise Refused(f"{name}: the first row is no header of a competition CSV: {fault}")
     return columns
 
 

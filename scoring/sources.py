@@ -23,7 +23,9 @@ HEAD_BYTES: Final = 1024 * 1024
 """What a file is recognised by when a run goes on, beside its size and its time of change."""
 
 GZIP: Final = b"\x1f\x8b"
-ZSTD: Final = b"\x28\xb5\x2f\xfd"
+ZSTD: Final = (b"\x28\xb5\x2f\xfd", *(bytes([first]) + b"\x2a\x4d\x18" for first in range(0x50, 0x60)))
+"""How a frame begins: of data, or one of the sixteen kinds that are to be skipped, with which a stream may begin too."""
+MAGIC_BYTES: Final = 4
 UTF8_MARK: Final = b"\xef\xbb\xbf"
 WIDE_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
@@ -70,7 +72,7 @@ def open_source(name: str) -> Source:
         size = None if name == STANDARD else os.fstat(file.fileno()).st_size
         read = getattr(file, "read1", file.read)  # from a pipe: what is there, not only a whole chunk
         raw = iter(lambda: read(CHUNK_BYTES), b"")
-        first = _at_least(raw, len(ZSTD))
+        first = _at_least(raw, MAGIC_BYTES)
         chunks = _broken_off(_decompressed(first, chain([first], raw), name))
         head = _at_least(chunks, len(UTF8_MARK))
         if head.startswith(WIDE_MARKS):
@@ -83,8 +85,13 @@ def open_source(name: str) -> Source:
     return Source(name, head, chain([head] if head else [], chunks), file, size)
 
 
+def can_be_read_again(name: str) -> bool:
+    """Whether it is a regular file: what is read of standard input or of a pipe with a name is gone for whoever opens it next."""
+    return name != STANDARD and Path(name).is_file()
+
+
 def identity(name: str) -> dict[str, object]:
-    """What tells a file from another one, and from itself after a change: size, time of change, SHA-256 of its first bytes."""
+    """What tells a regular file from another one, and from itself after a change: size, time of change, SHA-256 of its first bytes."""
     with Path(name).open("rb") as file:
         status = os.fstat(file.fileno())
         digest = hashlib.sha256(file.read(HEAD_BYTES)).hexdigest()

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from export import replace
 from models import bundle
 from models.bundle import Bundle, BundleRefused
 
@@ -102,6 +105,91 @@ def test_a_missing_label_is_refused(copy: Path) -> None:
 def test_a_newer_format_is_refused(copy: Path) -> None:
     rewrite(copy, lambda manifest: manifest.update(format_version=2))
     assert "format_version 2 is not the one this version reads (1)" in refusal(copy)
+
+
+def test_a_format_that_is_not_stated_is_one_short_line(copy: Path) -> None:
+    rewrite(copy, lambda manifest: manifest.pop("format_version"))
+    assert refusal(copy) == f"bundle {copy}: manifest.json: format_version: Field required"
+    rewrite(copy, lambda manifest: manifest.update(format_version=["x"] * 1000))
+    assert len(refusal(copy)) < len(str(copy)) + 150
+
+
+def test_what_the_system_cannot_read_is_refused(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 300)
+    assert refusal(long) == f"bundle {long}: File name too long"
+
+
+REPLACED = """
+import os, resource, signal, sys
+from pathlib import Path
+from export.replace import replacing
+from models.bundle import Bundle, write
+
+path = Path(sys.argv[1])
+
+def replace(name):
+    manifest = Bundle.open(path).manifest.model_copy(update={"name": name})
+    with replacing(path) as copy:
+        (copy / "plot.svg").write_text(name)
+        write(copy, manifest)
+
+def killed_at(line):
+    def local(frame, event, argument):
+        nonlocal line
+        if event == "line":
+            line -= 1
+            if line == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return local
+    ours = ("export/replace.py", "models/bundle.py", "<string>")
+    sys.settrace(lambda frame, event, argument: local if frame.f_code.co_filename.endswith(ours) else None)
+
+def child(prepare, name):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            prepare()
+            replace(name)
+        except OSError:
+            os._exit(3)
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    Bundle.open(path)  # whatever happened, there is a whole bundle
+    return status
+
+def full():
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+
+before = Bundle.open(path).manifest.name
+assert os.waitstatus_to_exitcode(child(full, "full")) == 3
+assert Bundle.open(path).manifest.name == before
+line, names = 0, []
+while os.WIFSIGNALED(child(lambda: killed_at(line + 1), str(line))):
+    names.append(Bundle.open(path).manifest.name)
+    line += 1
+assert Bundle.open(path).manifest.name == str(line)
+assert before in names and len(set(names)) > 1, "killed before it was replaced, and after"
+print(line)
+"""
+"""Replaces a bundle's manifest in processes that are killed before each line of code in turn, and in one whose disk is full."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can exchange two folders")
+def test_whenever_a_change_is_killed_there_is_a_whole_bundle(copy: Path) -> None:
+    command = [sys.executable, "-c", REPLACED, str(copy)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 30
+
+
+def test_where_folders_cannot_be_exchanged_they_are_renamed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replace.sys, "platform", "another")
+    manifest = Bundle.open(copy).manifest.model_copy(update={"name": "changed"})
+    with replace.replacing(copy) as changed:
+        bundle.write(changed, manifest)
+    assert Bundle.open(copy).manifest.name == "changed"
+    assert [path.name for path in copy.parent.iterdir()] == ["copy"]
 
 
 def test_an_unknown_marker_style_is_refused(copy: Path) -> None:

@@ -1,5 +1,6 @@
 """Rows whose vote is certain stop early: thresholds that keep to a loss, answers that do not depend on their neighbours, a setting."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -12,7 +13,7 @@ from export import cascade, inspect, verify
 from export.cascade import Votes, fit
 from loadtest.sentences import Row
 from loadtest.server import running
-from models.bundle import Bundle, BundleRefused
+from models.bundle import Bundle, BundleRefused, Manifest
 from models.ensemble import Ensemble, _thresholds
 from models.example import Example
 from models.labels import RELATIONS
@@ -80,6 +81,21 @@ def test_the_command_writes_a_bundle_that_opens_verifies_and_tells(
     assert "cascade: thresholds" in capsys.readouterr().out
     assert verify.main([str(cascaded), "--data", str(rows_file)]) == 0
     assert "with_cascade" in json.loads(capsys.readouterr().out)
+
+
+def test_a_fit_that_fails_at_the_end_leaves_the_bundle_as_it_was(
+    tiny_bundle: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, _: Manifest) -> None:
+        (path / "manifest.json").write_text('{"format_')
+        raise OSError(errno.ENOSPC, "No space left on device", str(path / "manifest.json"))
+
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "tiny"))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(cascade, "write", full)
+    assert cascade.main([str(folder), "--data", str(rows_file)]) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_rows_that_stop_have_the_vote_of_the_members_so_far_alone_and_in_any_batch(cascaded: Path, rows: list[Row]) -> None:

@@ -1,6 +1,7 @@
 """Export's word: what is served is what was trained, or nothing is written."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import pytest
 
 from export import checkpoint, parity
 from export.__main__ import main
+from export.add_cuda import main as add_cuda
+from export.cascade import main as cascade
 from export.convert import ConversionFailed, convert, fuse
 from export.inspect import main as inspect
 from export.parity import ParityFailed, answer, check, compare
 from export.quantize import quantize
 from export.verify import main as verify
+from models import bundle
 from models.bundle import Bundle
 from models.classifier import OnnxClassifier
 from models.encoding import Encoded, EncodedBatch
@@ -151,6 +155,8 @@ def test_the_manifest_tells_the_proof(tiny_bundle: Path, rows_file: Path) -> Non
     [
         (["{checkpoint}", "--weights", "1,2"], "--weights"),
         (["{checkpoint}", "--notice", "nothing.md"], "nothing.md"),
+        (["{checkpoint}", "--notice", "README.md", "--notice", "docs/../README.md"], "another one is called README.md too"),
+        (["{checkpoint}", "--notice", "bundles/default/manifest.json"], "manifest.json is a name that the bundle needs itself"),
         (["nowhere"], "nowhere"),
         (["{checkpoint}", "--calibration", "nothing.jsonl"], "nothing.jsonl"),
     ],
@@ -190,6 +196,54 @@ def test_verify_measures_what_the_manifest_says(tiny_bundle: Path, rows_file: Pa
     quality = Bundle.open(tiny_bundle).manifest.quality["cpu"]
     assert summary["micro_f1"] == quality.micro_f1
     assert summary["auprc"] == pytest.approx(quality.auprc)
+
+
+@pytest.fixture
+def boastful(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle whose manifest promises more than it holds."""
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "boastful"))
+    manifest = Bundle.open(copy).manifest
+    quality = {device: promised.model_copy(update={"micro_f1": promised.micro_f1 - 5}) for device, promised in manifest.quality.items()}
+    bundle.write(copy, manifest.model_copy(update={"quality": quality}))
+    return copy
+
+
+def test_verify_compares_metrics_whatever_the_file_is_called_and_says_so(
+    tiny_bundle: Path, boastful: Path, rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    renamed, others = tmp_path / "renamed.jsonl", tmp_path / "others.jsonl"
+    shutil.copy(rows_file, renamed)
+    others.write_text("".join(rows_file.read_text(encoding="utf-8").splitlines(keepends=True)[1:]), encoding="utf-8")
+    for path, compared in ((renamed, True), (others, False)):
+        assert verify([str(tiny_bundle), "--data", str(path)]) == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["compared_with_manifest"] is compared
+    assert verify([str(boastful), "--data", str(renamed)]) == 2
+    assert "the manifest says" in capsys.readouterr().err
+    assert verify([str(boastful), "--data", str(others)]) == 0, "other rows prove nothing"
+
+
+COMMANDS = {"export": main, "verify": verify, "cascade": cascade, "add_cuda": add_cuda}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_rows_that_cannot_be_used_are_named_with_their_line(
+    command: str, checkpoints: list[Path], tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = {
+        "sentence": "가람은 수원에 산다.",
+        "subject_entity": {"word": "가람"},
+        "object_entity": {"word": "수원"},
+        "label": "no_relation",
+    }
+    far = {**good, "sentence": "가람은" + " 또" * 900 + " 수원에 산다."}
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (good, good, far)), encoding="utf-8")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    place = [str(checkpoints[1]), "--output", str(tmp_path / "bundle")] if command == "export" else [str(tiny_bundle)]
+    for name, reason in (("rows.jsonl", "rows.jsonl, line 3: sentence: the two entities"), ("pipe.jsonl", "a regular file is required")):
+        assert COMMANDS[command]([*place, "--data", str(tmp_path / name)]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert reason in line
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_verify_and_inspect_refuse_a_tampered_bundle(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,9 @@ def zstd(data: bytes) -> bytes:
     return bytes(pytest.importorskip("zstandard").ZstdCompressor().compress(data))
 
 
+SKIPPABLE = b"\x5e\x2a\x4d\x18" + (300).to_bytes(4, "little") + bytes(300)
+"""A frame of zstd that holds no data."""
+
 INPUTS = {
     "rows.json": lambda rows: json.dumps(rows, ensure_ascii=False).encode(),
     "pretty.json": lambda rows: json.dumps(rows, indent=2).encode(),
@@ -89,6 +93,7 @@ INPUTS = {
     "gzip-by-content.json": lambda rows: gzip.compress(json.dumps(rows).encode()),
     "rows.csv.zst": lambda rows: zstd(as_csv(rows)),
     "rows.json.zst": lambda rows: zstd(json.dumps(rows)[:99].encode()) + zstd(json.dumps(rows)[99:].encode()),
+    "skippable.jsonl.zst": lambda rows: SKIPPABLE + zstd(as_jsonl(rows[:20])) + SKIPPABLE + zstd(as_jsonl(rows[20:])),
     "rows.parquet": as_parquet,
     "no-ending": as_jsonl,
 }
@@ -170,6 +175,66 @@ def test_standard_input_and_output(
     assert (summary["output"], summary["scored"], summary["labelled"]) == ("-", 50, 50)
 
 
+@pytest.mark.parametrize("form", ["rows.jsonl", "rows.json", "rows.csv", "rows.jsonl.gz"])
+def test_a_pipe_with_a_name_is_read_once_and_whole(
+    form: str, engine: None, long_rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[INPUTS[form](long_rows * 20)])
+    writer.start()
+    assert main([str(pipe), str(tmp_path / "out.jsonl")]) == 0
+    writer.join()
+    assert [line.get("guid", "") for line in lines_of(tmp_path / "out.jsonl")] == [
+        "" if "csv" in form else row["guid"] for row in long_rows * 20
+    ]
+    assert summary_of(capsys)["rejected"] == 0
+
+
+def test_parquet_from_a_pipe_is_refused(engine: None, long_rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[as_parquet(long_rows)[:1000]])  # which a pipe holds whether or not it is read
+    writer.start()
+    assert main([str(pipe), str(tmp_path / "out.jsonl")]) == 2
+    writer.join()
+    assert "no regular file" in refusal(capsys)
+
+
+def test_what_an_output_links_to_is_written_and_the_link_stays(engine: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "rows.jsonl").write_bytes(b"bad\n" + as_jsonl(make_rows()[:3]))
+    link, target = tmp_path / "latest.jsonl", tmp_path / "data" / "real.jsonl"
+    link.symlink_to(Path("data") / "real.jsonl")
+    for _ in ("the target is made", "the target is there already"):
+        assert main([str(tmp_path / "rows.jsonl"), str(link)]) == 0
+        assert link.is_symlink()
+        assert len(lines_of(target)) == 3
+        assert summary_of(capsys)["rejects"] == f"{target}.rejects.jsonl"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "latest.jsonl", "rows.jsonl"]
+    assert sorted(path.name for path in target.parent.iterdir()) == [target.name + end for end in ("", ".rejects.jsonl", ".report.html")]
+
+
+def test_a_name_that_is_not_utf8(engine: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b"bad\n" + as_jsonl(make_rows()[:3]))
+    output = os.fsdecode(bytes(tmp_path) + b"/\xb0\xa1.jsonl")
+    assert main([str(tmp_path / "rows.jsonl"), output]) == 0
+    summary = json.loads(capfd.readouterr().out)
+    assert (summary["output"], summary["scored"]) == (output, 3)
+    assert len(lines_of(Path(output))) == 3
+    assert Path(f"{output}.report.html").exists()
+
+
+def test_names_with_any_line_break_are_whole_cells(engine: None, tmp_path: Path) -> None:
+    names = ["a\rb", "\r", "c\r\nd", "e\nf", 'g,"h"', "i"]
+    rows = [{**row, "guid": name} for row, name in zip(make_rows(), names, strict=False)]
+    (tmp_path / "rows.jsonl").write_bytes(as_jsonl(rows))
+    for output, column in (("out.csv", "guid"), ("submission.csv", "id")):
+        assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / output)]) == 0
+        with (tmp_path / output).open(encoding="utf-8", newline="") as file:
+            assert [row[column] for row in csv.DictReader(file, strict=True)] == names
+
+
 @pytest.mark.parametrize("name", ["out.jsonl.gz", "out.jsonl.zst", "out.csv", "out.csv.gz", "submission.csv", "out.parquet"])
 def test_every_form_of_output_holds_the_same(
     name: str, engine: None, long_rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -227,6 +292,7 @@ def furnish(folder: Path) -> None:
     (folder / "x.rejects.jsonl").hardlink_to(folder / "rows.jsonl")
     (folder / "wide.jsonl").write_bytes("글".encode("utf-16"))
     (folder / "no-header.csv").write_text("1,2,3\n")
+    (folder / "cp949.csv").write_bytes("번호,sentence,subject_entity,object_entity\n".encode("cp949"))
     (folder / "no-array.json").write_text("3")
     (folder / "no.parquet").write_text("PAR1 but no more")
     os.mkfifo(folder / "pipe.jsonl")
@@ -248,8 +314,11 @@ REFUSED = {
     "rows.jsonl out.parquet.gz": "Parquet is written to a plain file",
     "rows.jsonl - --to parquet": "Parquet is written to a plain file",
     "rows.jsonl - --resume": "--resume needs files",
+    "pipe.jsonl out.jsonl --resume": "pipe.jsonl: --resume needs a regular file",
+    "missing.jsonl out.jsonl --resume": "No such file",
     "wide.jsonl out.jsonl": "UTF-16",
     "no-header.csv out.jsonl": "names no column sentence",
+    "cp949.csv out.jsonl": "the first row is no header of a competition CSV: not UTF-8",
     "no-array.json out.jsonl": "neither a JSON array nor JSON lines",
     "no.parquet out.jsonl": "Parquet",
     "rows.jsonl out.jsonl --from parquet": "Parquet",

@@ -94,19 +94,37 @@ def test_what_is_finished_is_not_scored_again_unless_it_has_changed(tiny_bundle:
     assert (tmp_path / "out.jsonl").exists()
 
 
+def test_whatever_goes_wrong_with_a_file_is_its_own_affair(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jsonl").write_bytes(as_jsonl(make_long_rows(3)))
+    options = vars(_parser().parse_args([str(tmp_path), str(tmp_path), "--bundle", str(tiny_bundle), "--tuning-s", "0"]))
+    worker = FileScorer({name: value for name, value in options.items() if name not in OF_THE_CLUSTER}, cores=1)
+    file = {"input": str(tmp_path / "a.jsonl"), "output": os.fsdecode(bytes(tmp_path) + b"/\xb0\xa1.jsonl")}
+    assert json.loads(worker(file)["outcome"])["scored"] == 3, "a name that is not UTF-8 is none of a file's faults"
+    assert worker(file) == worker(file)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("nobody\nthought of this")
+
+    monkeypatch.setattr("scoring.cluster.run", fail)
+    outcome = json.loads(worker(file | {"output": str(tmp_path / "out.jsonl")})["outcome"])
+    assert outcome == {"error": "RuntimeError: thought of this"}
+
+
 @pytest.mark.parametrize(
     ("inputs", "reason"),
     [
         (["missing"], "there is no file to score"),
         (["empty"], "there is no file to score"),
-        (["a/x.jsonl", "b/x.csv"], "would both become"),
-        (["out/x.jsonl"], "this is the input"),
+        (["a/x.jsonl", "b/x.csv"], "would both write"),
+        (["a/x.jsonl", "b/x.jsonl.rejects.jsonl"], "would both write"),
+        (["out/x.jsonl"], "this is an input"),
+        (["a/x.jsonl", "out/x.jsonl.report.html"], "this is an input"),
     ],
 )
 def test_what_cannot_work_is_refused_before_ray_starts(
     inputs: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("a/x.jsonl", "b/x.csv", "out/x.jsonl"):
+    for name in ("a/x.jsonl", "b/x.csv", "b/x.jsonl.rejects.jsonl", "out/x.jsonl", "out/x.jsonl.report.html"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"{}\n")
     (tmp_path / "empty").mkdir()

@@ -50,6 +50,24 @@ def test_bad_rows_are_listed_and_good_ones_scored(tmp_path: Path, capsys: pytest
     assert summary["rejects"] == str(tmp_path / "out.jsonl.rejects.jsonl")
 
 
+def test_a_string_of_parquet_that_is_not_utf8_costs_its_own_row_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    count = 600  # of several batches
+    words = [word.encode("cp949" if number == 299 else "utf-8") for number, word in enumerate(["가람"] * count)]
+    sentences = [sentence.encode("cp949" if number == 300 else "utf-8") for number, sentence in enumerate(["가람은 수원에 산다."] * count)]
+    strings = {name: pyarrow.array(cells, pyarrow.binary()).view(pyarrow.string()) for name, cells in (("s", sentences), ("w", words))}
+    subjects = pyarrow.StructArray.from_arrays([strings["w"]], ["word"])
+    columns = {"guid": [f"g{number}" for number in range(count)], "sentence": strings["s"], "subject_entity": subjects}
+    parquet.write_table(pyarrow.table({**columns, "object_entity": [{"word": "수원"}] * count}), tmp_path / "rows.parquet")
+    assert main([str(tmp_path / "rows.parquet"), str(tmp_path / "out.jsonl")]) == 0
+    summary = summary_of(capsys)
+    assert (summary["scored"], summary["rejected"], summary["broken"]) == (count - 2, 2, None)
+    rejects = lines_of(tmp_path / "out.jsonl.rejects.jsonl")
+    assert [(reject["row"], reject["guid"]) for reject in rejects] == [(300, "g299"), (301, "g300")]
+    for reject, column in zip(rejects, ("subject_entity", "sentence"), strict=True):
+        assert reject["reason"].startswith(f"{column}: not UTF-8: ")
+
+
 def test_a_run_without_rejects_takes_the_old_list_away(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_bytes(b"bad\n" + as_jsonl([GOOD]))
     assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl")]) == 0

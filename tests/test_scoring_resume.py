@@ -117,13 +117,17 @@ def test_what_a_kill_left_behind_a_window_is_cut_off(tiny_bundle: Path, tmp_path
 
 
 @pytest.mark.usefixtures("engine")
-@pytest.mark.parametrize("change", ["input", "options", "bundle", "shorter", "state"])
-def test_another_job_is_refused(change: str, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("change", ["input", "device", "options", "bundle", "shorter", "state"])
+def test_another_job_is_refused(
+    change: str, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = stopped(tmp_path, tiny_bundle)
     reason = f"had another {change}"
     if change == "input":
         with (tmp_path / "rows.jsonl").open("ab") as file:
             file.write(b"\n")
+    elif change == "device":  # the same command on another machine
+        monkeypatch.setattr("scoring.__main__.choose_device", lambda *_: ("cuda", "there is one here"))
     elif change == "options":
         arguments[arguments.index("30")] = "29"
     elif change == "bundle":
