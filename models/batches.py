@@ -1,6 +1,7 @@
 """Which waiting rows go together: a batch is chosen by what it costs, not by a fixed size."""
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,6 +18,7 @@ TIE: Final = 1e-9
 ENDS: Final = np.unique(np.concatenate((np.arange(64), np.geomspace(64, 100_000, 80).round().astype(int))))
 """How far from the row whose turn it is a batch may end: anywhere near it, then at steps of a tenth. All ends of all batches of a GPU would
 take longer to look through than the batch itself takes."""
+STEPS: Final[list[int]] = ENDS.tolist()
 
 
 class BatchPlanner:
@@ -65,14 +67,15 @@ class BatchPlanner:
         age = np.array(waited[first : anchor + most]) / max(*waited, 1e-9) if waited else 0.0
         works = np.array([self.work(length) for length in near.tolist()])
         worth = np.concatenate(([0.0], np.cumsum(works * (len(lengths) / self.crowd + age))))
-        lows, highs = (place - ENDS[place >= ENDS])[:, None], (place + ENDS[len(near) - place > ENDS])[None, :]
+        lows = (place - ENDS[: bisect_right(STEPS, place)])[:, None]
+        highs = (place + ENDS[: bisect_left(STEPS, len(near) - place)])[None, :]
         rows, longest = highs - lows + 1, near[highs]
         share = math.ceil(len(lengths) / free_lanes)
         allowed = (rows == 1) | ((rows * longest <= self.token_budget) & (rows <= share))
         seconds = self.cost.seconds(rows, longest)
         gain = np.where(allowed, (worth[highs + 1] - worth[lows]) / seconds, 0.0)
-        low, high = np.unravel_index(int(np.where(gain >= (1 - TIE) * gain.max(), seconds, np.inf).argmin()), gain.shape)
-        return range(first + int(lows[low, 0]), first + int(highs[0, high]) + 1)
+        low, high = divmod(int(np.where(gain >= (1 - TIE) * gain.max(), seconds, np.inf).argmin()), gain.shape[1])
+        return range(first + place - STEPS[low], first + place + STEPS[high] + 1)
 
     def cut(self, lengths: Sequence[int]) -> list[range]:
         """All rows as the batches that cost least together, the longest rows first: a shortest path from the first row to the last.

@@ -69,9 +69,10 @@ class CostModel:
         """Seconds for `rows` padded to `length` tokens; arrays are broadcast."""
         prices = (self.run, self.row, self.token, self.token_length, *(price for _, price in self.above))
         counts = _counts(np.asarray(rows), np.asarray(length), [size for size, _ in self.above])
-        seconds: NDArray[np.float64] = np.zeros(())
+        seconds: NDArray[np.float64] = np.zeros_like(counts[2], dtype=np.float64)
         for price, count in zip(prices, counts, strict=True):
-            seconds = seconds + price * count
+            if price:
+                seconds += price * count
         return seconds
 
     def error(self, timings: Sequence[Timing]) -> float:

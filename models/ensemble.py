@@ -4,6 +4,7 @@ Synchronous and ignorant of HTTP: the API's batcher and the offline door call th
 way to an answer that could drift from the first.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -272,7 +273,7 @@ def _predictions(rows: Sequence[int], votes: NDArray[np.float64], members: int) 
     Raises:
         FloatingPointError: a probability is not finite.
     """
-    if not np.isfinite(votes).all():
+    if not math.isfinite(votes.sum()):
         raise FloatingPointError("a member's answer is not a number: a bundle's files were changed under it, or a device fails")
     return {row: Prediction(vote, members) for row, vote in zip(rows, votes, strict=True)}
 
