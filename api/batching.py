@@ -91,11 +91,11 @@ class DynamicBatcher:
         max_queue: int,
         max_wait_s: float = 0.0,
         run_alone: Run | None = None,
-        recover: Callable[[], None] | None = None,
+        recover: Callable[[], None] = lambda: None,
     ) -> None:
         self._run = run
         self._run_alone = run_alone
-        self._recover = recover or _nothing
+        self._recover = recover
         self._planner = planner
         self._max_queue = max_queue
         self._max_wait_s = max_wait_s
@@ -173,7 +173,7 @@ class DynamicBatcher:
             thread.join(None if until is None else max(0.0, until - time.monotonic()))
         ended = not any(thread.is_alive() for thread in self._threads)
         if ended:  # whoever made this batcher is let go, and the members' memory: bound methods would keep both until a full collection
-            self._run, self._run_alone, self._recover = _closed, None, _nothing
+            self._run, self._run_alone, self._recover = _ended, None, lambda: None
         return ended
 
     def _admit(self, rows: Sequence[EncodedExample], request: _Request) -> None:
@@ -301,12 +301,8 @@ class DynamicBatcher:
                 log.debug("answers came after their event loop had closed")
 
 
-def _closed(rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
-    raise NotReady("the batcher is closed")
-
-
-def _nothing() -> None:
-    pass
+def _ended(rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
+    raise NotReady("the lanes have ended")
 
 
 def _expire(request: _Request) -> None:

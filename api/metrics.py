@@ -28,9 +28,9 @@ REJECTIONS: Final = Counter("kore_rejections", "Requests not answered with a pre
 ANSWERS: Final = Counter("kore_answers", "Examples answered, by how many members voted", ["members"], registry=REGISTRY)
 PREDICTIONS: Final = Counter("kore_predictions", "Examples answered, by predicted relation", ["relation"], registry=REGISTRY)
 BUNDLE_SWAPS: Final = Counter("kore_bundle_swaps", "Bundles swapped in at run time, or refused", ["outcome"], registry=REGISTRY)
+READY: Final = Gauge("kore_ready", "1 while /ready answers 200", registry=REGISTRY)
+
 responded = cache(REQUESTS.labels)
 voted = cache(ANSWERS.labels)
 predicted = cache(PREDICTIONS.labels)
 """A counter by its label, found at once the second time."""
-
-READY: Final = Gauge("kore_ready", "1 while /ready answers 200", registry=REGISTRY)

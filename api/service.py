@@ -120,7 +120,7 @@ class RelationService:
         await asyncio.sleep(delay_s)
         self._become("stopping")
         try:
-            if self.busy:
+            if self.busy:  # no grace at all would seem too short for nobody, too
                 await asyncio.wait_for(asyncio.gather(*(engine.idle() for engine in self._engines())), grace_s)
         except TimeoutError:
             waiting = sum(engine.waiting for engine in self._engines())

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,7 @@ import httpx
 from loadtest.bodies import Body, InvalidRows, judge, make_bodies, mean_examples, read_rows
 from loadtest.gates import DEFAULT_GATES, InvalidGates, Profile, read_profile
 from loadtest.play import PlayFailed
-from loadtest.server import DEFAULT_BUNDLE, ROOT, running
+from loadtest.server import DEFAULT_BUNDLE, ROOT, leaving_on_sigterm, running
 from loadtest.traffic import saturation
 
 SATURATION_S = 8.0
@@ -102,9 +101,9 @@ class Options:
 
 def command(run: Callable[[Options], int], argv: list[str] | None, prog: str, description: str, folder: str) -> int:
     """A load test's command line: reads the options, runs; returns the exit status: 2 if it was asked for wrongly, 1 if the run failed."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server and Locust are stopped then, too
     try:
-        return run(Options.read(argparse.ArgumentParser(prog=prog, description=description), argv, folder))
+        with leaving_on_sigterm():  # so that Locust is stopped then, too
+            return run(Options.read(argparse.ArgumentParser(prog=prog, description=description), argv, folder))
     except (InvalidGates, InvalidRows, Unanswered, PlayFailed) as error:
         print(f"loadtest: {error}", file=sys.stderr)
         return 1 if isinstance(error, PlayFailed) else 2
