@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -91,7 +90,6 @@ class Bench:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the server under test is stopped as well
     cores, peers = available_cores(), arguments.only
     try:
         installed = {peer: versions(PEERS[peer].python) for peer in peers}

@@ -22,6 +22,7 @@ from benchmarks.peers.environments import ROOT, python_of
 from benchmarks.peers.load import HOST
 from benchmarks.peers.work import BOUNDED, ROUTE, Setup
 from loadtest.sentences import Row
+from loadtest.server import leaving_on_sigterm
 
 MAX_WAIT_MS: Final = 2
 START_TIMEOUT_S: Final = 120
@@ -126,7 +127,11 @@ def running(configuration: Configuration, bundle: Path, row: Row) -> Iterator[in
         StartFailed: it ended, or did not answer in time.
     """
     peer, port = PEERS[configuration.peer], _free_port()
-    with tempfile.TemporaryDirectory(prefix="peer-", ignore_cleanup_errors=True) as scratch, open(Path(scratch) / "log", "wb") as log:
+    with (
+        leaving_on_sigterm(),
+        tempfile.TemporaryDirectory(prefix="peer-", ignore_cleanup_errors=True) as scratch,
+        open(Path(scratch) / "log", "wb") as log,
+    ):
         process = subprocess.Popen(
             [str(peer.python), "-m", peer.module],
             cwd=ROOT,
