@@ -54,7 +54,8 @@ def labels() -> NDArray[np.int64]:
 
 @pytest.fixture(scope="module")
 def served(rows: list[dict[str, Any]]) -> Served:
-    with serve(DEFAULT_BUNDLE) as client, ThreadPoolExecutor(CALLERS) as callers:
+    # 512 examples at a time, other tests beside them: within the usual deadline a slow machine would rightly refuse some.
+    with serve(DEFAULT_BUNDLE, request_timeout_s=600) as client, ThreadPoolExecutor(CALLERS) as callers:
 
         def ask(document: dict[str, Any]) -> Any:
             answer = client.post("/relations", json={**document, "top_k": 30})
