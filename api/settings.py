@@ -33,7 +33,12 @@ class Settings(BaseSettings):
     all_cores_for_one: bool = Field(
         True, description="whether an example that nothing waits beside may use all cores; costs the members' memory a second time"
     )
-    tuning_s: float = Field(7.0, ge=0, le=600, description="seconds that measuring lanes and batches may take before the server is ready")
+    tuning_s: float = Field(
+        7.0,
+        ge=0,
+        le=600,
+        description="seconds that measuring lanes and batches may take before the server is ready; one round is always finished",
+    )
     cascade_caution: float = Field(
         0.0,
         ge=0,

@@ -1,18 +1,22 @@
 """Every pooling, in PyTorch and as the fused graph that export makes of it: the same answers, and none that depends on padding."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from export.convert import convert, fuse
 from loadtest.sentences import Row
 from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS, OnnxClassifier, feed
 from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import Example
+from training.conditional import ConditionalMaskedLM
 from training.heads import POOLED_VECTORS, RelationClassifier
+from training.masked import load_masked_lm
 
 PAD = 1
 INPUTS = (INPUT_IDS, ATTENTION_MASK, ENTITY_POSITIONS)
@@ -48,3 +52,31 @@ def test_no_pooling_reads_padding_before_or_after_export(
     assert np.ptp(alone, axis=0).max() > 0.1, "the rows differ, or nothing is shown"
     for answers in (padded(in_pytorch), padded(graph), graph(EncodedBatch.collate(encoded, PAD))):
         assert np.abs(answers - alone).max() < 1e-5
+
+
+@pytest.mark.parametrize(("asked", "probability"), [(None, 0.1), (0.0, 0.0), (0.3, 0.3)])
+def test_the_encoder_drops_out_as_its_checkpoint_or_the_recipe_says(encoder_folder: Path, asked: float | None, probability: float) -> None:
+    model = RelationClassifier.from_encoder(
+        str(encoder_folder), "entity_start", "typed_punctuation", 128, dropout=0.2, layers=1, encoder_dropout=asked
+    )
+    inside = {module.p for module in model.encoder.modules() if isinstance(module, torch.nn.Dropout)}
+    assert inside == {probability}
+    assert model.encoder.encoder.layer[0].attention.self.dropout_prob == probability, "the fused attention takes it from here"
+    assert model.dropout.p == 0.2
+
+
+def test_a_finished_member_goes_on_with_its_head_and_a_checkpoint_that_lacks_weights_is_refused(
+    checkpoints: list[Path], encoder_folder: Path
+) -> None:
+    member = RelationClassifier.from_encoder(str(checkpoints[0]), "entity_start", "typed_punctuation", 64, dropout=0.3)
+    stored = load_file(checkpoints[0] / "model.safetensors")
+    assert all(torch.equal(weight, stored[name]) for name, weight in member.state_dict().items())
+    assert (member.config.window, member.dropout.p) == (64, 0.3)
+    for pooling, markers in (("mean", "typed_punctuation"), ("entity_start", "entity_tokens")):
+        with pytest.raises(ValueError, match="is a finished member with"):
+            RelationClassifier.from_encoder(str(checkpoints[0]), pooling, markers, 64, dropout=0.3)
+    with pytest.raises(ValueError, match=r"lacks 16 of the encoder's weights, the first of them encoder\.layer\.2\."):
+        RelationClassifier.from_encoder(str(encoder_folder), "entity_start", "typed_punctuation", 64, dropout=0.3, layers=3)
+    for load in (load_masked_lm, partial(ConditionalMaskedLM.from_encoder, window=64)):
+        with pytest.raises(ValueError, match=r"lacks \d+ of the encoder's weights"):
+            load(str(checkpoints[0]))

@@ -14,6 +14,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_outputs import MaskedLMOutput
 
 from models.labels import RELATIONS
+from training.pretrained import require_encoder
 
 LABEL_EMBEDDING = "encoder.embeddings.token_type_embeddings."
 
@@ -44,10 +45,11 @@ class ConditionalMaskedLM(PreTrainedModel):
         """A pretrained model (a folder or a hub name), of which `layers` keeps the first layers; it starts as it is, whatever the relation.
 
         Raises:
-            ValueError: the model is not of BERT's or RoBERTa's form.
+            ValueError: the model is not of BERT's or RoBERTa's form, or its checkpoint lacks weights of the encoder.
         """
         fewer = {"num_hidden_layers": layers} if layers else {}
         pretrained, report = AutoModelForMaskedLM.from_pretrained(name, **fewer, dtype=torch.float32, output_loading_info=True)
+        require_encoder(pretrained, name, report["missing_keys"])
         encoder, config = pretrained.base_model, pretrained.config
         segments = getattr(getattr(encoder, "embeddings", None), "token_type_embeddings", None)
         if segments is None or not (hasattr(pretrained, "cls") or hasattr(pretrained, "lm_head")):

@@ -53,6 +53,7 @@ class MaskedWordsDataset(Dataset[tuple[Tensor, Tensor, int]]):
         self.ratio = ratio
         self.seed = seed
         self.epoch = 0
+        self.lengths = [len(masker.encode(row.example, ()).input_ids) for row in rows]
 
     def __len__(self) -> int:
         return len(self.rows)

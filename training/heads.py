@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from models.labels import RELATIONS
+from training.pretrained import require_encoder
 
 POOLED_VECTORS = {"entity_start": 2, "cls": 1, "cls_entity_start": 3, "mean": 1}
 
@@ -40,15 +41,43 @@ class RelationClassifier(PreTrainedModel):
         nn.init.zeros_(self.head.bias)
 
     @classmethod
-    def from_encoder(cls, name: str, pooling: str, markers: str, window: int, dropout: float, layers: int | None = None):
-        """A new head on a pretrained encoder (a folder or a hub name), of which `layers` keeps the first layers."""
-        encoder = AutoModel.from_pretrained(name, **({"num_hidden_layers": layers} if layers else {}), dtype=torch.float32)
-        config = encoder.config
+    def from_encoder(
+        cls,
+        name: str,
+        pooling: str,
+        markers: str,
+        window: int,
+        dropout: float,
+        layers: int | None = None,
+        encoder_dropout: float | None = None,
+    ):
+        """A new head on a pretrained encoder (a folder or a hub name), of which `layers` keeps the first layers; or a finished member of
+        this project's, to go on from, with the head that it has.
+
+        Args:
+            dropout: before the head.
+            encoder_dropout: of the encoder's states and attention; by default what its checkpoint says.
+
+        Raises:
+            OSError, ValueError: neither a checkpoint folder nor a name on the hub, a checkpoint that lacks weights of the encoder, or a
+                member with another pooling or other markers.
+        """
+        config = AutoConfig.from_pretrained(name)
+        finished = config.architectures == [cls.__name__]
+        for field, asked in (("pooling", pooling), ("markers", markers)):
+            if finished and getattr(config, field) != asked:
+                raise ValueError(f"{name} is a finished member with {field} {getattr(config, field)}, not {asked}")
+        config.num_hidden_layers = layers or config.num_hidden_layers
+        if encoder_dropout is not None:
+            config.hidden_dropout_prob = config.attention_probs_dropout_prob = encoder_dropout
         config.architectures = [cls.__name__]
         config.pooling, config.markers, config.window, config.head_dropout = pooling, markers, window, dropout
         config.id2label = dict(enumerate(RELATIONS))
         config.label2id = {relation: index for index, relation in enumerate(RELATIONS)}
-        return cls(config, encoder)
+        kind = cls if finished else AutoModel
+        model, report = kind.from_pretrained(name, config=config, dtype=torch.float32, output_loading_info=True)
+        require_encoder(model, name, report["missing_keys"])
+        return model if finished else cls(config, model)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, entity_positions: Tensor, token_type_ids: Tensor | None = None

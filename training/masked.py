@@ -3,6 +3,8 @@
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
+from training.pretrained import require_encoder
+
 
 def load_masked_lm(name: str, layers: int | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """The masked language model over an encoder (a folder or a hub name), in float32, and its tokenizer.
@@ -15,10 +17,13 @@ def load_masked_lm(name: str, layers: int | None = None) -> tuple[PreTrainedMode
         layers: how many of the encoder's first layers to keep; all by default.
 
     Raises:
-        OSError, ValueError: neither a checkpoint folder nor a name on the hub, or of a kind that has no masked language model.
+        OSError, ValueError: neither a checkpoint folder nor a name on the hub, of a kind that has no masked language model, or without some
+            of the encoder's weights.
     """
     tokenizer = AutoTokenizer.from_pretrained(name)
-    model = AutoModelForMaskedLM.from_pretrained(name, **({"num_hidden_layers": layers} if layers else {}), dtype=torch.float32)
+    fewer = {"num_hidden_layers": layers} if layers else {}
+    model, report = AutoModelForMaskedLM.from_pretrained(name, **fewer, dtype=torch.float32, output_loading_info=True)
+    require_encoder(model, name, report["missing_keys"])
     if tokenizer.mask_token is None:
         tokenizer.add_special_tokens({"mask_token": "[MASK]" if "[MASK]" in tokenizer.get_vocab() else "<mask>"})
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:

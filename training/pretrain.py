@@ -48,14 +48,17 @@ class Sentences(Dataset[tuple[Chance, BatchEncoding]]):
         self.window = window
         self.seed = seed
         self.epoch = 0
+        self.lengths = [len(self._tokens(index)["input_ids"]) for index in range(len(self.rows))]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Chance, BatchEncoding]:
+        return (self.seed, self.epoch, index), self._tokens(index)
+
+    def _tokens(self, index: int) -> BatchEncoding:
         text = self.rows[index].example.sentence
-        tokens = self.tokenizer(text, truncation=True, max_length=self.window, return_special_tokens_mask=True)
-        return (self.seed, self.epoch, index), tokens
+        return self.tokenizer(text, truncation=True, max_length=self.window, return_special_tokens_mask=True)
 
 
 class Masking(DataCollatorForLanguageModeling):

@@ -37,7 +37,7 @@ class Run(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    encoder: str = Field(description="pretrained encoder: a checkpoint folder, or a name on the Hugging Face hub")
+    encoder: str = Field(description="pretrained encoder: a checkpoint folder, a name on the hub, or, for a member, a finished one")
     layers: int | None = Field(None, ge=1, description="keep the encoder's first layers only; all by default")
     max_length: int = Field(512, ge=16, description="window in tokens")
     train: Path = Field(description="JSONL of KLUE-RE rows to train on")
@@ -96,6 +96,7 @@ class Recipe(Run):
     distillation_temperature: float | None = Field(None, gt=0, description="of both distributions; 2 by default")
     augmentation: AnyMethod | None = Field(None, description="method and its options, see training/augmentation/; none by default")
     dropout: float = Field(0.1, ge=0, lt=1, description="before the head")
+    encoder_dropout: float | None = Field(None, ge=0, lt=1, description="in the encoder's layers; as its checkpoint says by default")
     type_dropout: float = Field(0.1, ge=0, lt=1, description="chance that an entity is shown without its type")
     evaluate: Literal["epoch", "end"] = Field(
         "epoch", description="when the validation rows are asked: after each epoch, or only at the end"

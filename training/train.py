@@ -84,7 +84,9 @@ def prepare(recipe: Recipe, callbacks: Sequence[TrainerCallback] = ()) -> Relati
         teacher = np.concatenate([teacher, np.eye(len(RELATIONS), dtype=np.float32)[augmented]])
     set_seed(recipe.seed)  # only now: loading teachers draws numbers too
     try:
-        model = RelationClassifier.from_encoder(recipe.encoder, recipe.pooling, recipe.markers, window, recipe.dropout, recipe.layers)
+        model = RelationClassifier.from_encoder(
+            recipe.encoder, recipe.pooling, recipe.markers, window, recipe.dropout, recipe.layers, recipe.encoder_dropout
+        )
         if tokens:
             # Not as the mean of all tokens: they would begin alike, and one epoch would not tell subject from object (docs/training.md).
             model.encoder.resize_token_embeddings(max(len(tokenizer), model.config.vocab_size), mean_resizing=False)
