@@ -1,4 +1,5 @@
-"""The process's life: SIGTERM leaves politely, SIGHUP takes over a new bundle, and a second SIGTERM does not wait."""
+"""The process's life: SIGTERM leaves politely, SIGHUP takes over a new bundle or says that the terminal has closed, and a second SIGTERM
+does not wait."""
 
 import asyncio
 import logging
@@ -23,21 +24,23 @@ class Server(uvicorn.Server):
     """Uvicorn, told how this service comes and goes.
 
     SIGTERM: `/ready` says 503, requests are taken for `drain_delay_s` more (load balancers need that long to look), then get 503 while
-    those inside are finished, and the process exits with 0. SIGINT, from a person at a terminal, skips the delay.
+    those inside are finished, and the process exits with 0. SIGINT, from a person at a terminal, skips the delay, and so does a terminal
+    that is closed: it sends SIGHUP, as somebody does who wants a bundle swapped.
     """
 
-    def __init__(self, config: uvicorn.Config, service: RelationService) -> None:
+    def __init__(self, config: uvicorn.Config, service: RelationService, outlives_terminal: bool = True) -> None:
         config.timeout_graceful_shutdown = CLOSING_S
         super().__init__(config)
         self._service = service
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leaving = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leaves_with_terminal = not outlives_terminal and _at_terminal()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         if hasattr(signal, "SIGHUP"):
-            self._loop.add_signal_handler(signal.SIGHUP, lambda: self._start(self._service.swap()))
+            self._loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -52,6 +55,12 @@ class Server(uvicorn.Server):
         delay_s = self._service.settings.drain_delay_s if sig == signal.SIGTERM else 0.0
         self._loop.call_soon_threadsafe(lambda: self._start(self._leave(delay_s)))
 
+    def _hang_up(self) -> None:
+        if self._leaves_with_terminal and not _at_terminal():
+            self.handle_exit(signal.SIGINT, None)
+        else:
+            self._start(self._service.swap())
+
     async def _leave(self, delay_s: float) -> None:
         log.info("leaving: requests are taken for %g s more", delay_s)
         await self._service.drain(delay_s, self._service.settings.drain_grace_s)
@@ -61,3 +70,17 @@ class Server(uvicorn.Server):
         task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _at_terminal() -> bool:
+    """Whether this process is in the foreground of a terminal that is still there: such a terminal, closed, sends SIGHUP."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)

@@ -183,6 +183,7 @@ def _timeout(request: Request, default_s: float) -> float:
     text = request.headers.get("X-Request-Timeout")
     if text is None:
         return default_s
+    text = text.strip(" \t")  # no part of a header's value, but httptools leaves what stands behind it
     seconds = float(text) if _SECONDS.fullmatch(text) else math.nan
     if not 0 < seconds <= LONGEST_TIMEOUT_S:
         message = f"a number of seconds above 0 and up to {LONGEST_TIMEOUT_S} is required"
@@ -195,7 +196,7 @@ def _require_json(request: Request) -> None:
     charset = next((value.strip(' "') for name, _, value in _pairs(parameters) if name.strip() == "charset"), "")
     if kind.strip().lower() != "application/json" or charset not in ("", "utf-8", "utf8"):
         raise InvalidRequest([fault("content_type", ["header", "Content-Type"], "application/json in UTF-8 is required")])
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise InvalidRequest([fault("content_encoding", ["header", "Content-Encoding"], "a body without compression is required")])
 
 

@@ -51,6 +51,7 @@ class RelationService:
         self.stuck = False
         self._state: State = "loading"
         self._engine: Engine | None = None
+        self._swap_again = False
         self._on_refusal = on_refusal
         self._cores = available_cores(cores)
         self._swapping = asyncio.Lock()
@@ -91,10 +92,16 @@ class RelationService:
         ensemble, split = tuned.ensemble, tuned.measured.split
         name, providers = ensemble.bundle.manifest.name, ", ".join(ensemble.providers)
         log.info("ready: %s on %s; lanes: %d, threads a lane: %d", name, providers, split.lanes, split.threads)
+        if self._swap_again:
+            await self.swap()
 
     async def swap(self) -> None:
-        """Take over what lies at the bundle's path now. If it is refused, the old one goes on, and `/info` tells the reason."""
+        """Take over what lies at the bundle's path now; while the first bundle is loading, right after that. If it is refused, the old one
+        goes on, and `/info` tells the reason."""
         async with self._swapping:
+            if self._state == "loading":
+                self._swap_again = True  # what is being loaded may have been read before the change that this is about
+                return
             if self._state != "ready" or self._engine is None:
                 log.warning("no bundle can be swapped in while the server is %s", self._state)
                 return

@@ -19,7 +19,7 @@ class Settings(BaseSettings):
         env_prefix="KORE_", extra="ignore", frozen=True, cli_kebab_case=True, cli_hide_none_type=True, cli_prog_name="python -m api"
     )
 
-    host: str = Field("127.0.0.1", description="address to listen on")
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
     bundle: Path = Field(DEFAULT_BUNDLE, description="folder of the ensemble to serve; SIGHUP takes over what lies there then")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -58,6 +58,13 @@ class Settings(BaseSettings):
     metrics: bool = Field(True, description="whether /metrics answers")
     docs: bool = Field(True, description="whether /docs and /openapi.json answer")
     log_format: Literal["json", "text"] = Field("json", description="one JSON object a line, or plain text")
+
+    @field_validator("bundle", mode="before")
+    @classmethod
+    def _check_bundle(cls, bundle: object) -> object:
+        if bundle == "":
+            raise ValueError("it is blank, which would be the folder this runs in")
+        return bundle
 
     @field_validator("api_key")
     @classmethod

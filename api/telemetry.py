@@ -69,5 +69,5 @@ class Telemetry:
 
 
 def _request_id(scope: Scope) -> str:
-    sent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+    sent = next((value.decode("latin-1").strip(" \t") for name, value in scope["headers"] if name == b"x-request-id"), "")
     return sent if _PLAIN.fullmatch(sent) else secrets.token_hex(16)

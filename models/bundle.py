@@ -205,6 +205,7 @@ class Bundle:
     def _open(cls, path: Path) -> "Bundle":
         if not path.is_dir():
             raise BundleRefused(f"bundle {path}: no such folder")
+        path = path.resolve()  # a link may be moved before the graphs are read, to what nobody has checked
         _check_sums(path)
         try:
             manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())

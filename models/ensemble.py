@@ -202,7 +202,8 @@ class Ensemble:
         return [results[index] for index in range(len(rows))]
 
     def prove(self) -> None:
-        """Answer the bundle's golden rows, each alone and by every member, and one row as long as the window, on every copy of the members.
+        """Answer the bundle's golden rows by every member, each alone and all in one padded batch, and one row as long as the window, on
+        every copy of the members.
 
         Raises:
             BundleRefused: an answer has another label, or a probability beyond the tolerance, than the manifest promises.
@@ -213,27 +214,35 @@ class Ensemble:
     def _prove(self, copy: int) -> None:
         self._fill_window(copy)
         golden = self.bundle.manifest.golden[self.device]
+        encoded = []
         for number, row in enumerate(golden.rows, start=1):
             try:
-                (prediction,) = self.run([self.encode(Example.from_row(row.example))], copy, every_member=True)
+                encoded.append(self.encode(Example.from_row(row.example)))
             except InvalidExample as error:
                 raise BundleRefused(f"bundle {self.bundle.path}: golden row {number}: {error}") from None
-            difference = float(np.abs(prediction.probabilities - row.probabilities).max())
-            if prediction.relation != row.relation or not difference <= golden.tolerance:
-                raise BundleRefused(
-                    f"bundle {self.bundle.path}: golden row {number} gives {prediction.relation}, not {row.relation} as promised, or "
-                    f"a probability is off by {difference:.2g} (tolerance {golden.tolerance:g}): these are not the models that were proven"
-                )
+        for batches, how in ([[row] for row in encoded], "alone"), ([encoded], "among the others"):
+            predictions = [prediction for batch in batches for prediction in self._tried(batch, copy, f"a golden row {how}")]
+            for number, (row, prediction) in enumerate(zip(golden.rows, predictions, strict=True), start=1):
+                difference = float(np.abs(prediction.probabilities - row.probabilities).max())
+                if prediction.relation != row.relation or not difference <= golden.tolerance:
+                    raise BundleRefused(
+                        f"bundle {self.bundle.path}: golden row {number}, {how}, gives {prediction.relation}, not {row.relation} as "
+                        f"promised, or a probability is off by {difference:.2g} (tolerance {golden.tolerance:g}): these are not the models "
+                        "that were proven"
+                    )
 
     def _fill_window(self, copy: int) -> None:
         window = self.bundle.manifest.max_length
         # Of any token but padding, to which RoBERTa and XLM-R give no position.
         longest = (Encoded(np.full(window, int(encoder.pad_token_id == 0)), np.array([1, window - 2])) for encoder in self._encoders)
+        self._tried([EncodedExample(tuple(longest))], copy, f"a row of {window} tokens, its max_length,")
+
+    def _tried(self, rows: Sequence[EncodedExample], copy: int, what: str) -> list[Prediction]:
         try:
-            self.run([EncodedExample(tuple(longest))], copy, every_member=True)
+            return self.run(rows, copy, every_member=True)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             reason = " ".join(str(error).split())[:300]
-            raise BundleRefused(f"bundle {self.bundle.path}: a row of {window} tokens, its max_length, fails: {reason}") from None
+            raise BundleRefused(f"bundle {self.bundle.path}: {what} fails: {reason}") from None
 
 
 def choose_device(bundle: Bundle, asked: Device | Literal["auto"]) -> tuple[Device, str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,14 @@ def label_ids(rows: Sequence[LabelledExample]) -> NDArray[np.int64]:
     return np.array([row.label_id for row in rows], dtype=np.int64)
 
 
+def sentence(row: LabelledExample) -> str:
+    """A row's sentence, the same for spellings that look the same: composed (NFC), without space around it."""
+    return unicodedata.normalize("NFC", row.example.sentence).strip()
+
+
 def sentence_halves(rows: Sequence[LabelledExample]) -> NDArray[np.bool_]:
     """Which of two halves a row is in, shape (rows,): by its sentence, for the rows of one sentence resemble each other."""
-    return np.array([hashlib.sha256(row.example.sentence.encode("utf-8", "surrogatepass")).digest()[0] % 2 == 1 for row in rows])
+    return np.array([hashlib.sha256(sentence(row).encode("utf-8", "surrogatepass")).digest()[0] % 2 == 1 for row in rows])
 
 
 def _read(path: Path, parse: Callable[[dict[str, Any]], Row]) -> list[Row]:

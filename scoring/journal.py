@@ -259,11 +259,12 @@ def _new(path: Path) -> Path:
 def _read_state(path: Path) -> dict[str, Any] | None:
     try:
         state = json.loads(path.read_bytes())
-        if {"job", "tally", "lengths", "complete"} - state.keys():
+        Tally(**state["tally"])
+        if not isinstance(state["job"], dict) or state["lengths"].keys() != set(PARTS) or not isinstance(state["complete"], bool):
             raise ValueError
     except FileNotFoundError:
         return None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, KeyError, TypeError):
         raise Refused(f"{path}: this is no state of a run: {START_AGAIN}") from None
     return dict(state)
 

@@ -99,7 +99,7 @@ def read_json_array(chunks: Iterable[bytes]) -> Iterator[Record]:
                     if depth == 1:
                         line += chunk.count(b"\n", start, place)
                         start = place
-                elif sign == b"," and depth > 1:
+                elif (sign == b"," and depth > 1) or (sign == b"}" and depth == 1):  # nothing but ] closes the array
                     continue
                 else:
                     depth -= sign != b","

@@ -11,9 +11,8 @@ import pytest
 import yaml
 
 from loadtest.sentences import Row
-from models.rows import read_labelled
+from models.rows import read_labelled, sentence
 from training.ablation import WITHOUT_TRAINING, Study, draw, main, summarise, table
-from training.folds import sentence
 
 ROOT = Path(__file__).resolve().parents[1]
 

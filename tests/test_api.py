@@ -16,7 +16,7 @@ import pytest
 from conftest import DEFAULT_BUNDLE, ROOT, serve
 from test_bundle import rewrite
 
-from api.__main__ import read_settings
+from api.command import read_settings
 from loadtest.sentences import Row
 from models.bundle import Bundle
 from models.ensemble import Ensemble
@@ -238,6 +238,16 @@ def test_a_blank_key_is_refused_instead_of_opening_the_door(
     assert "KORE_API_KEY" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["KORE_HOST", "KORE_BUNDLE"])
+def test_a_blank_address_is_not_every_address_and_a_blank_bundle_not_this_folder(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, "")
+    with pytest.raises(SystemExit):
+        read_settings([])
+    assert f"api: {name}: " in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def guarded(tiny_bundle: Path) -> Iterator[httpx.Client]:
     with serve(tiny_bundle, api_key="open sesame", max_body_bytes=2000, max_queue=4) as connected:
@@ -278,6 +288,18 @@ def test_a_body_that_misses_its_deadline_is_504_and_its_connection_ends(client: 
         answer = b"".join(iter(lambda: sender.recv(4096), b""))  # to its end: the server closes
     assert answer.startswith(b"HTTP/1.1 504")
     assert b"before its body had come" in answer
+
+
+def test_white_space_behind_a_header_is_no_part_of_it(client: httpx.Client) -> None:
+    """httptools leaves it there, RFC 9110 (5.5) does not."""
+    body = json.dumps(ASKED).encode()
+    head = f"POST /relations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+    spaced = "X-Request-Timeout: 20 \t\r\nContent-Encoding: identity \r\nX-Request-ID: mine  \r\n\r\n"
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as sender:
+        sender.sendall((head + spaced).encode() + body)
+        answer = b"".join(iter(lambda: sender.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"x-request-id: mine\r\n" in answer
 
 
 def refused_start(*arguments: str) -> str:

@@ -1,6 +1,7 @@
 """Calibration: by hand, on simulated rows whose temperature and priors are known, and folded into a checkpoint that exports as ever."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -185,3 +186,5 @@ def test_halves_keep_a_sentence_together(rows_file: Path) -> None:
     for row, side in zip(rows, halves.tolist(), strict=True):
         sides.setdefault(row.example.sentence, set()).add(side)
     assert all(len(seen) == 1 for seen in sides.values())
+    spaced = [replace(row, example=replace(row.example, sentence=row.example.sentence + " ")) for row in rows]
+    assert (sentence_halves(spaced) == halves).all(), "space around it makes no other sentence"

@@ -29,7 +29,7 @@ from transformers import (
 from loadtest.sentences import COMPANIES, PEOPLE, Row, mark
 from models.example import Example
 from models.labels import RELATION_IDS, RELATIONS
-from models.rows import LabelledExample, read_labelled
+from models.rows import LabelledExample, read_labelled, sentence
 from training.augment import main as augment
 from training.augmentation.contextual import Contextual
 from training.augmentation.refill import Refiller
@@ -37,7 +37,6 @@ from training.augmentation.variants import variants
 from training.augmentation.words import split
 from training.conditional import ConditionalMaskedLM
 from training.contextual import ConditionalTrainer, _rows, main
-from training.folds import sentence
 from training.masking import MASKABLE, WordMasker, choose, maskable
 from training.recipe import ContextualRecipe
 from training.train import main as train

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -89,7 +90,7 @@ def test_members_with_permuted_classes_fail_the_golden_rows(tiny_bundle: Path, t
                 tensor.CopyFrom(numpy_helper.from_array(flipped.copy(), tensor.name))
         onnx.save(model, graph)
     sign(copy)
-    with pytest.raises(BundleRefused, match=r"golden row \d+ gives"):
+    with pytest.raises(BundleRefused, match=r"golden row \d+, alone, gives"):
         Ensemble.load(Bundle.open(copy)).prove()
 
 
@@ -128,3 +129,16 @@ def test_a_tokenizer_that_is_none_is_refused_plainly(tiny_bundle: Path, tmp_path
 def test_a_gpu_is_refused_where_the_bundle_has_no_graphs_for_it(tiny_bundle: Path) -> None:
     with pytest.raises(DeviceUnavailable, match="no graphs for cuda, only for cpu"):
         Ensemble.load(Bundle.open(tiny_bundle), "cuda")
+
+
+def test_a_padding_that_no_model_knows_is_found_before_the_first_padded_batch(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Alone no row is padded, so it takes the golden rows in one batch to find it."""
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
+
+    def change(manifest: dict[str, Any]) -> None:
+        for member in manifest["members"]:
+            member["encoding"]["pad_token_id"] = 10_000_000
+
+    rewrite(copy, change)
+    with pytest.raises(BundleRefused, match="a golden row among the others fails"):
+        Ensemble.load(Bundle.open(copy)).prove()

@@ -1,5 +1,6 @@
 """Every pooling, in PyTorch and as the fused graph that export makes of it: the same answers, and none that depends on padding."""
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from export.convert import convert, fuse
 from loadtest.sentences import Row
@@ -17,6 +18,7 @@ from models.example import Example
 from training.conditional import ConditionalMaskedLM
 from training.heads import POOLED_VECTORS, RelationClassifier
 from training.masked import load_masked_lm
+from training.member import InvalidCheckpoint, TrainedMember
 
 PAD = 1
 INPUTS = (INPUT_IDS, ATTENTION_MASK, ENTITY_POSITIONS)
@@ -66,7 +68,7 @@ def test_the_encoder_drops_out_as_its_checkpoint_or_the_recipe_says(encoder_fold
 
 
 def test_a_finished_member_goes_on_with_its_head_and_a_checkpoint_that_lacks_weights_is_refused(
-    checkpoints: list[Path], encoder_folder: Path
+    checkpoints: list[Path], encoder_folder: Path, tmp_path: Path
 ) -> None:
     member = RelationClassifier.from_encoder(str(checkpoints[0]), "entity_start", "typed_punctuation", 64, dropout=0.3)
     stored = load_file(checkpoints[0] / "model.safetensors")
@@ -75,8 +77,22 @@ def test_a_finished_member_goes_on_with_its_head_and_a_checkpoint_that_lacks_wei
     for pooling, markers in (("mean", "typed_punctuation"), ("entity_start", "entity_tokens")):
         with pytest.raises(ValueError, match="is a finished member with"):
             RelationClassifier.from_encoder(str(checkpoints[0]), pooling, markers, 64, dropout=0.3)
-    with pytest.raises(ValueError, match=r"lacks 16 of the encoder's weights, the first of them encoder\.layer\.2\."):
+    with pytest.raises(ValueError, match=r"lacks 16 of its weights, the first of them encoder\.layer\.2\."):
         RelationClassifier.from_encoder(str(encoder_folder), "entity_start", "typed_punctuation", 64, dropout=0.3, layers=3)
+    (tmp_path / "config.json").write_text('{"model_type": "distilbert"}')
+    with pytest.raises(ValueError, match="encoder_dropout has no effect on a distilbert"):
+        RelationClassifier.from_encoder(str(tmp_path), "mean", "typed_punctuation", 64, dropout=0.3, encoder_dropout=0.0)
     for load in (load_masked_lm, partial(ConditionalMaskedLM.from_encoder, window=64)):
-        with pytest.raises(ValueError, match=r"lacks \d+ of the encoder's weights"):
+        with pytest.raises(ValueError, match=r"lacks \d+ of its weights"):
             load(str(checkpoints[0]))
+
+
+def test_a_finished_member_that_lost_a_weight_is_no_member(checkpoints: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(checkpoints[0], tmp_path / "broken")
+    weights = load_file(tmp_path / "broken" / "model.safetensors")
+    del weights["head.bias"]
+    save_file(weights, tmp_path / "broken" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks 1 of its weights, the first of them head\.bias"):
+        RelationClassifier.from_encoder(str(tmp_path / "broken"), "entity_start", "typed_punctuation", 64, dropout=0.3)
+    with pytest.raises(InvalidCheckpoint, match=r"lacks 1 of its weights, the first of them head\.bias"):
+        TrainedMember.load(tmp_path / "broken")

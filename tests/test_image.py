@@ -21,12 +21,13 @@ from importlib.metadata import distributions
 from pathlib import Path
 from string import Template
 
-import dockerfile
 import httpx
 import pytest
 import yaml
 from conftest import DEFAULT_BUNDLE, ROOT
 from docker.utils.build import exclude_paths
+
+dockerfile = pytest.importorskip("dockerfile", reason="there is no wheel of the Dockerfile parser for this platform")
 
 QUESTION = {
     "sentence": "이순신은 조선 중기의 무신이다.",

@@ -1,12 +1,18 @@
 """Coming, going and failing: a real process, real signals, and not one accepted request lost."""
 
 import asyncio
+import fcntl
 import gc
 import http.server
 import json
+import os
+import pty
 import shutil
 import signal
 import socket
+import subprocess
+import sys
+import termios
 import threading
 import time
 import weakref
@@ -17,6 +23,7 @@ from typing import Any
 
 import httpx
 import pytest
+from conftest import ROOT
 from test_api import ASKED, post
 from test_bundle import rewrite
 
@@ -121,6 +128,46 @@ def test_a_batch_of_a_replaced_engine_that_never_ends_does_not_keep_the_process(
         held.logged("swapped: ")
         held.process.send_signal(signal.SIGTERM)
         assert held.process.wait(timeout=60) == 1
+
+
+def test_a_swap_that_is_asked_for_while_the_first_bundle_loads_comes_after_it(tiny_bundle: Path) -> None:
+    async def load() -> None:
+        service = RelationService(Settings(bundle=tiny_bundle, tuning_s=0), pytest.fail)
+        await service.swap()
+        assert service.last_swap is None
+        await service.load()
+        assert service.last_swap is not None
+        assert service.last_swap.outcome == "swapped"
+        await service.close()
+
+    asyncio.run(load())
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_server_ends_with_the_terminal_it_was_started_at_unless_under_nohup(tiny_bundle: Path, nohup: bool) -> None:
+    """A closed terminal sends SIGHUP, as one does who wants a bundle swapped."""
+    terminal, seen_by_server = pty.openpty()
+    command = [sys.executable, "-m", "api", "--port", "0", "--bundle", str(tiny_bundle), "--log-format", "text", "--tuning-s", "0"]
+
+    def at_the_terminal() -> None:
+        fcntl.ioctl(seen_by_server, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=at_the_terminal) as server:
+        os.close(seen_by_server)
+        assert server.stderr is not None
+        assert any("ready" in line for line in server.stderr)
+        os.close(terminal)
+        if nohup:
+            assert any("swapped" in line for line in server.stderr)
+            server.terminate()
+        assert server.wait(timeout=30) == 0
+
+
+def test_signals_have_handlers_before_anything_large_is_imported() -> None:
+    """The kernel drops a signal that process 1, as a container's is, has no handler for."""
+    code = "import sys, api.__main__; print(sys.modules.keys() & {'api.command', 'onnxruntime', 'pydantic', 'uvicorn'})"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "set()"
 
 
 def test_a_replaced_bundle_is_let_go_without_a_full_collection(tiny_bundle: Path) -> None:

@@ -58,6 +58,12 @@ def test_elements_that_are_no_json_cost_only_themselves(size: int) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_a_brace_too_many_does_not_end_the_array(size: int) -> None:
+    text = b'[{"a": 1}},\n{"b": 2},\n{"c": 3}]'
+    assert contents(read_json_array(pieces(text, size))) == [(1, b'{"a": 1}}'), (2, b'{"b": 2}'), (3, b'{"c": 3}')]
+
+
 @pytest.mark.parametrize(
     ("text", "found", "reason", "line"),
     [

@@ -33,12 +33,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.lanes import available_cores
 from models.restriction import TypeMask, learn_restriction
-from models.rows import InvalidRows, LabelledExample, read_labelled, sentence_halves
+from models.rows import InvalidRows, LabelledExample, read_labelled, sentence, sentence_halves
 from models.voting import softmax
 from training.calibrate import NONE, cross_fit, smoothed_share
 from training.experiment import FINISHED, PREDICTIONS, Predictions, claim, fingerprints
 from training.files import write
-from training.folds import sentence
 from training.recipe import ContextualRecipe, InvalidRecipe, PretrainingRecipe, Recipe
 
 PLAIN: Final = "plain"
@@ -114,7 +113,7 @@ class Study(BaseModel):
 
 def draw(path: Path, output: Path, rows: int) -> None:
     """Write rows of whole sentences, drawn in a random order that is always the same, until there are enough."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]  # no other sign ends a line of JSON
     sentences = [sentence(row) for row in read_labelled(path)]
     order = sorted(set(sentences))
     random.Random(0).shuffle(order)

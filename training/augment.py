@@ -102,7 +102,9 @@ def _message(fault: Any, method: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.augment", description="Augment a file of labelled rows.")
+    parser = argparse.ArgumentParser(
+        usage=argparse.SUPPRESS, prog="python -m training.augment", description="Augment a file of labelled rows."
+    )
     parser.add_argument("source", type=Path, metavar="IN", help="JSONL of KLUE-RE rows with labels")
     parser.add_argument("output", type=Path, metavar="OUT", help="JSONL to write")
     parser.add_argument("--method", required=True, choices=METHODS)

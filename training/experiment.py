@@ -33,6 +33,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from models.metrics import auprc, micro_f1
 from training.augmentation.contextual import Contextual
+from training.dataset import ORDER
 from training.files import whole, write
 from training.plots import draw_confusion, draw_curves
 from training.precision import bf16_pays
@@ -186,6 +187,7 @@ def fingerprints(recipe: AnyRecipe) -> dict[str, Any]:
         made_of["encoder"] = encoder_fingerprint(recipe.encoder)
     except (OSError, ValueError) as error:
         raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
+    made_of["order"] = ORDER
     if isinstance(recipe, Recipe):
         if recipe.teachers:
             made_of["teachers"] = [weights_fingerprint(folder) for folder in recipe.teachers]

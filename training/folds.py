@@ -4,14 +4,13 @@ KLUE-RE asks several relations of one sentence. Were its rows spread over parts,
 """
 
 import hashlib
-import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.rows import InvalidRows, LabelledExample
+from models.rows import InvalidRows, LabelledExample, sentence
 
 
 class Fold(BaseModel):
@@ -58,8 +57,3 @@ def apart(rows: Iterable[LabelledExample], others: Iterable[LabelledExample]) ->
     """The rows whose sentence none of the others has."""
     taken = {sentence(other) for other in others}
     return [row for row in rows if sentence(row) not in taken]
-
-
-def sentence(row: LabelledExample) -> str:
-    """A row's sentence, the same for spellings that look the same: composed (NFC), without space around it."""
-    return unicodedata.normalize("NFC", row.example.sentence).strip()

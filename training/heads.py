@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from models.labels import RELATIONS
-from training.pretrained import require_encoder
+from training.pretrained import require, require_encoder
 
 POOLED_VECTORS = {"entity_start": 2, "cls": 1, "cls_entity_start": 3, "mean": 1}
 
@@ -69,6 +69,8 @@ class RelationClassifier(PreTrainedModel):
                 raise ValueError(f"{name} is a finished member with {field} {getattr(config, field)}, not {asked}")
         config.num_hidden_layers = layers or config.num_hidden_layers
         if encoder_dropout is not None:
+            if not (hasattr(config, "hidden_dropout_prob") and hasattr(config, "attention_probs_dropout_prob")):
+                raise ValueError(f"{name}: encoder_dropout has no effect on a {config.model_type}, which calls its dropout otherwise")
             config.hidden_dropout_prob = config.attention_probs_dropout_prob = encoder_dropout
         config.architectures = [cls.__name__]
         config.pooling, config.markers, config.window, config.head_dropout = pooling, markers, window, dropout
@@ -76,8 +78,11 @@ class RelationClassifier(PreTrainedModel):
         config.label2id = {relation: index for index, relation in enumerate(RELATIONS)}
         kind = cls if finished else AutoModel
         model, report = kind.from_pretrained(name, config=config, dtype=torch.float32, output_loading_info=True)
+        if finished:
+            require(name, report["missing_keys"])
+            return model
         require_encoder(model, name, report["missing_keys"])
-        return model if finished else cls(config, model)
+        return cls(config, model)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, entity_positions: Tensor, token_type_ids: Tensor | None = None

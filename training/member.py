@@ -17,6 +17,7 @@ from models.labels import RELATIONS
 from models.lanes import cut_sorted
 from training.dataset import collate
 from training.heads import RelationClassifier
+from training.pretrained import require
 
 
 class InvalidCheckpoint(ValueError):
@@ -43,10 +44,13 @@ class TrainedMember:
                 raise ValueError(f"not a {RelationClassifier.__name__}")
             config = AutoConfig.from_pretrained(folder)
             encoder = Encoder.from_file(folder / "tokenizer.json", config.markers, config.window, config.pad_token_id)
-            model = RelationClassifier.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True).eval()
+            model, report = RelationClassifier.from_pretrained(
+                folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
+            require(folder.name, report["missing_keys"])
         except Exception as error:  # those of transformers, safetensors and tokenizers share no base class
             raise InvalidCheckpoint(f"checkpoint {folder}: {' '.join(str(error).split())[:300]}") from None
-        return cls(folder, model, encoder)
+        return cls(folder, model.eval(), encoder)
 
     @torch.inference_mode()
     def logits(self, examples: Sequence[Example]) -> NDArray[np.float32]:

@@ -156,7 +156,9 @@ def _seeds(text: str) -> list[int]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m training.members", description="Train the members of an ensemble, over folds and seeds, and fit their weights."
+        usage=argparse.SUPPRESS,
+        prog="python -m training.members",
+        description="Train the members of an ensemble, over folds and seeds, and fit their weights.",
     )
     parser.add_argument(
         "recipes", nargs="+", type=Path, metavar="RECIPE", help="a YAML file; its fields are described in training/recipe.py"

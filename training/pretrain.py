@@ -25,11 +25,11 @@ from torch.utils.data import Dataset, Sampler
 from transformers import BatchEncoding, DataCollatorForLanguageModeling, PreTrainedModel, PreTrainedTokenizerFast, Trainer, set_seed
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
-from models.rows import InvalidRows, LabelledExample, read_labelled
+from models.rows import InvalidRows, LabelledExample, read_labelled, sentence
 from training.dataset import LENGTH_STEP, LengthBucketSampler
 from training.experiment import FINISHED, begin, claim, last_checkpoint
 from training.files import write
-from training.folds import apart, sentence
+from training.folds import apart
 from training.heads import positions
 from training.masked import load_masked_lm
 from training.recipe import InvalidRecipe, PretrainingRecipe, add_settings

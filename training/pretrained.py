@@ -1,4 +1,4 @@
-"""Pretrained encoders, whole or not at all: what a checkpoint lacks, transformers fills with random numbers and no more than a warning."""
+"""Checkpoints, whole or not at all: what a checkpoint lacks, transformers fills with random numbers and no more than a warning."""
 
 from collections.abc import Collection
 
@@ -15,6 +15,10 @@ def require_encoder(model: PreTrainedModel, name: str, missing: Collection[str])
         ValueError: some of them are the encoder's.
     """
     encoder = "" if model.base_model is model else f"{model.base_model_prefix}."
-    lacking = sorted(key for key in missing if key.startswith(encoder) and not key.startswith(f"{encoder}pooler."))
-    if lacking:
-        raise ValueError(f"{name} lacks {len(lacking)} of the encoder's weights, the first of them {lacking[0]}")
+    require(name, [key for key in missing if key.startswith(encoder) and not key.startswith(f"{encoder}pooler.")])
+
+
+def require(name: str, missing: Collection[str]) -> None:
+    """Refuse a model that lacks a weight; raises ValueError."""
+    if missing:
+        raise ValueError(f"{name} lacks {len(missing)} of its weights, the first of them {min(missing)}")

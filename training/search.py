@@ -157,7 +157,7 @@ def _claim(folder: Path, recipe: Recipe, backend: str) -> Recipe:
     earlier = json.loads(path.read_bytes()) if path.is_file() else None
     if recipe.bf16 is None:
         recipe = recipe.model_copy(update={"bf16": earlier["recipe"]["bf16"] if earlier else bf16_pays()})
-    note = {"backend": backend, "recipe": recipe.model_dump(mode="json"), **fingerprints(recipe)}
+    note = {"backend": backend, "recipe": recipe.model_dump(mode="json", exclude_none=True), **fingerprints(recipe)}
     if earlier is not None:
         if backend == "optuna":
             earlier["recipe"]["search"]["trials"] = note["recipe"]["search"]["trials"]
