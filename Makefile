@@ -62,9 +62,8 @@ image: ## the container image kore-serve:cpu, or with DEVICE=cuda kore-serve:cud
 
 bundle: $(DEVELOP) ## train and export an ensemble as the default one was: KORE_ENCODER=…, KLUE_RE_DATA=…, OUTPUT=…; hours without a GPU
 	$(call need,KORE_ENCODER,a small pretrained encoder)$(call need,KLUE_RE_DATA,the folder of the KLUE-RE rows)$(call need,OUTPUT,the new bundle)
-	$(BIN)/python -m training.train recipes/default/member-6.yaml
-	$(BIN)/python -m training.train recipes/default/member-12.yaml
-	$(BIN)/python -m export runs/default/member-6 runs/default/member-12 --output $(OUTPUT) --name default --precision int8,fp16-from-int8 \
+	for recipe in member-6 further-6 member-12 further-12; do $(BIN)/python -m training.train recipes/default/$$recipe.yaml || exit 1; done
+	$(BIN)/python -m export runs/default/further/member-6 runs/default/further/member-12 --output $(OUTPUT) --name default --precision int8,fp16-from-int8 \
 		--data $(KLUE_RE_DATA)/validation.jsonl --calibration $(KLUE_RE_DATA)/train.jsonl \
 		--source recipes/default/source.json --notice recipes/default/NOTICE.md
 	$(BIN)/python -m export.cascade $(OUTPUT) --data $(KLUE_RE_DATA)/validation.jsonl
