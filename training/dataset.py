@@ -78,7 +78,7 @@ class Epochs(Protocol):
 class LengthBucketSampler(Sampler[int]):
     """A random order in which neighbours have similar lengths, so that a batch carries little padding.
 
-    Lengths in tokens: sorted by characters, KLUE-RE's rows carry 23 % of padding, by tokens 9 %.
+    Lengths in tokens: of KLUE-RE's rows, sorted by them, 8 % of what a batch holds is padding; sorted by characters 19 %.
     """
 
     def __init__(self, dataset: Epochs, batch_size: int, seed: int) -> None:
