@@ -66,7 +66,7 @@ bundle: $(DEVELOP) ## train and export an ensemble as the default one was: KORE_
 	$(BIN)/python -m export runs/default/further/member-6 runs/default/further/member-12 --output $(OUTPUT) --name default --precision int8,fp16-from-int8 \
 		--data $(KLUE_RE_DATA)/validation.jsonl --calibration $(KLUE_RE_DATA)/train.jsonl \
 		--source recipes/default/source.json --notice recipes/default/NOTICE.md
-	$(BIN)/python -m export.cascade $(OUTPUT) --data $(KLUE_RE_DATA)/validation.jsonl
+	$(BIN)/python -m export.cascade $(OUTPUT) --data $(KLUE_RE_DATA)/validation.jsonl --loss 0.3 --auprc-loss 2
 
 loadtest: $(DEVELOP) ## load test with latency gates: PROFILE=short|spike|soak|mixed|batch, BUNDLE=… or URL=… of a running server
 	$(BIN)/python -m loadtest $(PROFILE) $(if $(URL),--url $(URL),--bundle $(BUNDLE))
