@@ -82,7 +82,7 @@ class RelationClassifier(PreTrainedModel):
             require(name, report["missing_keys"])
             return model
         require_encoder(model, name, report["missing_keys"])
-        return cls(config, model)
+        return cls(model.config, model)  # one and the same: an encoder that is given more tokens says so there
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, entity_positions: Tensor, token_type_ids: Tensor | None = None
