@@ -8,12 +8,12 @@ import sys
 
 def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    ignored = None
+    nohup = False
     if hasattr(signal, "SIGHUP"):
-        ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN) is signal.SIG_IGN  # until there is a bundle to swap
+        nohup = signal.signal(signal.SIGHUP, signal.SIG_IGN) is signal.SIG_IGN  # until there is a bundle to swap
     from api.command import serve
 
-    return serve(sys.argv[1:] if argv is None else argv, outlives_terminal=bool(ignored))
+    return serve(sys.argv[1:] if argv is None else argv, nohup)
 
 
 if __name__ == "__main__":

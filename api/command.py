@@ -42,11 +42,11 @@ def read_settings(argv: list[str]) -> Settings:
         raise SystemExit(USER_ERROR) from None
 
 
-def serve(argv: list[str], outlives_terminal: bool) -> int:
+def serve(argv: list[str], nohup: bool) -> int:
     """Serve until a signal ends it; returns the exit status.
 
     Args:
-        outlives_terminal: whether it goes on where the terminal that it was started at is closed, as under nohup.
+        nohup: whether it goes on when the terminal that it was started at is closed.
     """
     settings = read_settings(argv)
     logs.configure(settings.log_format)
@@ -72,7 +72,7 @@ def serve(argv: list[str], outlives_terminal: bool) -> int:
     config = uvicorn.Config(
         app, loop="uvloop", http="httptools", access_log=False, server_header=False, log_config=None, log_level="warning"
     )
-    server = Server(config, service, outlives_terminal)
+    server = Server(config, service, nohup)
     server.run(sockets=[listener])
     if service.stuck:
         logging.shutdown()

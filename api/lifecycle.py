@@ -28,14 +28,14 @@ class Server(uvicorn.Server):
     that is closed: it sends SIGHUP, as somebody does who wants a bundle swapped.
     """
 
-    def __init__(self, config: uvicorn.Config, service: RelationService, outlives_terminal: bool = True) -> None:
+    def __init__(self, config: uvicorn.Config, service: RelationService, nohup: bool) -> None:
         config.timeout_graceful_shutdown = CLOSING_S
         super().__init__(config)
         self._service = service
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leaving = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._leaves_with_terminal = not outlives_terminal and _at_terminal()
+        self._leaves_with_terminal = not nohup and _in_the_foreground()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
         self._loop.call_soon_threadsafe(lambda: self._start(self._leave(delay_s)))
 
     def _hang_up(self) -> None:
-        if self._leaves_with_terminal and not _at_terminal():
+        if self._leaves_with_terminal and _terminal() is None:
             self.handle_exit(signal.SIGINT, None)
         else:
             self._start(self._service.swap())
@@ -72,15 +72,20 @@ class Server(uvicorn.Server):
         task.add_done_callback(self._tasks.discard)
 
 
-def _at_terminal() -> bool:
-    """Whether this process is in the foreground of a terminal that is still there: such a terminal, closed, sends SIGHUP."""
+def _in_the_foreground() -> bool:
+    """Whether this process is in the foreground of its terminal, which tells the foreground by SIGHUP when it is closed."""
+    return _terminal() == os.getpgrp()
+
+
+def _terminal() -> int | None:
+    """The foreground's process group of this process's terminal; None where there is no terminal, or none any more."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY)
     except OSError:
-        return False
+        return None
     try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
+        return os.tcgetpgrp(terminal)
     except OSError:
-        return False
+        return None
     finally:
         os.close(terminal)

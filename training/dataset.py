@@ -19,12 +19,10 @@ from models.rows import LabelledExample
 
 BATCHES_A_BUCKET = 50  # rows are sorted by length within so many shuffled batches: little padding, and order still random
 
-
 ORDER = "tokens"
 """What rows are sorted by within a bucket; a run that was begun in another order is not gone on with."""
 
 LENGTH_STEP = 8  # tokens: on a CPU every new shape costs compiled kernels and memory, so batches come in few lengths
-
 
 Sample = tuple[Encoded, int, NDArray[np.float32] | None]
 """A row, its label, and the teachers' probabilities for it, shape (30,), where a recipe has teachers."""
