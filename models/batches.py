@@ -3,22 +3,24 @@
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from operator import add
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.cost import CostModel
 
-CROWD: Final = 12
+CROWD: Final = 6
 """So many waiting rows make work a second count as much as age: whatever a batch wastes, all that wait pay for. A larger number shortens
 the longest latencies and costs rows a second (python -m benchmarks.simulation)."""
 
 TIE: Final = 1e-9
 
-ENDS: Final = np.unique(np.concatenate((np.arange(64), np.geomspace(64, 100_000, 80).round().astype(int))))
-"""How far from the row whose turn it is a batch may end: anywhere near it, then at steps of a tenth. All ends of all batches of a GPU would
-take longer to look through than the batch itself takes."""
-STEPS: Final[list[int]] = ENDS.tolist()
+NEAR: Final = 16
+"""So many rows to either side of the one whose turn it is a batch may end anywhere, further away at steps of a fifth: to look at all
+batches of a GPU's queue would take longer than the batch itself takes."""
+STEPS: Final[list[int]] = np.unique(np.concatenate((np.arange(NEAR), np.geomspace(NEAR, 100_000, 48).round().astype(int)))).tolist()
 
 
 class BatchPlanner:
@@ -52,6 +54,10 @@ class BatchPlanner:
         """The batch with the row whose turn it is that does the most work a second, where work counts the more the longer it has waited:
         the generalised cmu rule (Van Mieghem, 1995) for batches. Of equally good ones the shortest.
 
+        What a batch does is the mean of its rows' work and of what it takes off the work ahead: what the rows around it cost at best with
+        it, less what they cost at best without. The first alone leaves rows behind that fit nowhere else; to the second alone a lonely row
+        is as good as a full batch, since somebody must run it, though company may come yet.
+
         Args:
             lengths: tokens of the waiting rows, ascending.
             anchor: index of the row that must be in the batch.
@@ -60,22 +66,38 @@ class BatchPlanner:
         """
         if len(lengths) == 1:
             return range(1)
-        most = max(1, self.token_budget // lengths[anchor])  # rows that fit into a batch with the anchor
-        first = max(0, anchor - most + 1)
-        near = np.array(lengths[first : anchor + most])
-        place = anchor - first
-        age = np.array(waited[first : anchor + most]) / max(*waited, 1e-9) if waited else 0.0
-        works = np.array([self.work(length) for length in near.tolist()])
-        worth = np.concatenate(([0.0], np.cumsum(works * (len(lengths) / self.crowd + age))))
-        lows = (place - ENDS[: bisect_right(STEPS, place)])[:, None]
-        highs = (place + ENDS[: bisect_left(STEPS, len(near) - place)])[None, :]
-        rows, longest = highs - lows + 1, near[highs]
         share = math.ceil(len(lengths) / free_lanes)
-        allowed = (rows == 1) | ((rows * longest <= self.token_budget) & (rows <= share))
-        seconds = self.cost.seconds(rows, longest)
-        gain = np.where(allowed, (worth[highs + 1] - worth[lows]) / seconds, 0.0)
-        low, high = divmod(int(np.where(gain >= (1 - TIE) * gain.max(), seconds, np.inf).argmin()), gain.shape[1])
-        return range(first + place - STEPS[low], first + place + STEPS[high] + 1)
+        starts, stops = self._places_to_cut(lengths, anchor, share)
+        longest = np.array([lengths[stop - 1] for stop in stops.tolist()])
+        rows = stops - starts[:, None]
+        may = (rows == 1) | ((rows > 0) & (rows <= share) & (rows * longest <= self.token_budget))
+        seconds = np.where(may, self.cost.seconds(rows, longest), np.inf)
+        before, after = _least(seconds.T), _least(seconds[::-1, ::-1])[::-1]
+
+        place = int(np.searchsorted(starts, anchor))
+        starts, stops, seconds = starts[: place + 1, None], stops[None, place:], seconds[: place + 1, place:]  # of batches with the anchor
+        off = before[-1] - before[: place + 1, None] - after[None, place + 1 :]
+        near = range(starts[0, 0], stops[0, -1])
+        works = np.array([self.work(lengths[row]) for row in near])
+        age = np.array(waited[near.start : near.stop]) / max(*waited, 1e-9) if waited else 0.0
+        crowded = len(lengths) / self.crowd / 2
+        weighed = np.concatenate(([0.0], np.cumsum(works * (crowded + age))))
+        worth = weighed[stops - near.start] - weighed[starts - near.start] + crowded * off
+        gain = np.where(np.isfinite(seconds), worth / seconds, -np.inf)
+        best = int(np.where(gain >= gain.max() - TIE, seconds, np.inf).argmin())
+        return range(int(starts[best // gain.shape[1], 0]), int(stops[0, best % gain.shape[1]]))
+
+    def _places_to_cut(self, lengths: Sequence[int], anchor: int, share: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where batches around the anchor may start, and where the pieces between these places stop, each of which may be a batch: near the
+        anchor they are single rows, further away a batch with the anchor reaches over them."""
+        lower = bisect_right(STEPS, anchor)
+        while (step := STEPS[lower - 1]) >= NEAR and (step >= share or (step + 1) * lengths[anchor] > self.token_budget):
+            lower -= 1
+        upper = bisect_left(STEPS, len(lengths) - anchor)
+        while (step := STEPS[upper - 1]) >= NEAR and (step >= share or (step + 1) * lengths[anchor + step] > self.token_budget):
+            upper -= 1
+        places = np.array([anchor - step for step in STEPS[:lower]][::-1] + [anchor + 1 + step for step in STEPS[:upper]])
+        return places[:-1], places[1:]
 
     def cut(self, lengths: Sequence[int]) -> list[range]:
         """All rows as the batches that cost least together, the longest rows first: a shortest path from the first row to the last.
@@ -95,3 +117,11 @@ class BatchPlanner:
             batches.append(range(int(starts[stop]), stop))
             stop = batches[-1].start
         return batches
+
+
+def _least(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The least seconds for the first so many pieces, from none to all, given those of batches from one piece (column) to another (row)."""
+    least = [0.0]
+    for batches in seconds.tolist():
+        least.append(min(map(add, least, batches)))
+    return np.array(least)

@@ -1,5 +1,6 @@
 """Which rows go together: the batch with the most work a second, and on the whole nothing a search over all sizes would do better."""
 
+from functools import cache
 from itertools import chain
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.ablation_server import IN_ARRIVAL_ORDER, SORTED, Choose
 from benchmarks.simulation import CROWDS, Machine, simulate
-from models.batches import CROWD, BatchPlanner
+from models.batches import CROWD, NEAR, BatchPlanner
 from models.cost import CostModel, Timing
 
 CPU = CostModel(run=4e-3, row=3e-4, token=2.6e-4, token_length=4e-7, above=((256, 3e-5),))
@@ -21,7 +22,13 @@ GPU = CostModel(run=6e-3, row=2e-6, token=0.0, token_length=1e-10, above=((4096,
 LENGTHS = st.lists(st.integers(5, 300), min_size=1, max_size=60).map(sorted)
 
 
-@given(data=st.data(), lengths=LENGTHS, budget=st.integers(1, 3000), free_lanes=st.integers(1, 4), cost=st.sampled_from([CPU, GPU]))
+@given(
+    data=st.data(),
+    lengths=st.lists(st.integers(5, 300), min_size=1, max_size=NEAR).map(sorted),
+    budget=st.integers(1, 3000),
+    free_lanes=st.integers(1, 4),
+    cost=st.sampled_from([CPU, GPU]),
+)
 @settings(max_examples=200, deadline=None)
 def test_no_batch_around_the_anchor_does_more_work_a_second(
     data: st.DataObject, lengths: list[int], budget: int, free_lanes: int, cost: CostModel
@@ -31,21 +38,46 @@ def test_no_batch_around_the_anchor_does_more_work_a_second(
     waited = data.draw(st.none() | st.lists(st.floats(0, 60), min_size=len(lengths), max_size=len(lengths)))
     share = -(-len(lengths) // free_lanes)
 
-    def weight(index: int) -> float:
-        return len(lengths) / CROWD + (waited[index] / max(*waited, 1e-9) if waited else 0)
-
-    def gain(batch: range) -> float:
-        work = sum(planner.work(lengths[index]) * weight(index) for index in batch)
-        return work / float(cost.seconds(len(batch), lengths[batch[-1]]))
-
     def may(batch: range) -> bool:
         return len(batch) == 1 or (len(batch) * lengths[batch[-1]] <= budget and len(batch) <= share)
+
+    def seconds(batch: range) -> float:
+        return float(cost.seconds(len(batch), lengths[batch[-1]]))
+
+    @cache
+    def least(start: int, stop: int) -> float:
+        """Of all ways to cut these rows."""
+        firsts = (range(start, end) for end in range(start + 1, stop + 1))
+        return min((seconds(first) + least(first.stop, stop) for first in firsts if may(first)), default=0.0)
+
+    def gain(batch: range) -> float:
+        off = least(0, len(lengths)) - least(0, batch.start) - least(batch.stop, len(lengths))
+        works = {row: planner.work(lengths[row]) for row in batch}
+        aged = sum(work * waited[row] / max(*waited, 1e-9) for row, work in works.items()) if waited else 0.0
+        return (len(lengths) / CROWD * (off + sum(works.values())) / 2 + aged) / seconds(batch)
 
     batch = planner.choose(lengths, anchor, free_lanes, waited)
     assert anchor in batch
     assert may(batch)
     others = [range(low, high) for low in range(anchor + 1) for high in range(anchor + 1, len(lengths) + 1)]
-    assert gain(batch) >= (1 - 1e-6) * max(gain(other) for other in others if may(other))
+    assert gain(batch) >= max(gain(other) for other in others if may(other)) - 1e-6
+
+
+@given(data=st.data(), budget=st.integers(1, 40_000), free_lanes=st.integers(1, 9), cost=st.sampled_from([CPU, GPU]))
+@settings(max_examples=200, deadline=None)
+def test_a_batch_of_a_long_queue_has_the_anchor_and_fits(data: st.DataObject, budget: int, free_lanes: int, cost: CostModel) -> None:
+    lengths = sorted(data.draw(st.lists(st.integers(5, 300), min_size=40, max_size=400)))
+    anchor = data.draw(st.integers(0, len(lengths) - 1))
+    with np.errstate(all="raise"):
+        batch = BatchPlanner(cost, budget).choose(lengths, anchor, free_lanes, [1.0] * len(lengths))
+    assert anchor in batch
+    assert len(batch) == 1 or (len(batch) * lengths[batch[-1]] <= budget and len(batch) <= -(-len(lengths) // free_lanes))
+
+
+def test_no_row_is_left_behind_that_fits_nowhere_else() -> None:
+    planner = BatchPlanner(CostModel(run=4e-3, row=0.0, token=1e-4, token_length=0.0), 120)
+    assert planner.choose([40] * 5, 2) in (range(3), range(2, 5)), "not the three in the middle, after which two must go alone"
+    assert planner.choose([30, 30, 30, 30, 60], 3) == range(4), "not the two of the longest"
 
 
 def test_among_many_hundreds_a_batch_is_nearly_the_best_though_not_every_end_is_looked_at() -> None:
@@ -61,7 +93,7 @@ def test_among_many_hundreds_a_batch_is_nearly_the_best_though_not_every_end_is_
     best = max(gain(other) for other in others if len(other) * lengths[other.stop - 1] <= planner.token_budget)
     batch = planner.choose(lengths, anchor)
     assert len(batch) > 200
-    assert gain(batch) >= 0.99 * best
+    assert gain(batch) >= 0.97 * best, "what it leaves behind counts as well"
 
 
 def test_who_has_waited_goes_along_before_who_has_just_come() -> None:
