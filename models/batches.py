@@ -15,6 +15,9 @@ CROWD: Final = 6
 """So many waiting rows make work a second count as much as age: whatever a batch wastes, all that wait pay for. A larger number shortens
 the longest latencies and costs rows a second (python -m benchmarks.simulation)."""
 
+DEEP: Final = 64
+"""From so many waiting rows on there is nothing more to be gained by choosing among them: age counts for no less than here."""
+
 TIE: Final = 1e-9
 
 NEAR: Final = 16
@@ -80,7 +83,7 @@ class BatchPlanner:
         near = range(starts[0, 0], stops[0, -1])
         works = np.array([self.work(lengths[row]) for row in near])
         age = np.array(waited[near.start : near.stop]) / max(*waited, 1e-9) if waited else 0.0
-        crowded = len(lengths) / self.crowd / 2
+        crowded = min(len(lengths), DEEP) / self.crowd / 2
         weighed = np.concatenate(([0.0], np.cumsum(works * (crowded + age))))
         worth = weighed[stops - near.start] - weighed[starts - near.start] + crowded * off
         gain = np.where(np.isfinite(seconds), worth / seconds, -np.inf)
