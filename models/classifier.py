@@ -49,7 +49,7 @@ class OnnxClassifier:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # A run of one thread works in its caller's memory: from the session's own pool one caller would get what lies in another core's
-        # caches, which costs two callers 4 % (docs/log.md).
+        # caches, which costs two callers 3 to 4 % (docs/log.md).
         options.enable_cpu_mem_arena = provider != CPU or threads > 1
         # Between the parts of a run workers spin for the next one, or waking them costs a fifth of it; after a run they must not, or they
         # take the cores from whatever comes then.
