@@ -120,6 +120,15 @@ class DynamicBatcher:
         """Examples in the queue."""
         return len(self._waiting)
 
+    def require_room(self, deadline: float) -> None:
+        """Refuse a request of an example or a few that would be refused whatever they are: under overload nobody need read it first.
+
+        Raises:
+            QueueFull, WaitTooLong, NotReady: as `submit`.
+        """
+        with self._changed:
+            self._require_room(1, 0.0, deadline)
+
     async def submit(self, rows: Sequence[EncodedExample], deadline: float) -> Answered:
         """Predict a request's rows.
 
@@ -177,20 +186,9 @@ class DynamicBatcher:
         return ended
 
     def _admit(self, rows: Sequence[EncodedExample], request: _Request) -> None:
+        works = [self._planner.work(len(row)) for row in rows]
         with self._changed:
-            if self._closed:
-                raise NotReady("the server is shutting down", retry_after_s=1)
-            works = [self._planner.work(len(row)) for row in rows]
-            last_turn = self._turn + len(rows)  # what others have left by then is served after this request
-            ahead = self._running + sum(other.work * min(1.0, max(0.0, last_turn - other.turn) / other.waiting) for other in self._asking)
-            own_s, done_s = (work * self._pace / self._lanes for work in (sum(works), ahead + sum(works)))
-            if (over := len(self._waiting) + len(rows) - self._max_queue) > 0:
-                retry_s = self._promise(done_s * over / (len(self._waiting) + len(rows)), own_s)
-                waiting = f"{len(self._waiting)} examples wait, {self._max_queue} may, and this request has {len(rows)}"
-                raise QueueFull(f"the queue is full: {waiting}", retry_s)
-            if ahead and (late_s := request.submitted + done_s * CAUTION - request.deadline) > 0:
-                would = f"its answer could take {done_s * CAUTION:.1f} s, and the deadline would pass"
-                raise WaitTooLong(would, self._promise(late_s, own_s))
+            self._require_room(len(rows), sum(works), request.deadline)
             request.turn, request.arrival = self._turn, next(self._arrivals)
             request.waiting, request.work = len(rows), sum(works)
             self._asking.add(request)
@@ -198,12 +196,32 @@ class DynamicBatcher:
                 insort(self._waiting, _Item(row, request, index, work), key=_length)
             self._changed.notify(len(rows))
 
-    def _promise(self, room_s: float, own_s: float) -> float:
+    def _require_room(self, rows: int, work: float, deadline: float) -> None:
+        """Room in the queue, and time for so much work, none if it is not known yet; raises as `submit`."""
+        if self._closed:
+            raise NotReady("the server is shutting down", retry_after_s=1)
+        last_turn = self._turn + rows  # what others have left by then is served after this request
+        works = [  # of every request that waits, at each admission: with two calls a request it takes four times as long
+            other.work if (turns := last_turn - other.turn) >= other.waiting else other.work * max(0.0, turns) / other.waiting
+            for other in self._asking
+        ]
+        ahead = self._running + sum(works)
+        done_s = (ahead + work) * self._pace / self._lanes
+        if (over := len(self._waiting) + rows - self._max_queue) > 0:
+            retry_s = self._promise(done_s * over / (len(self._waiting) + rows), work)
+            own = f", and this request has {rows}" if work else ""
+            raise QueueFull(f"the queue is full: {len(self._waiting)} examples wait, {self._max_queue} may{own}", retry_s)
+        if ahead and (late_s := time.monotonic() + done_s * CAUTION - deadline) > 0:
+            retry_s = self._promise(late_s, work)
+            raise WaitTooLong(f"its answer could take {done_s * CAUTION:.1f} s, and the deadline would pass", retry_s)
+
+    def _promise(self, room_s: float, work: float) -> float:
         """Seconds after which a refused request is admitted if it comes back: when there is room for it, and for those who were
-        refused before it. Told all the same time, they would all come back at once."""
+        refused before it. Told all the same time, they would all come back at once. Work that is not known is guessed from what waits."""
         now = time.monotonic()
         comes_back = max(now + room_s, min(self._promised, now + FURTHEST_PROMISE_S))
-        self._promised = comes_back + own_s
+        work = work or sum(item.work for item in self._waiting) / max(1, len(self._waiting))
+        self._promised = comes_back + work * self._pace / self._lanes
         return comes_back - now
 
     def _withdraw(self, request: _Request) -> None:

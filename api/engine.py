@@ -76,6 +76,12 @@ class Engine:
         """Examples in the queue."""
         return self._batcher.waiting
 
+    def require_room(self, body: bytes, deadline: float) -> None:
+        """Refuse a request whose answer would be late whatever is asked, before anything is spent on reading it. A long body is read first:
+        how much it asks decides when it may come back. Raises as `DynamicBatcher.require_room`."""
+        if len(body) <= SHORT_BODY_BYTES:
+            self._batcher.require_room(deadline)
+
     async def read(self, body: bytes, deadline: float) -> Question:
         """Parse, check and encode a request's body, off the event loop unless it is short.
 

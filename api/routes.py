@@ -90,6 +90,7 @@ async def relations(request: Request) -> Response:
         service.engine()  # not ready: said before the body is read
         body = await _read_body(request, service.settings.max_body_bytes, deadline)
         with service.engine() as engine:
+            engine.require_room(body, deadline)
             async with _while_connected(request):
                 answer = await _answer(engine, body, deadline, state.timings)
     except ClientDisconnect:

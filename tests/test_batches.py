@@ -102,6 +102,12 @@ def test_who_has_waited_goes_along_before_who_has_just_come() -> None:
     assert planner.choose([50, 50, 50], 1, waited=[0.9, 1.0, 0.0]) == range(2)
 
 
+@pytest.mark.parametrize("rows", [30, 300, 3000])
+def test_however_many_wait_the_old_ones_go_first_though_the_young_would_be_a_little_more_work_a_second(rows: int) -> None:
+    lengths, waited = [50] * rows + [51] + [60] * rows, [0.0] * rows + [1.0] * (rows + 1)
+    assert BatchPlanner(CPU, 512).choose(lengths, rows, waited=waited) == range(rows, rows + 4)
+
+
 def test_where_batches_gain_nothing_rows_go_alone() -> None:
     assert BatchPlanner(CostModel(run=0.0, row=1e-3, token=0.0, token_length=0.0), 1000).choose([50] * 8, 3) == range(3, 4)
 

@@ -339,6 +339,43 @@ def test_those_who_are_refused_are_told_to_come_back_one_after_another() -> None
     with_batcher(test, planner=SLOW)
 
 
+def test_who_would_be_refused_whatever_he_asks_need_not_be_read_first() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        batcher.require_room(time.monotonic())  # nothing runs or waits: everybody is let in
+        held = await hold(batcher, engine)
+        waits = [asyncio.create_task(ask(batcher, row(n, 100 * n))) for n in (1, 3)]
+        await asyncio.sleep(0)
+        in_time = (0.1 + 1 + 3) * CAUTION
+        batcher.require_room(time.monotonic() + in_time + 0.1)
+        refused = []
+        for _ in range(4):
+            with pytest.raises(WaitTooLong) as error:
+                batcher.require_room(time.monotonic() + 3)
+            refused.append(error.value.retry_after_s)
+        assert refused[0] == pytest.approx(in_time - 3, abs=0.1)
+        assert np.diff(refused) == pytest.approx([2] * 3, abs=0.1), "what he asks is taken for the mean of what waits"
+        engine.open.set()
+        await asyncio.gather(held, *waits)
+
+    with_batcher(test, planner=SLOW)
+
+
+def test_a_full_queue_need_not_read_anybody() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        held = await hold(batcher, engine)
+        waits = [asyncio.create_task(ask(batcher, row(n))) for n in range(3)]
+        await asyncio.sleep(0)
+        batcher.require_room(time.monotonic() + FAR)
+        waits.append(asyncio.create_task(ask(batcher, row(3))))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull, match=r"4 examples wait, 4 may$"):
+            batcher.require_room(time.monotonic() + FAR)
+        engine.open.set()
+        await asyncio.gather(held, *waits)
+
+    with_batcher(test, max_queue=4)
+
+
 def test_a_refusal_never_sends_anyone_away_for_long_because_of_others() -> None:
     async def test(batcher: DynamicBatcher, engine: Engine) -> None:
         held = await hold(batcher, engine)

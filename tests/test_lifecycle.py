@@ -271,9 +271,13 @@ def test_a_full_queue_is_429_with_retry_after(tiny_bundle: Path) -> None:
         held.order("wait")
         lanes = held.client.get("/info").json()["lanes"]
         inside = in_background(callers, held.client, lanes + 4)
-        refused = post(held.client, ASKED)
-        assert refused.status_code == 429
-        assert int(refused.headers["Retry-After"]) >= 1
+        for refused in (
+            post(held.client, ASKED),
+            held.client.post("/relations", content=b"{", headers={"Content-Type": "application/json"}),
+        ):
+            assert refused.status_code == 429, "a short body is not even read"
+            assert int(refused.headers["Retry-After"]) >= 1
+        assert post(held.client, ASKED | {"sentence": "x" * 10_000}).status_code == 422, "a long one is"
         held.order("go")
         assert [future.result().status_code for future in inside] == [200] * (lanes + 4)
 
