@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+from typing import Final
 
 import uvicorn
 from pydantic import ValidationError
@@ -19,6 +20,10 @@ from api.settings import Settings
 from api.tracing import TracingUnavailable, from_environment
 
 USER_ERROR = 2
+
+KEEP_ALIVE_S: Final = 75
+"""How long a connection may idle before it is closed. A request that comes just then is lost, so it is the others who should close: proxies
+and load balancers do after a minute, and whoever is told to come back does so within `api.batching.FURTHEST_PROMISE_S`."""
 
 
 def read_settings(argv: list[str]) -> Settings:
@@ -70,7 +75,14 @@ def serve(argv: list[str], nohup: bool) -> int:
     service = RelationService(settings, refuse)
     app = create_app(service, tracing)
     config = uvicorn.Config(
-        app, loop="uvloop", http="httptools", access_log=False, server_header=False, log_config=None, log_level="warning"
+        app,
+        loop="uvloop",
+        http="httptools",
+        timeout_keep_alive=KEEP_ALIVE_S,
+        access_log=False,
+        server_header=False,
+        log_config=None,
+        log_level="warning",
     )
     server = Server(config, service, nohup)
     server.run(sockets=[listener])

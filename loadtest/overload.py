@@ -25,7 +25,7 @@ import uvloop
 from loadtest.bodies import InvalidRows, read_rows
 from loadtest.sentences import Row
 from loadtest.server import DEFAULT_BUNDLE, running
-from loadtest.traffic import Outcome, ask, by_status, open_loop, percentile, probe, saturation
+from loadtest.traffic import Outcome, answered_within, ask, by_status, open_loop, percentile, probe, saturation
 from loadtest.verdict import conclude
 
 ROUNDS = 3
@@ -36,11 +36,12 @@ SLACK_S = 0.25  # between the server's clock and the caller's, who shares the co
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A while at twice the load: what came of each request, how long `/health` took (seconds), answers a second over what the server bears
-    just before and after it, and the server's memory at its end."""
+    """A while at twice the load: what came of each request, how long `/health` took (seconds), answers a second (what still waited at the
+    end is not among them), the same over what the server bears just before and after, and the server's memory at the end."""
 
     outcomes: list[Outcome]
     health: list[float]
+    answered_rps: float
     goodput: float
     memory_mb: float
 
@@ -49,11 +50,12 @@ async def trial(url: str, pid: int, rows: Sequence[Row], seconds: float) -> tupl
     bearable = [await saturation(url, rows)]
     rounds: list[Round] = []
     for number in range(ROUNDS):
+        began = time.monotonic()
         outcomes, health = await press(url, rows, 2 * bearable[-1], seconds / ROUNDS, seed=number)
+        answered_rps = answered_within(outcomes, began, seconds / ROUNDS) / seconds * ROUNDS
         memory_mb = psutil.Process(pid).memory_info().rss / 1e6
         bearable.append(await saturation(url, rows))
-        answered_rps = by_status(outcomes).get("200", 0) / seconds * ROUNDS
-        rounds.append(Round(outcomes, health, answered_rps / statistics.mean(bearable[-2:]), memory_mb))
+        rounds.append(Round(outcomes, health, answered_rps, answered_rps / statistics.mean(bearable[-2:]), memory_mb))
     first, second = await burst(url, rows, round(BURST_S * bearable[-1]))
 
     outcomes = [outcome for one in rounds for outcome in one.outcomes]
@@ -68,7 +70,7 @@ async def trial(url: str, pid: int, rows: Sequence[Row], seconds: float) -> tupl
         "seconds": seconds,
         "saturation_rps": [round(rate, 1) for rate in bearable],
         "offered_rps": round(len(outcomes) / seconds, 1),
-        "answered_rps": round(len(answered) / seconds, 1),
+        "answered_rps": [round(one.answered_rps, 1) for one in rounds],
         "goodput_over_saturation": round(goodput, 3),
         "goodputs": [round(one.goodput, 3) for one in rounds],
         "by_status": by_status(outcomes),
