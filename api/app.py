@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import __version__, errors
-from api.routes import metrics, router
+from api.routes import RelationsFirst, metrics, router
 from api.schemas import OneExample, SeveralExamples
 from api.service import RelationService
 from api.telemetry import Telemetry
@@ -52,6 +52,7 @@ def create_app(service: RelationService, tracing: Tracing | None = None) -> Fast
         app.add_api_route("/metrics", metrics, summary="Prometheus metrics", response_class=PlainTextResponse)
     errors.install(app)
     app.openapi = lambda: _openapi(app, settings.api_key is not None)  # type: ignore[method-assign]
+    app.add_middleware(RelationsFirst)
     if settings.api_key is not None:
         app.add_middleware(BearerKey, key=settings.api_key)
     app.add_middleware(Telemetry, tracing=tracing)
