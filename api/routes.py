@@ -33,7 +33,7 @@ router = APIRouter()
 
 
 class RelationsFirst:
-    """ASGI middleware, innermost: `POST /relations` is answered before FastAPI's router and its eight layers, which take a tenth of the event
+    """ASGI middleware, innermost: `POST /relations` is answered before FastAPI's router and its layers, which take a tenth of the event
     loop's time for a request (docs/log.md). FastAPI documents the route, and answers all others."""
 
     def __init__(self, app: ASGIApp) -> None:

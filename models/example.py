@@ -3,6 +3,7 @@
 Every way into the project (HTTP, files, training rows) builds its examples here, so a span is checked by one rule everywhere.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
@@ -127,14 +128,16 @@ class Prediction:
     Attributes:
         probabilities: float64 of shape (30,), in the order of `RELATIONS`, summing to 1.
         members: how many members of the ensemble voted.
+        label_id: the likeliest relation.
     """
 
     probabilities: NDArray[np.float64]
     members: int
+    # Found where the probabilities are made: on a server's event loop they would lie in another core's caches.
+    label_id: int = dataclasses.field(init=False)
 
-    @property
-    def label_id(self) -> int:
-        return int(self.probabilities.argmax())
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label_id", int(self.probabilities.argmax()))
 
     @property
     def relation(self) -> str:
