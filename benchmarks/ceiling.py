@@ -2,8 +2,8 @@
 
 The ceiling is what bare ONNX Runtime sessions do with the same rows, already tokenised, all members voting: in arrival order and sorted
 by length, in batches of 1 to 16, on every split of the cores; no HTTP, no queue, no waiting. Below it, what the tuned lanes do with the
-same rows cut by cost, and the server over HTTP with its load generator on the same cores; and by how much a server of these sessions can be
-ahead of one of sixteens at most.
+same rows cut by cost, and the server over HTTP with its load generator on the same cores. The ceiling over sixteens in arrival order is
+the most by which any server of these sessions can be ahead of one that batches so.
 
 Everything is measured in turns, since the machine's speed drifts, by a tenth within seconds; what counts is the median over the turns, of a
 ratio the median over the ratios within a turn. The server is compared with the ceiling just before and just after it.
@@ -43,7 +43,7 @@ PROMISED: Final = {16: 0.90, 64: 0.93}
 FINALISTS: Final = 3
 """Ways to batch that are measured again, in turns with the chosen one: which of them is best is within the noise of a scan."""
 USUAL_SIZE: Final = 16
-"""What a server of fixed batches takes, in arrival order on one lane of all cores: the ceiling over that is the most by which any server that
+"""What a server of fixed batches takes, in arrival order on one lane of all cores: the ceiling over that is the most by which anything that
 runs these sessions can be ahead of it."""
 WARMUP_S: Final = 3.0
 """Until as many requests wait as there are connections, at random places of their way."""
