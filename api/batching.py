@@ -121,7 +121,7 @@ class DynamicBatcher:
         return len(self._waiting)
 
     def require_room(self, deadline: float) -> None:
-        """Refuse a request of an example or a few that would be refused whatever they are: under overload nobody need read it first.
+        """Refuse a request that would be refused even with one example of no work: then nobody needs to read it first.
 
         Raises:
             QueueFull, WaitTooLong, NotReady: as `submit`.

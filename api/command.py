@@ -23,7 +23,7 @@ USER_ERROR = 2
 
 KEEP_ALIVE_S: Final = 75
 """How long a connection may idle before it is closed. A request that comes just then is lost, so it is the others who should close: proxies
-and load balancers do after a minute, and whoever is told to come back does so within `api.batching.FURTHEST_PROMISE_S`."""
+and load balancers do after a minute, and a Retry-After is seldom as long."""
 
 
 def read_settings(argv: list[str]) -> Settings:
