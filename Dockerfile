@@ -6,7 +6,7 @@
 #   runtime ── cuda ─────┘│
 #     └─────── cpu ───────┘
 #
-# It copies models/, api/, scoring/ and a bundle. That this is enough to serve and to score is the import rule seen from outside.
+# It copies models/, engine/, api/, scoring/ and a bundle. That this is enough to serve and to score is the import rule seen from outside.
 
 # Any image of Debian's kind with `python` (3.11 or newer), its pip and its venv will do, for both targets: the CUDA libraries come as wheels.
 ARG BASE=python:3.11-slim-bookworm
@@ -30,6 +30,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 # Readable for every user and writable for none, whatever umask the checkout was made with.
 FROM scratch AS rooms
 COPY --chmod=0555 models/ /app/models/
+COPY --chmod=0555 engine/ /app/engine/
 COPY --chmod=0555 api/ /app/api/
 COPY --chmod=0555 scoring/ /app/scoring/
 

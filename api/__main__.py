@@ -10,7 +10,8 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     nohup = False
     if hasattr(signal, "SIGHUP"):
-        nohup = signal.signal(signal.SIGHUP, signal.SIG_IGN) is signal.SIG_IGN  # until there is a bundle to swap
+        # until there is a bundle to swap
+        nohup = signal.signal(signal.SIGHUP, signal.SIG_IGN) is signal.SIG_IGN
     from api.command import serve
 
     return serve(sys.argv[1:] if argv is None else argv, nohup)

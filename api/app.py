@@ -44,10 +44,12 @@ def create_app(service: RelationService, tracing: Tracing | None = None) -> Fast
         openapi_url="/openapi.json" if settings.docs else None,
         docs_url="/docs" if settings.docs else None,
         redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # api/telemetry.py knows more, and asks no globals at each request
+        # api/telemetry.py knows more, and asks no globals at each request
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
-    app.router.routes[:0] = router.routes  # included, each path would be matched three times, the busiest last
+    # included, each path would be matched three times, the busiest last
+    app.router.routes[:0] = router.routes
     if settings.metrics:
         app.add_api_route("/metrics", metrics, summary="Prometheus metrics", response_class=PlainTextResponse)
     errors.install(app)
@@ -71,18 +73,22 @@ class BearerKey:
             sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
             scheme, _, token = sent.partition(b" ")
             if not hmac.compare_digest(token.strip(), self._key) or scheme.lower() != b"bearer":
-                refusal = errors.response(errors.Unauthorized("a valid bearer token is required"), scope["path"])
+                refusal = errors.response(
+                    errors.Unauthorized("a valid bearer token is required"), scope["path"]
+                )
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
 def _openapi(app: FastAPI, guarded: bool) -> dict[str, Any]:
-    """FastAPI's document with the request schemas and the bearer token added: both are read by hand, so FastAPI does not know them."""
+    """FastAPI's document with the request schemas and the bearer token added: both are read by hand, so
+    FastAPI does not know them."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
         _, definitions = models_json_schema(
-            [(OneExample, "validation"), (SeveralExamples, "validation")], ref_template="#/components/schemas/{model}"
+            [(OneExample, "validation"), (SeveralExamples, "validation")],
+            ref_template="#/components/schemas/{model}",
         )
         document["components"]["schemas"] |= definitions["$defs"]
         if guarded:

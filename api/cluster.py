@@ -2,10 +2,10 @@
 
     serve run api.cluster:build bundle=/models/mine replicas=3 cpus=16
 
-Each replica is the whole server (batching, admission, deadlines), whose engine has the cores or GPUs that Ray gave it; one a machine is
-best. Ray Serve deals out the requests, starts anew what dies, and rolls out a new bundle (`serve deploy`). Settings are the `KORE_*` of
-whoever deploys; those of listening and draining are Ray Serve's affair. All machines must see the bundle and this project under the same
-paths.
+Each replica is the whole server (batching, admission, deadlines), whose engine has the cores or GPUs that Ray
+gave it; one a machine is best. Ray Serve deals out the requests, starts anew what dies, and rolls out a new
+bundle (`serve deploy`). Settings are the `KORE_*` of whoever deploys; those of listening and draining are Ray
+Serve's affair. All machines must see the bundle and this project under the same paths.
 """
 
 import os
@@ -31,9 +31,13 @@ class Deployment(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    bundle: Path | None = Field(None, description="folder of the ensemble; default: KORE_BUNDLE, else the embedded one")
+    bundle: Path | None = Field(
+        None, description="folder of the ensemble; default: KORE_BUNDLE, else the embedded one"
+    )
     replicas: int = Field(1, ge=1)
-    most_replicas: int | None = Field(None, ge=1, description="Ray Serve starts up to so many while requests wait; default: replicas")
+    most_replicas: int | None = Field(
+        None, ge=1, description="Ray Serve starts up to so many while requests wait; default: replicas"
+    )
     cpus: int = Field(1, ge=1, description="cores of a replica")
     gpus: int = Field(0, ge=0, description="GPUs of a replica")
 
@@ -71,7 +75,8 @@ def build(arguments: Deployment) -> serve.Application:
     Bundle.open(settings.bundle)  # refused here rather than on every replica, again and again
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     options: dict[str, Any] = {
-        # What a replica's queue and body limits refuse, they refuse themselves, with a Retry-After that holds.
+        # What a replica's queue and body limits refuse, they refuse themselves, with a Retry-After that
+        # holds.
         "max_ongoing_requests": 2 * settings.max_queue,
         "graceful_shutdown_timeout_s": settings.drain_grace_s,
         "ray_actor_options": {

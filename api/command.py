@@ -22,8 +22,8 @@ from api.tracing import TracingUnavailable, from_environment
 USER_ERROR = 2
 
 KEEP_ALIVE_S: Final = 75
-"""How long a connection may idle before it is closed. A request that comes just then is lost, so it is the others who should close: proxies
-and load balancers do after a minute, and a Retry-After is seldom as long."""
+"""How long a connection may idle before it is closed. A request that comes just then is lost, so it is the
+others who should close: proxies and load balancers do after a minute, and a Retry-After is seldom as long."""
 
 
 def read_settings(argv: list[str]) -> Settings:
@@ -38,7 +38,10 @@ def read_settings(argv: list[str]) -> Settings:
             return CliApp.run(Settings, cli_args=argv)
     except SystemExit as leaving:
         if leaving.code:
-            print(f"api: {complaint.getvalue().strip().splitlines()[-1].partition('error: ')[2]}", file=sys.stderr)  # without the usage
+            print(
+                f"api: {complaint.getvalue().strip().splitlines()[-1].partition('error: ')[2]}",
+                file=sys.stderr,
+            )  # without the usage
         raise
     except ValidationError as error:
         for found in error.errors():
@@ -64,8 +67,11 @@ def serve(argv: list[str], nohup: bool) -> int:
     try:
         tracing = from_environment()
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        both = settings.host == "::" and socket.has_dualstack_ipv6()  # by itself it would be IPv6 alone, which no health check asks
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048, dualstack_ipv6=both)
+        # by itself it would be IPv6 alone, which no health check asks
+        both = settings.host == "::" and socket.has_dualstack_ipv6()
+        listener = socket.create_server(
+            (settings.host, settings.port), family=family, backlog=2048, dualstack_ipv6=both
+        )
     except TracingUnavailable as error:
         return _refuse(str(error))
     except (OSError, TypeError, UnicodeError) as error:  # the last two: a host name that cannot be encoded

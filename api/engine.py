@@ -1,4 +1,5 @@
-"""One proven ensemble at work: it reads requests, batches their examples over its lanes, and is rebuilt when a run fails."""
+"""One proven ensemble at work: it reads requests, batches their examples over its lanes, and is rebuilt when
+a run fails."""
 
 import asyncio
 import logging
@@ -8,21 +9,21 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from api.batching import Answered, DynamicBatcher
-from api.errors import DeadlineExceeded
 from api.metrics import BATCH_PADDING_SHARE, BATCH_ROWS, BATCH_TOKENS, predicted, voted
 from api.schemas import Question, read_question
 from api.settings import Settings
+from engine.errors import DeadlineExceeded
+from engine.queue import Answered, DynamicBatcher
+from engine.tuning import TunedEnsemble
 from models.bundle import Bundle
 from models.ensemble import EncodedExample, Ensemble
 from models.example import Prediction
-from models.tuning import TunedEnsemble
 
 log = logging.getLogger("kore")
 
 SHORT_BODY_BYTES: Final = 4 * 1024
-"""A body up to this long, an example or a few, is read on the event loop: some 0.1 ms, where handing it to a thread and back costs more
-than that and wakes a thread on a core that is busy with a lane (docs/log.md)."""
+"""A body up to this long, an example or a few, is read on the event loop: some 0.1 ms, where handing it to a
+thread and back costs more than that and wakes a thread on a core that is busy with a lane (docs/log.md)."""
 
 SMALL_BODY_BYTES: Final = 64 * 1024
 
@@ -31,7 +32,8 @@ REBUILD_PAUSE_S: Final = 10.0
 
 
 class Engine:
-    """Requests hold the engine that read them until they are answered (`with engine:`), so that a new bundle can take over at any
+    """Requests hold the engine that read them until they are answered (`with engine:`), so that a new bundle
+    can take over at any
     moment: its predecessor retires when the last of its requests has gone."""
 
     def __init__(self, tuned: TunedEnsemble, settings: Settings, cores: int) -> None:
@@ -47,7 +49,8 @@ class Engine:
             run_alone=self._run_alone if tuned.alone else None,
             recover=self._rebuild,
         )
-        # Parsing and tokenising 256 examples takes tens of milliseconds: not on the event loop, and never before a small request.
+        # Parsing and tokenising 256 examples takes tens of milliseconds: not on the event loop, and never
+        # before a small request.
         self._encoding = ThreadPoolExecutor(cores, thread_name_prefix="encode")
         self._encoding_large = ThreadPoolExecutor(1, thread_name_prefix="encode-large")
         self._requests = 0
@@ -77,8 +80,9 @@ class Engine:
         return self._batcher.waiting
 
     def require_room(self, body: bytes, deadline: float) -> None:
-        """Refuse a request whose answer would be late whatever is asked, before anything is spent on reading it. A long body is read first:
-        how much it asks decides when it may come back. Raises as `DynamicBatcher.require_room`."""
+        """Refuse a request whose answer would be late whatever is asked, before anything is spent on reading
+        it. A long body is read first: how much it asks decides when it may come back. Raises as
+        `DynamicBatcher.require_room`."""
         if len(body) <= SHORT_BODY_BYTES:
             self._batcher.require_room(deadline)
 
@@ -90,12 +94,14 @@ class Engine:
             InvalidRequest, TooLarge: as `read_question`.
         """
         if len(body) <= SHORT_BODY_BYTES:
-            return read_question(body, self._limit, self.tuned.ensemble.encode)
+            return read_question(body, self._limit, self.tuned.lanes.ensemble.encode)
         loop = asyncio.get_running_loop()
         threads = self._encoding if len(body) <= SMALL_BODY_BYTES else self._encoding_large
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                return await loop.run_in_executor(threads, read_question, body, self._limit, self.tuned.ensemble.encode)
+                return await loop.run_in_executor(
+                    threads, read_question, body, self._limit, self.tuned.lanes.ensemble.encode
+                )
         except TimeoutError:
             raise DeadlineExceeded("the request's deadline passed before it was read") from None
 
@@ -127,11 +133,11 @@ class Engine:
         return ended
 
     def _run(self, rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
-        return self._run_on(self.tuned.ensemble, rows, lane)
+        return self._run_on(self.tuned.lanes.ensemble, rows, lane)
 
     def _run_alone(self, rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
         assert self.tuned.alone is not None
-        return self._run_on(self.tuned.alone, rows, lane)
+        return self._run_on(self.tuned.alone.ensemble, rows, lane)
 
     def _run_on(self, ensemble: Ensemble, rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
         lengths = [len(row) for row in rows]
@@ -147,15 +153,21 @@ class Engine:
             raise
 
     def _rebuild(self) -> None:
-        """Load the members anew behind a failed run: a session may be left in a state that fails every run after it. Other lanes whose
-        runs failed wait for it, rather than lose more requests on the old sessions."""
+        """Load the members anew behind a failed run: a session may be left in a state that fails every run
+        after it. Other lanes whose runs failed wait for it, rather than lose more requests on the old
+        sessions."""
         with self._rebuilding:
             broken, self._broken = self._broken, None  # kept, it would hold the old members' memory
-            if broken is None or self.tuned is not broken or time.monotonic() - self._rebuilt < REBUILD_PAUSE_S:
+            if (
+                broken is None
+                or self.tuned is not broken
+                or time.monotonic() - self._rebuilt < REBUILD_PAUSE_S
+            ):
                 return
             try:
-                bundle = Bundle.open(broken.ensemble.bundle.path)
-                if bundle.manifest == broken.ensemble.bundle.manifest:  # else another bundle lies there by now, whose tokens differ
+                bundle = Bundle.open(broken.lanes.ensemble.bundle.path)
+                # else another bundle lies there by now, whose tokens differ
+                if bundle.manifest == broken.lanes.ensemble.bundle.manifest:
                     self.tuned = broken.reload(bundle)
                     log.warning("the members were loaded anew after a failed run")
             except Exception:

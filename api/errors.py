@@ -1,101 +1,90 @@
-"""The kinds of failure inside, and the one table that gives each its status outside.
+"""The one table that gives each failure its HTTP status, and the answer that a client gets.
 
-ServiceError
-├── Unauthorized       the bearer token is missing or wrong
-├── TooLarge           body or number of examples over the limit
-├── InvalidRequest     nothing to predict in what was sent; lists every fault with its place
-├── QueueFull          no room for the request's examples
-├── WaitTooLong        their turn would come after the deadline
-├── NotReady           loading, or on the way out
-├── BatchLost          the engine failed under this batch
-└── DeadlineExceeded   the request's time is up
+Failure                 engine/errors.py: QueueFull, WaitTooLong, NotReady, BatchLost, DeadlineExceeded
+├── Unauthorized        the bearer token is missing or wrong
+├── TooLarge            the body or the number of examples exceeds its limit
+├── InvalidRequest      the request cannot be asked; lists every fault with its place
+└── BodyTimeout         the deadline passed before the body had arrived
 """
 
 import math
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from api.metrics import MEASURED_PATH, REJECTIONS
+from engine.errors import BatchLost, DeadlineExceeded, Failure, NotReady, QueueFull, WaitTooLong
 
 Fault = dict[str, Any]
 """`{"type": kind, "loc": ["body", ...], "msg": sentence}`: FastAPI's list form without echoing the input."""
 
 
-class ServiceError(Exception):
-    """A failure with an answer. `retry_after_s`, where it makes sense to come back, becomes the `Retry-After` header; `closes` where the
-    connection is of no more use."""
-
-    def __init__(self, detail: str | Sequence[Fault], retry_after_s: float | None = None, closes: bool = False) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.retry_after_s = retry_after_s
-        self.closes = closes
+class Unauthorized(Failure): ...
 
 
-class Unauthorized(ServiceError): ...
+class TooLarge(Failure): ...
 
 
-class TooLarge(ServiceError): ...
+class InvalidRequest(Failure):
+    """`detail` is a list of faults."""
 
 
-class InvalidRequest(ServiceError): ...
+class BodyTimeout(DeadlineExceeded): ...
 
 
-class QueueFull(ServiceError): ...
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a kind of failure is answered.
+
+    Attributes:
+        status: the HTTP status.
+        reason: the name of the kind in metrics.
+        closes: whether the connection is closed: the rest of the body is not read, or the server shuts down.
+    """
+
+    status: int
+    reason: str
+    closes: bool = False
 
 
-class WaitTooLong(ServiceError): ...
-
-
-class NotReady(ServiceError): ...
-
-
-class BatchLost(ServiceError): ...
-
-
-class DeadlineExceeded(ServiceError): ...
-
-
-STATUS: Final[dict[type[ServiceError], int]] = {
-    Unauthorized: 401,
-    TooLarge: 413,
-    InvalidRequest: 422,
-    QueueFull: 429,
-    WaitTooLong: 429,
-    NotReady: 503,
-    BatchLost: 503,
-    DeadlineExceeded: 504,
+ANSWERS: Final[dict[type[Failure], Answer]] = {
+    Unauthorized: Answer(401, "unauthorized"),
+    TooLarge: Answer(413, "too_large", closes=True),
+    InvalidRequest: Answer(422, "invalid_request"),
+    QueueFull: Answer(429, "queue_full"),
+    WaitTooLong: Answer(429, "wait_too_long"),
+    NotReady: Answer(503, "not_ready", closes=True),
+    BatchLost: Answer(503, "batch_lost"),
+    DeadlineExceeded: Answer(504, "deadline_exceeded"),
+    BodyTimeout: Answer(504, "deadline_exceeded", closes=True),
 }
-
-REASONS: Final[dict[type[ServiceError], str]] = {kind: re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kind in STATUS}
-"""The kinds' names as metrics spell them: `queue_full`."""
 
 
 def fault(kind: str, loc: Sequence[str | int], message: str) -> Fault:
     return {"type": kind, "loc": list(loc), "msg": message}
 
 
-def response(error: ServiceError, path: str) -> JSONResponse:
+def response(failure: Failure, path: str) -> JSONResponse:
     """The answer to a request that failed this way; counts it where a prediction was asked for."""
+    answer = ANSWERS[type(failure)]
     if path == MEASURED_PATH:
-        REJECTIONS.labels(REASONS[type(error)]).inc()
+        REJECTIONS.labels(answer.reason).inc()
     headers = {}
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-    if isinstance(error, Unauthorized):
+    if failure.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(failure.retry_after_s)))
+    if isinstance(failure, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    if error.closes or isinstance(error, TooLarge | NotReady):
-        headers["Connection"] = "close"  # the rest of the body is not read, or the server is about to leave
-    return JSONResponse({"detail": error.detail}, STATUS[type(error)], headers)
+    if answer.closes:
+        headers["Connection"] = "close"
+    return JSONResponse({"detail": failure.detail}, answer.status, headers)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every `ServiceError` by the table. What else is raised becomes a bare 500 in `api/telemetry.py`."""
+    """Answer every `Failure` by the table. Any other exception becomes a bare 500 in `api/telemetry.py`."""
 
-    @app.exception_handler(ServiceError)
-    async def on_service_error(request: Request, error: ServiceError) -> JSONResponse:
-        return response(error, request.url.path)
+    @app.exception_handler(Failure)
+    async def on_failure(request: Request, failure: Failure) -> JSONResponse:
+        return response(failure, request.url.path)

@@ -1,5 +1,5 @@
-"""The process's life: SIGTERM leaves politely, SIGHUP takes over a new bundle or says that the terminal has closed, and a second SIGTERM
-does not wait."""
+"""The process's life: SIGTERM leaves politely, SIGHUP takes over a new bundle or says that the terminal has
+closed, and a second SIGTERM does not wait."""
 
 import asyncio
 import logging
@@ -23,8 +23,9 @@ CLOSING_S: Final = 5
 class Server(uvicorn.Server):
     """Uvicorn, told how this service comes and goes.
 
-    SIGTERM: `/ready` says 503, requests are taken for `drain_delay_s` more (load balancers need that long to look), then get 503 while
-    those inside are finished, and the process exits with 0. SIGINT, from a person at a terminal, skips the delay, and so does a terminal
+    SIGTERM: `/ready` says 503, requests are taken for `drain_delay_s` more (load balancers need that long to
+    look), then get 503 while those inside are finished, and the process exits with 0. SIGINT, from a person
+    at a terminal, skips the delay, and so does a terminal
     that is closed: it sends SIGHUP, as somebody does who wants a bundle swapped.
     """
 
@@ -73,12 +74,14 @@ class Server(uvicorn.Server):
 
 
 def _in_the_foreground() -> bool:
-    """Whether this process is in the foreground of its terminal, which tells the foreground by SIGHUP when it is closed."""
+    """Whether this process is in the foreground of its terminal, which tells the foreground by SIGHUP when it
+    is closed."""
     return _terminal() == os.getpgrp()
 
 
 def _terminal() -> int | None:
-    """The foreground's process group of this process's terminal; None where there is no terminal, or none any more."""
+    """The foreground's process group of this process's terminal; None where there is no terminal, or none any
+    more."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY)
     except OSError:

@@ -17,7 +17,9 @@ def configure(form: Literal["json", "text"]) -> None:
     handler.addFilter(_add_request_id)
     if form == "json":
         fields = ["levelname", "name", "message", "request_id"]
-        handler.setFormatter(JsonFormatter(fields, rename_fields={"levelname": "level", "name": "logger"}, timestamp=True))
+        handler.setFormatter(
+            JsonFormatter(fields, rename_fields={"levelname": "level", "name": "logger"}, timestamp=True)
+        )
     else:
         handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

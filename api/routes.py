@@ -17,24 +17,27 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import __version__, errors
 from api.engine import Engine
-from api.errors import DeadlineExceeded, InvalidRequest, NotReady, ServiceError, TooLarge, fault
+from api.errors import BodyTimeout, InvalidRequest, TooLarge, fault
 from api.metrics import MEASURED_PATH, REGISTRY
 from api.schemas import FaultsOut, OneExample, PredictionOut, PredictionsOut, ProblemOut, SeveralExamples
 from api.service import RelationService
+from engine.errors import Failure, NotReady
 from models.labels import RELATIONS
 
 LONGEST_TIMEOUT_S: Final = 86_400
 CLIENT_CLOSED_REQUEST: Final = 499
 _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?|\.[0-9]+")
 READ_AND_DROPPED: Final = 8
-"""A body of up to so many limits is read to its end and dropped: a connection closed on a sender loses it the 413."""
+"""A body of up to so many limits is read to its end and dropped: a connection closed on a sender loses it the
+413."""
 
 router = APIRouter()
 
 
 class RelationsFirst:
-    """ASGI middleware, innermost: `POST /relations` is answered before FastAPI's router and its layers, which take a tenth of the event
-    loop's time for a request (docs/log.md). FastAPI documents the route, and answers all others."""
+    """ASGI middleware, innermost: `POST /relations` is answered before FastAPI's router and its layers, which
+    take a tenth of the event loop's time for a request (docs/log.md). FastAPI documents the route, and
+    answers all others."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -45,12 +48,13 @@ class RelationsFirst:
             return
         try:
             response = await relations(Request(scope, receive, send))
-        except ServiceError as error:
+        except Failure as error:
             response = errors.response(error, scope["path"])
         await response(scope, receive, send)
 
 
-async def _service(request: Request) -> RelationService:  # not async, it would run in a thread, for every request
+# not async, it would run in a thread, for every request
+async def _service(request: Request) -> RelationService:
     service: RelationService = request.app.state.service
     return service
 
@@ -60,7 +64,13 @@ Service = Annotated[RelationService, Depends(_service)]
 _REQUEST_BODY = {
     "required": True,
     "content": {
-        "application/json": {"schema": {"anyOf": [{"$ref": f"#/components/schemas/{m.__name__}"} for m in (OneExample, SeveralExamples)]}}
+        "application/json": {
+            "schema": {
+                "anyOf": [
+                    {"$ref": f"#/components/schemas/{m.__name__}"} for m in (OneExample, SeveralExamples)
+                ]
+            }
+        }
     },
 }
 _PARAMETERS = [
@@ -70,16 +80,37 @@ _PARAMETERS = [
         "description": "the request's deadline in seconds",
         "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_TIMEOUT_S},
     },
-    {"name": "X-Request-ID", "in": "header", "description": "comes back with the answer, and is in the log", "schema": {"type": "string"}},
+    {
+        "name": "X-Request-ID",
+        "in": "header",
+        "description": "comes back with the answer, and is in the log",
+        "schema": {"type": "string"},
+    },
 ]
-_RETRY_AFTER = {"Retry-After": {"description": "seconds until it makes sense to come back", "schema": {"type": "integer"}}}
+_RETRY_AFTER = {
+    "Retry-After": {"description": "seconds until it makes sense to come back", "schema": {"type": "integer"}}
+}
 _ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": ProblemOut, "description": "The bearer token is missing or wrong"},
     413: {"model": ProblemOut, "description": "Body or number of examples over the limit"},
-    422: {"model": FaultsOut, "description": "Not JSON, or an example that cannot be asked; every fault with its place"},
-    429: {"model": ProblemOut, "description": "The queue is full, or the wait would pass the deadline", "headers": _RETRY_AFTER},
-    500: {"model": ProblemOut, "description": "Something failed inside; the log has it under the request's id"},
-    503: {"model": ProblemOut, "description": "Not ready, shutting down, or the engine lost the batch", "headers": _RETRY_AFTER},
+    422: {
+        "model": FaultsOut,
+        "description": "Not JSON, or an example that cannot be asked; every fault with its place",
+    },
+    429: {
+        "model": ProblemOut,
+        "description": "The queue is full, or the wait would pass the deadline",
+        "headers": _RETRY_AFTER,
+    },
+    500: {
+        "model": ProblemOut,
+        "description": "Something failed inside; the log has it under the request's id",
+    },
+    503: {
+        "model": ProblemOut,
+        "description": "Not ready, shutting down, or the engine lost the batch",
+        "headers": _RETRY_AFTER,
+    },
     504: {"model": ProblemOut, "description": "The deadline passed"},
 }
 
@@ -125,7 +156,11 @@ async def health() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/ready", summary="200 once the ensemble has loaded and answered the bundle's golden rows", responses={503: _ERRORS[503]})
+@router.get(
+    "/ready",
+    summary="200 once the ensemble has loaded and answered the bundle's golden rows",
+    responses={503: _ERRORS[503]},
+)
 async def ready(service: Service) -> dict[str, str]:
     if service.state != "ready":
         raise NotReady(f"the server is {service.state}", retry_after_s=1)
@@ -196,11 +231,23 @@ def _timeout(request: Request, default_s: float) -> float:
 
 def _require_json(request: Request) -> None:
     kind, _, parameters = request.headers.get("Content-Type", "application/json").partition(";")
-    charset = next((value.strip(' "') for name, _, value in _pairs(parameters) if name.strip() == "charset"), "")
+    charset = next(
+        (value.strip(' "') for name, _, value in _pairs(parameters) if name.strip() == "charset"), ""
+    )
     if kind.strip().lower() != "application/json" or charset not in ("", "utf-8", "utf8"):
-        raise InvalidRequest([fault("content_type", ["header", "Content-Type"], "application/json in UTF-8 is required")])
+        raise InvalidRequest(
+            [fault("content_type", ["header", "Content-Type"], "application/json in UTF-8 is required")]
+        )
     if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise InvalidRequest([fault("content_encoding", ["header", "Content-Encoding"], "a body without compression is required")])
+        raise InvalidRequest(
+            [
+                fault(
+                    "content_encoding",
+                    ["header", "Content-Encoding"],
+                    "a body without compression is required",
+                )
+            ]
+        )
 
 
 def _pairs(parameters: str) -> list[tuple[str, str, str]]:
@@ -220,7 +267,9 @@ async def _read_body(request: Request, limit: int, deadline: float) -> bytes:
                 if size <= limit:
                     body += chunk
     except TimeoutError:
-        raise DeadlineExceeded("the request's deadline passed before its body had come", closes=True) from None
+        raise BodyTimeout("the request's deadline passed before its body had come") from None
     if size > limit:
-        raise TooLarge(f"a body may hold {limit} bytes, {request.headers.get('Content-Length', f'at least {size}')} were sent")
+        raise TooLarge(
+            f"a body may hold {limit} bytes, {request.headers.get('Content-Length', f'at least {size}')} were sent"
+        )
     return bytes(body)

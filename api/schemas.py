@@ -12,14 +12,18 @@ from models.ensemble import EncodedExample
 from models.example import EntityType, Example, InvalidExample, Mention, Prediction
 from models.labels import RELATIONS
 
-TopK = Annotated[StrictInt, Field(1, ge=1, le=len(RELATIONS), description="how many of the likeliest relations to list")]
+TopK = Annotated[
+    StrictInt, Field(1, ge=1, le=len(RELATIONS), description="how many of the likeliest relations to list")
+]
 
 
 class EntityIn(BaseModel):
     """A marked entity: its word, its indices, or both."""
 
     word: StrictStr | None = Field(None, description="may be left out when both indices are given")
-    start_idx: StrictInt | None = Field(None, description="first character; may be left out when the word occurs exactly once")
+    start_idx: StrictInt | None = Field(
+        None, description="first character; may be left out when the word occurs exactly once"
+    )
     end_idx: StrictInt | None = Field(None, description="last character, inclusive, in Unicode code points")
     type: EntityType | None = Field(None, description="left out when it is not known")
 
@@ -98,11 +102,7 @@ class Question:
 
     def answer(self, predictions: list[Prediction]) -> dict[str, Any]:
         """The body of the answer, as `PredictionOut` or `PredictionsOut` describes it."""
-        documents = []
-        for prediction in predictions:
-            likeliest = prediction.top(self.top_k)
-            relation, score = next(iter(likeliest.items()))
-            documents.append({"relation": relation, "score": score, "probabilities": likeliest, "members": prediction.members})
+        documents = [prediction.document(self.top_k) for prediction in predictions]
         return documents[0] if self.single else {"predictions": documents}
 
 
@@ -116,10 +116,14 @@ def read_question(body: bytes, max_examples: int, encode: Callable[[Example], En
     document = _parse(body)
     single = "examples" not in document
     if not single and "sentence" in document:
-        raise InvalidRequest([fault("ambiguous", ["body"], "send either one example or 'examples', not both")])
+        raise InvalidRequest(
+            [fault("ambiguous", ["body"], "send either one example or 'examples', not both")]
+        )
     candidates = [document] if single else document["examples"]
     if not isinstance(candidates, list) or not candidates:
-        raise InvalidRequest([fault("list_type", ["body", "examples"], "a list of at least one example is required")])
+        raise InvalidRequest(
+            [fault("list_type", ["body", "examples"], "a list of at least one example is required")]
+        )
     if len(candidates) > max_examples:
         raise TooLarge(f"a request may hold {max_examples} examples, {len(candidates)} were sent")
     faults: list[Fault] = []
@@ -138,7 +142,9 @@ def read_question(body: bytes, max_examples: int, encode: Callable[[Example], En
         except ValidationError as error:
             faults += _faults(error, place)
         except InvalidExample as error:
-            faults += [fault(problem.kind, [*place, *problem.loc], problem.message) for problem in error.problems]
+            faults += [
+                fault(problem.kind, [*place, *problem.loc], problem.message) for problem in error.problems
+            ]
     if faults:
         raise InvalidRequest(faults)
     return Question(rows, top_k, single)
@@ -155,4 +161,7 @@ def _parse(body: bytes) -> dict[str, Any]:
 
 
 def _faults(error: ValidationError, place: list[str | int]) -> list[Fault]:
-    return [fault(found["type"], [*place, *found["loc"]], found["msg"]) for found in error.errors(include_url=False, include_input=False)]
+    return [
+        fault(found["type"], [*place, *found["loc"]], found["msg"])
+        for found in error.errors(include_url=False, include_input=False)
+    ]

@@ -7,18 +7,20 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from api.engine import Engine
-from api.errors import NotReady
 from api.metrics import BUNDLE_SWAPS, QUEUE_EXAMPLES, READY
 from api.settings import Settings
+from engine.cores import available_cores
+from engine.devices import choose_device
+from engine.errors import NotReady
+from engine.tuning import TunedEnsemble, load
 from models.bundle import Bundle, BundleRefused
-from models.ensemble import DeviceUnavailable, choose_device
-from models.lanes import Split, available_cores, possible_splits
-from models.tuning import TunedEnsemble, tune
+from models.ensemble import DeviceUnavailable
 
 log = logging.getLogger("kore")
 
 State = Literal["loading", "ready", "draining", "stopping", "refused"]
-"""draining: `/ready` says 503, requests are still taken; stopping: requests get 503, those inside are finished."""
+"""draining: `/ready` says 503, requests are still taken; stopping: requests get 503, those inside are
+finished."""
 
 
 LAST_BATCH_S: Final = 5.0
@@ -34,7 +36,8 @@ class Swap:
 
 
 class RelationService:
-    """Loads a bundle in the background, serves it once it is proven, swaps it, and leaves without losing a request.
+    """Loads a bundle in the background, serves it once it is proven, swaps it, and leaves without losing a
+    request.
 
     Attributes:
         last_swap: what came of the last one; None before the first.
@@ -45,7 +48,9 @@ class RelationService:
         cores: most that the lanes may use; by default all that this process may.
     """
 
-    def __init__(self, settings: Settings, on_refusal: Callable[[str], None], cores: int | None = None) -> None:
+    def __init__(
+        self, settings: Settings, on_refusal: Callable[[str], None], cores: int | None = None
+    ) -> None:
         self.settings = settings
         self.last_swap: Swap | None = None
         self.stuck = False
@@ -89,18 +94,21 @@ class RelationService:
             return
         QUEUE_EXAMPLES.set_function(lambda: sum(engine.waiting for engine in self._engines()))
         self._become("ready" if self._state == "loading" else self._state)
-        ensemble, split = tuned.ensemble, tuned.measured.split
+        ensemble, split = tuned.lanes.ensemble, tuned.lanes.split
         name, providers = ensemble.bundle.manifest.name, ", ".join(ensemble.providers)
-        log.info("ready: %s on %s; lanes: %d, threads a lane: %d", name, providers, split.lanes, split.threads)
+        log.info(
+            "ready: %s on %s; lanes: %d, threads a lane: %d", name, providers, split.lanes, split.threads
+        )
         if self._swap_again:
             await self.swap()
 
     async def swap(self) -> None:
-        """Take over what lies at the bundle's path now; while the first bundle is loading, right after that. If it is refused, the old one
-        goes on, and `/info` tells the reason."""
+        """Take over what lies at the bundle's path now; while the first bundle is loading, right after that.
+        If it is refused, the old one goes on, and `/info` tells the reason."""
         async with self._swapping:
             if self._state == "loading":
-                self._swap_again = True  # what is being loaded may have been read before the change that this is about
+                # what is being loaded may have been read before the change that this is about
+                self._swap_again = True
                 return
             if self._state != "ready" or self._engine is None:
                 log.warning("no bundle can be swapped in while the server is %s", self._state)
@@ -115,23 +123,31 @@ class RelationService:
                 log.error("the new bundle was refused, the old one goes on: %s", self.last_swap.reason)
             else:
                 retired, self._engine = self._engine, engine
-                self.last_swap = Swap("swapped", f"{tuned.ensemble.bundle.manifest.name} serves since then")
-                log.info("swapped: %s serves now", tuned.ensemble.bundle.manifest.name)
+                self.last_swap = Swap(
+                    "swapped", f"{tuned.lanes.ensemble.bundle.manifest.name} serves since then"
+                )
+                log.info("swapped: %s serves now", tuned.lanes.ensemble.bundle.manifest.name)
                 self._retiring[retired] = asyncio.create_task(self._retire(retired))
             BUNDLE_SWAPS.labels(self.last_swap.outcome).inc()
 
     async def drain(self, delay_s: float, grace_s: float) -> None:
-        """On the way out: `/ready` says 503 at once; after the delay no request is taken any more, and those inside are finished, for
-        at most the grace period; who is inside then gets 503."""
+        """On the way out: `/ready` says 503 at once; after the delay no request is taken any more, and those
+        inside are finished, for at most the grace period; who is inside then gets 503."""
         self._become("draining")
         await asyncio.sleep(delay_s)
         self._become("stopping")
         try:
             if self.busy:  # no grace at all would seem too short for nobody, too
-                await asyncio.wait_for(asyncio.gather(*(engine.idle() for engine in self._engines())), grace_s)
+                await asyncio.wait_for(
+                    asyncio.gather(*(engine.idle() for engine in self._engines())), grace_s
+                )
         except TimeoutError:
             waiting = sum(engine.waiting for engine in self._engines())
-            log.error("requests were still inside after %g s of grace, %d examples of theirs in the queue", grace_s, waiting)
+            log.error(
+                "requests were still inside after %g s of grace, %d examples of theirs in the queue",
+                grace_s,
+                waiting,
+            )
             for engine in self._engines():
                 engine.give_up()
 
@@ -145,11 +161,14 @@ class RelationService:
 
     def describe(self) -> dict[str, Any]:
         """What is served and where, for `/info`."""
-        document: dict[str, Any] = {"state": self._state, "last_swap": asdict(self.last_swap) if self.last_swap else None}
+        document: dict[str, Any] = {
+            "state": self._state,
+            "last_swap": asdict(self.last_swap) if self.last_swap else None,
+        }
         if self._engine is None:
             return document
         tuned = self._engine.tuned
-        ensemble = tuned.ensemble
+        ensemble = tuned.lanes.ensemble
         manifest = ensemble.bundle.manifest
         return document | {
             "bundle": manifest.name,
@@ -157,10 +176,16 @@ class RelationService:
             "cascade_thresholds": ensemble.thresholds,
             "max_length": manifest.max_length,
             "device": ensemble.device,
-            "lanes": ensemble.split.lanes,
+            "lanes": tuned.lanes.split.lanes,
             "tuning": _describe(tuned),
             "members": [
-                {"name": member.name, "weight": member.weight, "layers": member.layers, "file": file.path, "provider": provider}
+                {
+                    "name": member.name,
+                    "weight": member.weight,
+                    "layers": member.layers,
+                    "file": file.path,
+                    "provider": provider,
+                }
                 for member, provider in zip(manifest.members, ensemble.providers, strict=True)
                 if (file := member.file_for(ensemble.device))
             ],
@@ -182,15 +207,13 @@ class RelationService:
         READY.set(state == "ready")
 
     def _load(self, serving: TunedEnsemble | None = None) -> TunedEnsemble:
-        settings = self.settings
-        bundle = Bundle.open(settings.bundle)
-        device, why = choose_device(bundle, settings.device)
-        log.info("device %s, because %s", device, why)
-        if serving is not None and serving.ensemble.device == device:
-            return serving.succeed(bundle, settings.token_budget)
-        alone = Split(1, self._cores) if device == "cpu" and settings.all_cores_for_one else None
-        splits = possible_splits(device, self._cores, settings.lanes, settings.threads)
-        return tune(bundle, device, splits, alone, settings.token_budget, settings.tuning_s, settings.cascade_caution)
+        bundle = Bundle.open(self.settings.bundle)
+        if (
+            serving is not None
+            and serving.lanes.ensemble.device == choose_device(bundle, self.settings.device)[0]
+        ):
+            return serving.succeed(bundle, self.settings.token_budget)
+        return load(bundle, self.settings, self._cores)
 
 
 def _describe(tuned: TunedEnsemble) -> dict[str, Any]:
@@ -204,7 +227,11 @@ def _describe(tuned: TunedEnsemble) -> dict[str, Any]:
         "cost_seconds": asdict(measured.cost),
         "cost_error": round(measured.cost.error(measured.timings), 4),
         "tried": [
-            {"lanes": tried.split.lanes, "threads_per_lane": tried.split.threads, "rows_per_s": round(tried.rows_per_s, 1)}
+            {
+                "lanes": tried.split.lanes,
+                "threads_per_lane": tried.split.threads,
+                "rows_per_s": round(tried.rows_per_s, 1),
+            }
             for tried in tuned.tried
         ],
         "measured_in_s": round(tuned.tuning_s, 2),

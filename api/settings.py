@@ -3,68 +3,55 @@
 What belongs to the model (window, labels, tokenizer) is not here: it travels in the bundle.
 """
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-DEFAULT_BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "default"
+from engine.settings import EngineSettings
 
 
-class Settings(BaseSettings):
+class Settings(EngineSettings):
     """Machine facts and limits of one server process."""
 
     model_config = SettingsConfigDict(
-        env_prefix="KORE_", extra="ignore", frozen=True, cli_kebab_case=True, cli_hide_none_type=True, cli_prog_name="python -m api"
+        env_prefix="KORE_",
+        extra="ignore",
+        frozen=True,
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_prog_name="python -m api",
     )
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
-    bundle: Path = Field(DEFAULT_BUNDLE, description="folder of the ensemble to serve; SIGHUP takes over what lies there then")
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where to run it; auto takes a GPU where bundle and machine have one"
-    )
-    lanes: int | None = Field(None, ge=1, le=256, description="batches that run at a time; by default what is fastest here, measured")
-    threads: int | None = Field(None, ge=1, le=256, description="cores that a lane runs on; by default what is fastest here, measured")
-    token_budget: int | None = Field(
-        None, ge=1, le=1_000_000, description="tokens a batch may hold, padding included; by default what a quarter of a second allows"
-    )
-    all_cores_for_one: bool = Field(
-        True, description="whether an example that nothing waits beside may use all cores; costs the members' memory a second time"
-    )
-    tuning_s: float = Field(
-        7.0,
-        ge=0,
-        le=600,
-        description="seconds that measuring lanes and batches may take before the server is ready; one round is always finished",
-    )
-    cascade_caution: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="0: rows stop early as the bundle says, 1: every member always votes, as it does in fp16; between: stop later",
-    )
     max_examples: int = Field(256, ge=1, description="examples a request may hold (never above max_queue)")
     max_queue: int = Field(1024, ge=1, description="examples that may wait; beyond them requests get 429")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1, description="largest request body in bytes")
-    max_wait_ms: float = Field(0, ge=0, le=10_000, description="milliseconds a free lane waits for company for the oldest example")
-    request_timeout_s: float = Field(
-        30, gt=0, le=86_400, description="a request's deadline in seconds, unless X-Request-Timeout says otherwise"
+    max_wait_ms: float = Field(
+        0, ge=0, le=10_000, description="milliseconds a free lane waits for company for the oldest example"
     )
-    drain_delay_s: float = Field(5, ge=0, le=3600, description="seconds between SIGTERM (/ready turns 503) and the first refused request")
-    drain_grace_s: float = Field(30, ge=0, le=3600, description="seconds that requests inside may then take to finish")
-    api_key: SecretStr | None = Field(None, min_length=1, description="bearer token that callers must send; none by default")
+    request_timeout_s: float = Field(
+        30,
+        gt=0,
+        le=86_400,
+        description="a request's deadline in seconds, unless X-Request-Timeout says otherwise",
+    )
+    drain_delay_s: float = Field(
+        5,
+        ge=0,
+        le=3600,
+        description="seconds between SIGTERM (/ready turns 503) and the first refused request",
+    )
+    drain_grace_s: float = Field(
+        30, ge=0, le=3600, description="seconds that requests inside may then take to finish"
+    )
+    api_key: SecretStr | None = Field(
+        None, min_length=1, description="bearer token that callers must send; none by default"
+    )
     metrics: bool = Field(True, description="whether /metrics answers")
     docs: bool = Field(True, description="whether /docs and /openapi.json answer")
     log_format: Literal["json", "text"] = Field("json", description="one JSON object a line, or plain text")
-
-    @field_validator("bundle", mode="before")
-    @classmethod
-    def _check_bundle(cls, bundle: object) -> object:
-        if bundle == "":
-            raise ValueError("it is blank, which would be the folder this runs in")
-        return bundle
 
     @field_validator("api_key")
     @classmethod

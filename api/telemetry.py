@@ -1,5 +1,5 @@
-"""What every request carries: its id, its time in `Server-Timing`, its place in metrics and traces, and, if it fails inside, one log
-entry with a traceback."""
+"""What every request carries: its id, its time in `Server-Timing`, its place in metrics and traces, and, if
+it fails inside, one log entry with a traceback."""
 
 import logging
 import re
@@ -12,13 +12,21 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.logs import REQUEST_ID
-from api.metrics import ENCODE_SECONDS, INFERENCE_SECONDS, MEASURED_PATH, QUEUE_SECONDS, REQUEST_SECONDS, responded
+from api.metrics import (
+    ENCODE_SECONDS,
+    INFERENCE_SECONDS,
+    MEASURED_PATH,
+    QUEUE_SECONDS,
+    REQUEST_SECONDS,
+    responded,
+)
 from api.tracing import Tracing
 
 log = logging.getLogger("kore")
 
 _HISTOGRAMS: Final = {"encode": ENCODE_SECONDS, "queue": QUEUE_SECONDS, "inference": INFERENCE_SECONDS}
-_PLAIN: Final = re.compile(r"[\x20-\x7e]{1,200}")  # what may be echoed into a header and a log line as it came
+# what may be echoed into a header and a log line as it came
+_PLAIN: Final = re.compile(r"[\x20-\x7e]{1,200}")
 
 
 class Telemetry:
@@ -45,7 +53,10 @@ class Telemetry:
                 status = message["status"]
                 stages = {**timings, "total": time.monotonic() - began}
                 timing = ", ".join(f"{stage};dur={1000 * seconds:.3f}" for stage, seconds in stages.items())
-                message["headers"] += ((b"x-request-id", request_id.encode()), (b"server-timing", timing.encode()))
+                message["headers"] += (
+                    (b"x-request-id", request_id.encode()),
+                    (b"server-timing", timing.encode()),
+                )
             await send(message)
 
         try:
@@ -57,17 +68,33 @@ class Telemetry:
         if scope["path"] == MEASURED_PATH:
             self._measure(scope, began, timings, status, request_id)
 
-    def _measure(self, scope: Scope, began: float, timings: dict[str, float], status: int, request_id: str) -> None:
+    def _measure(
+        self, scope: Scope, began: float, timings: dict[str, float], status: int, request_id: str
+    ) -> None:
         responded(status).inc()
         REQUEST_SECONDS.observe(time.monotonic() - began)
         for stage, seconds in timings.items():
             _HISTOGRAMS[stage].observe(seconds)
         if self._tracing is not None:
-            attributes = {"http.request.method": scope["method"], "http.route": scope["path"], "http.response.status_code": status}
+            attributes = {
+                "http.request.method": scope["method"],
+                "http.route": scope["path"],
+                "http.response.status_code": status,
+            }
             name = f"{scope['method']} {scope['path']}"
-            self._tracing.record(name, Headers(scope=scope), began, timings, attributes | {"request.id": request_id}, failed=status >= 500)
+            self._tracing.record(
+                name,
+                Headers(scope=scope),
+                began,
+                timings,
+                attributes | {"request.id": request_id},
+                failed=status >= 500,
+            )
 
 
 def _request_id(scope: Scope) -> str:
-    sent = next((value.decode("latin-1").strip(" \t") for name, value in scope["headers"] if name == b"x-request-id"), "")
+    sent = next(
+        (value.decode("latin-1").strip(" \t") for name, value in scope["headers"] if name == b"x-request-id"),
+        "",
+    )
     return sent if _PLAIN.fullmatch(sent) else secrets.token_hex(16)

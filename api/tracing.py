@@ -1,7 +1,8 @@
-"""OpenTelemetry traces, when OpenTelemetry's own environment variables name a collector; nothing is imported otherwise.
+"""OpenTelemetry traces, when OpenTelemetry's own environment variables name a collector; nothing is imported
+otherwise.
 
-One span a request, a child of the caller's, with the stages of `Server-Timing` as its children. Exporter, sampler and batching are set by
-the usual `OTEL_*` variables, which the SDK reads itself.
+One span a request, a child of the caller's, with the stages of `Server-Timing` as its children. Exporter,
+sampler and batching are set by the usual `OTEL_*` variables, which the SDK reads itself.
 """
 
 import os
@@ -27,7 +28,9 @@ class Tracing:
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as error:
-            raise TracingUnavailable(f"{_endpoint()} asks for traces: install the otel extra, pip install '.[otel]' ({error})") from None
+            raise TracingUnavailable(
+                f"{_endpoint()} asks for traces: install the otel extra, pip install '.[otel]' ({error})"
+            ) from None
         service = os.environ.get("OTEL_SERVICE_NAME", "kore-serve")
         self._provider = TracerProvider(resource=Resource.create({"service.name": service}))
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -36,7 +39,13 @@ class Tracing:
         self._trace = trace
 
     def record(
-        self, name: str, headers: Mapping[str, str], began: float, stages: Mapping[str, float], attributes: Mapping[str, Any], failed: bool
+        self,
+        name: str,
+        headers: Mapping[str, str],
+        began: float,
+        stages: Mapping[str, float],
+        attributes: Mapping[str, Any],
+        failed: bool,
     ) -> None:
         """Write the spans of a request that has been answered.
 
@@ -48,7 +57,9 @@ class Tracing:
         now = time.time_ns()
         start = now - int((time.monotonic() - began) * 1e9)
         kind = self._trace.SpanKind.SERVER
-        span = self._tracer.start_span(name, self._extract(headers), kind=kind, start_time=start, attributes=dict(attributes))
+        span = self._tracer.start_span(
+            name, self._extract(headers), kind=kind, start_time=start, attributes=dict(attributes)
+        )
         if failed:
             span.set_status(self._trace.StatusCode.ERROR)
         inside = self._trace.set_span_in_context(span)

@@ -1,1 +1,2 @@
-"""How fast it is: against what the machine can do at best, against itself with parts taken away, and against other servers."""
+"""How fast it is: against what the machine can do at best, against itself with parts taken away, and against
+other servers."""

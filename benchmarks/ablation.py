@@ -13,9 +13,9 @@ from typing import Final
 
 from benchmarks.ceiling import read_rows
 from benchmarks.peers.load import Measurement, build_request, measure
+from engine.cores import available_cores
 from loadtest.server import DEFAULT_BUNDLE, running
 from loadtest.verdict import conclude
-from models.lanes import available_cores
 
 CONNECTIONS: Final = (1, 16, 64)
 CORES: Final = available_cores()
@@ -35,13 +35,21 @@ PARTS: Final[dict[str, dict[str, object]]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ablation", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
-    parser.add_argument("--rows", type=Path, help="JSONL of KLUE-RE rows; default: $KLUE_RE_DATA/validation.jsonl, else rows of our own")
+    parser.add_argument(
+        "--rows",
+        type=Path,
+        help="JSONL of KLUE-RE rows; default: $KLUE_RE_DATA/validation.jsonl, else rows of our own",
+    )
     parser.add_argument("--count", type=int, default=300, help="rows drawn from them")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8, help="of one measurement")
-    parser.add_argument("--only", metavar="WORDS", default="", help="measure only the parts whose name holds these words")
+    parser.add_argument(
+        "--only", metavar="WORDS", default="", help="measure only the parts whose name holds these words"
+    )
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/ablation.json"))
     arguments = parser.parse_args(argv)
     rows = read_rows(arguments.rows, arguments.count)
@@ -51,10 +59,14 @@ def main(argv: list[str] | None = None) -> int:
     measured: dict[str, dict[int, list[Measurement]]] = {part: defaultdict(list) for part in parts}
     for number in range(arguments.rounds):
         for part, settings in parts.items():
-            with running(arguments.bundle, "benchmarks.ablation_server", **{"cascade_caution": 1, **settings}) as server:
+            with running(
+                arguments.bundle, "benchmarks.ablation_server", **{"cascade_caution": 1, **settings}
+            ) as server:
                 requests = [build_request(server.port, "/relations", row) for row in rows]
                 for connections in CONNECTIONS:
-                    measured[part][connections].append(measure(server.port, requests, connections, 2, arguments.seconds))
+                    measured[part][connections].append(
+                        measure(server.port, requests, connections, 2, arguments.seconds)
+                    )
         print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
 
     figures = {
@@ -67,7 +79,9 @@ def main(argv: list[str] | None = None) -> int:
         }
         for part, levels in measured.items()
     }
-    errors = sum(sum(one.errors.values()) for levels in measured.values() for found in levels.values() for one in found)
+    errors = sum(
+        sum(one.errors.values()) for levels in measured.values() for found in levels.values() for one in found
+    )
     print(table(figures), file=sys.stderr)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(figures, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

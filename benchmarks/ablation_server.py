@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Final
 
-import api.batching
+import engine.queue
 from api.__main__ import main
-from models.batches import BatchPlanner
-from models.lanes import TOKEN_BUDGET
+from engine.planner import TOKEN_BUDGET, BatchPlanner
 
 FIXED: Final = 16
 
@@ -18,12 +17,16 @@ Choose = Callable[[BatchPlanner, Sequence[int], int, int, Sequence[float]], rang
 """`BatchPlanner.choose`."""
 
 
-def fixed_size(planner: BatchPlanner, lengths: Sequence[int], anchor: int, free_lanes: int, waited: Sequence[float]) -> range:
+def fixed_size(
+    planner: BatchPlanner, lengths: Sequence[int], anchor: int, free_lanes: int, waited: Sequence[float]
+) -> range:
     """What is next in the queue, up to a fixed size."""
     return range(anchor, min(anchor + FIXED, len(lengths)))
 
 
-def within_budget(planner: BatchPlanner, lengths: Sequence[int], anchor: int, free_lanes: int, waited: Sequence[float]) -> range:
+def within_budget(
+    planner: BatchPlanner, lengths: Sequence[int], anchor: int, free_lanes: int, waited: Sequence[float]
+) -> range:
     """What is next in the queue, up to a number of tokens, padding included."""
     stop = anchor + 1
     while stop < len(lengths) and max(lengths[anchor : stop + 1]) * (stop + 1 - anchor) <= TOKEN_BUDGET:
@@ -31,7 +34,9 @@ def within_budget(planner: BatchPlanner, lengths: Sequence[int], anchor: int, fr
     return range(anchor, stop)
 
 
-def nearest_lengths(planner: BatchPlanner, lengths: Sequence[int], anchor: int, free_lanes: int, waited: Sequence[float]) -> range:
+def nearest_lengths(
+    planner: BatchPlanner, lengths: Sequence[int], anchor: int, free_lanes: int, waited: Sequence[float]
+) -> range:
     """The rows nearest in length, up to a fixed size; free lanes share what waits."""
     rows = min(FIXED, ceil(len(lengths) / free_lanes))
     start = max(0, min(anchor - rows // 2, len(lengths) - rows))
@@ -43,7 +48,7 @@ SORTED: Final[dict[str, Choose]] = {"nearest_lengths": nearest_lengths}
 
 left = os.environ.get("KORE_ABLATION", "everything")
 if left in IN_ARRIVAL_ORDER:
-    api.batching._length = lambda item: 0  # what waits is then kept in the order in which it came
+    engine.queue._length = lambda item: 0  # what waits is then kept in the order in which it came
 if left != "everything":
     BatchPlanner.choose = (IN_ARRIVAL_ORDER | SORTED)[left]  # type: ignore[method-assign]
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """How much of the machine the server gets out: python -m benchmarks.ceiling
 
-The ceiling is what bare ONNX Runtime sessions do with the same rows, already tokenised, all members voting: in arrival order and sorted
-by length, in batches of 1 to 16, on every split of the cores; no HTTP, no queue, no waiting. Below it, what the tuned lanes do with the
-same rows cut by cost, and the server over HTTP with its load generator on the same cores. The ceiling over sixteens in arrival order is
-the most by which any server of these sessions can be ahead of one that batches so.
+The ceiling is what bare ONNX Runtime sessions do with the same rows, already tokenised, all members voting:
+in arrival order and sorted by length, in batches of 1 to 16, on every split of the cores; no HTTP, no queue,
+no waiting. Below it, what the tuned lanes do with the same rows cut by cost, and the server over HTTP with
+its load generator on the same cores. The ceiling over sixteens in arrival order is the most by which any
+server of these sessions can be ahead of one that batches so.
 
-Everything is measured in turns, since the machine's speed drifts, by a tenth within seconds; what counts is the median over the turns, of a
-ratio the median over the ratios within a turn. The server is compared with the ceiling just before and just after it.
+Everything is measured in turns, since the machine's speed drifts, by a tenth within seconds; what counts is
+the median over the turns, of a ratio the median over the ratios within a turn. The server is compared with
+the ceiling just before and just after it.
 """
 
 import argparse
@@ -25,15 +27,17 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from benchmarks.peers.load import build_request, measure
+from engine.cores import available_cores
+from engine.cost import CostModel
+from engine.lanes import Lanes
+from engine.planner import BatchPlanner
+from engine.split import Split, possible_splits
 from loadtest.sentences import Row, make_long_rows
 from loadtest.server import DEFAULT_BUNDLE, running
 from loadtest.verdict import conclude
-from models.batches import BatchPlanner
 from models.bundle import Bundle
-from models.cost import CostModel
-from models.ensemble import EncodedExample, Ensemble
+from models.ensemble import EncodedExample
 from models.example import Example
-from models.lanes import Split, available_cores, possible_splits
 
 SIZES: Final = (1, 2, 4, 8, 16)
 EVERY_MEMBER: Final = 1.0
@@ -41,10 +45,11 @@ EVERY_MEMBER: Final = 1.0
 PROMISED: Final = {16: 0.90, 64: 0.93}
 """Connections, and the share of the ceiling that the server reaches with them."""
 FINALISTS: Final = 3
-"""Ways to batch that are measured again, in turns with the chosen one: which of them is best is within the noise of a scan."""
+"""Ways to batch that are measured again, in turns with the chosen one: which of them is best is within the
+noise of a scan."""
 USUAL_SIZE: Final = 16
-"""What a server of fixed batches takes, in arrival order on one lane of all cores: the ceiling over that is the most by which anything that
-runs these sessions can be ahead of it."""
+"""What a server of fixed batches takes, in arrival order on one lane of all cores: the ceiling over that is
+the most by which anything that runs these sessions can be ahead of it."""
 WARMUP_S: Final = 3.0
 """Until as many requests wait as there are connections, at random places of their way."""
 
@@ -73,9 +78,11 @@ class Bench:
         opened = Bundle.open(bundle)
         splits = possible_splits("cpu", available_cores())
         self.planner = read_planner(tuning)
-        self.ensembles = {split: Ensemble.load(opened, "cpu", split, EVERY_MEMBER) for split in splits}
+        self.ensembles = {split: Lanes.load(opened, "cpu", split, EVERY_MEMBER).ensemble for split in splits}
         self.rows = [self.ensembles[splits[0]].encode(Example.from_row(row)) for row in rows]
-        self.ways = [Way(split, order, size) for split in splits for order in ("arrival", "sorted") for size in SIZES]  # type: ignore[arg-type]
+        self.ways = [
+            Way(split, order, size) for split in splits for order in ("arrival", "sorted") for size in SIZES
+        ]  # type: ignore[arg-type]
         self.usual = Way(Split(1, available_cores()), "arrival", USUAL_SIZE)
         self.ours = Way(Split(tuning["lanes"], tuning["threads_per_lane"]), "by cost")
 
@@ -103,12 +110,23 @@ class Bench:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ceiling", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ceiling", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
-    parser.add_argument("--rows", type=Path, help="JSONL of KLUE-RE rows; default: $KLUE_RE_DATA/validation.jsonl, else rows of our own")
+    parser.add_argument(
+        "--rows",
+        type=Path,
+        help="JSONL of KLUE-RE rows; default: $KLUE_RE_DATA/validation.jsonl, else rows of our own",
+    )
     parser.add_argument("--count", type=int, default=300, help="rows drawn from them")
     parser.add_argument("--rounds", type=int, default=3, help="of the scan over all ways to batch")
-    parser.add_argument("--turns", type=int, default=9, help="of the best ways, then of the server: many, since the machine drifts")
+    parser.add_argument(
+        "--turns",
+        type=int,
+        default=9,
+        help="of the best ways, then of the server: many, since the machine drifts",
+    )
     parser.add_argument("--seconds", type=float, default=6, help="of one measurement over HTTP")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/ceiling.json"))
     arguments = parser.parse_args(argv)
@@ -140,7 +158,9 @@ def main(argv: list[str] | None = None) -> int:
         before = bench.rows_per_s(ceiling)
         for number in range(arguments.turns):
             for connections in PROMISED:
-                answered = measure(server.port, requests, connections, warmup=WARMUP_S, seconds=arguments.seconds)
+                answered = measure(
+                    server.port, requests, connections, warmup=WARMUP_S, seconds=arguments.seconds
+                )
                 assert not answered.errors, answered.errors
                 after = bench.rows_per_s(ceiling)
                 final[f"HTTP, {connections} connections"].append(answered.rps)
@@ -154,16 +174,26 @@ def main(argv: list[str] | None = None) -> int:
         "rows": len(rows),
         "ceiling": {"way": str(ceiling), "rows_per_s": round(medians[f"{ceiling}, beside the server"], 1)},
         "share_of_ceiling": {str(connections): round(found, 3) for connections, found in share.items()},
-        "shares": {str(connections): [round(one, 3) for one in found] for connections, found in shares.items()},
+        "shares": {
+            str(connections): [round(one, 3) for one in found] for connections, found in shares.items()
+        },
         "chosen_lanes_and_batches_over_best_fixed": round(chosen, 3),
         "ceiling_over_sixteens_in_arrival_order": round(over_usual, 3),
         "final": {name: [round(rate, 1) for rate in found] for name, found in final.items()},
     }
-    promises = {f"at least {least:.2f} of the ceiling at {c} connections": share[c] >= least for c, least in PROMISED.items()}
+    promises = {
+        f"at least {least:.2f} of the ceiling at {c} connections": share[c] >= least
+        for c, least in PROMISED.items()
+    }
     promises["the chosen lanes and batches are within 5 % of the best fixed ones"] = chosen >= 0.95
     print(table(scan, medians), file=sys.stderr)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    document = {**figures, "promises": promises, "tuning": tuning, "scan": {way: round(rate, 1) for way, rate in scan.items()}}
+    document = {
+        **figures,
+        "promises": promises,
+        "tuning": tuning,
+        "scan": {way: round(rate, 1) for way, rate in scan.items()},
+    }
     arguments.output.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     return conclude("ceiling", figures, promises)
 

@@ -25,7 +25,9 @@ PROMISED: Final = 1.10
 def peak_mb(bundle: Path, source: Path, output: Path) -> float:
     """Largest resident memory of one run, in MB."""
     command = [sys.executable, "-m", "scoring", source, output, "--bundle", bundle, "--cascade-caution", "1"]
-    with subprocess.Popen([*map(str, command)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [*map(str, command)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -34,10 +36,18 @@ def peak_mb(bundle: Path, source: Path, output: Path) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring_memory", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scoring_memory", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
-    parser.add_argument("--rows", type=Path, help="JSONL of KLUE-RE rows; default: $KLUE_RE_DATA/validation.jsonl, else rows of our own")
-    parser.add_argument("--counts", type=int, nargs=2, default=(10_000, 1_000_000), metavar="N", help="rows of the two inputs")
+    parser.add_argument(
+        "--rows",
+        type=Path,
+        help="JSONL of KLUE-RE rows; default: $KLUE_RE_DATA/validation.jsonl, else rows of our own",
+    )
+    parser.add_argument(
+        "--counts", type=int, nargs=2, default=(10_000, 1_000_000), metavar="N", help="rows of the two inputs"
+    )
     arguments = parser.parse_args(argv)
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in read_rows(arguments.rows, 3885)]
     peaks = {}
@@ -50,8 +60,15 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{count} rows: {peaks[count]:.0f} MB", file=sys.stderr)
             output.unlink()
     small, large = peaks.values()
-    figures = {"bundle": str(arguments.bundle), "peak_mb": {str(count): round(peak, 1) for count, peak in peaks.items()}}
-    return conclude("scoring_memory", figures, {f"at most {PROMISED} times the memory, for {large / small:.3f}": large <= PROMISED * small})
+    figures = {
+        "bundle": str(arguments.bundle),
+        "peak_mb": {str(count): round(peak, 1) for count, peak in peaks.items()},
+    }
+    return conclude(
+        "scoring_memory",
+        figures,
+        {f"at most {PROMISED} times the memory, for {large / small:.3f}": large <= PROMISED * small},
+    )
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python -m export runs/default/member-6 runs/default/member-12 --output bundles/mine --data validation.jsonl
     python -m export electra roberta --markers typed_punctuation,entity_tokens --weights fit --weights-data dev.jsonl --output …
 
-A checkpoint is one of training's own or a Hugging Face folder of a BERT, RoBERTa, XLM-R or ELECTRA sequence classifier.
-Every graph answers the rows of --data beside its PyTorch model. Below 99.9 % (fp32), 99.5 % (fp16) or 96 % (int8) label agreement, or with
-more than 0.5 micro-F1 lost, no bundle is written.
+A checkpoint is one of training's own or a Hugging Face folder of a BERT, RoBERTa, XLM-R or ELECTRA sequence
+classifier. Every graph answers the rows of --data beside its PyTorch model. Below 99.9 % (fp32), 99.5 %
+(fp16) or 96 % (int8) label agreement, or with more than 0.5 micro-F1 lost, no bundle is written.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import numpy as np
 import transformers
 from pydantic import ValidationError
 
+from engine.lanes import Lanes
 from export.checkpoint import InvalidCheckpoint, load
 from export.convert import ConversionFailed
 from export.evaluate import check_window, read_rows
@@ -27,11 +28,12 @@ from export.member import export_member
 from export.parity import ParityFailed
 from export.proof import at_work, has_gpu, with_golden_and_quality
 from models import bundle
-from models.bundle import Bundle, Manifest, Precision, Source
+from models.bundle import Bundle, Manifest, Source
 from models.encoding import MARKER_STYLES
-from models.ensemble import DeviceUnavailable, Ensemble
+from models.ensemble import DeviceUnavailable
 from models.example import InvalidExample
 from models.labels import RELATIONS
+from models.precision import Precision
 from models.restriction import learn_restriction
 from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
 from models.voting import fit_weights
@@ -62,15 +64,20 @@ def export_ensemble(
     Args:
         data: labelled rows that the proof runs over.
         calibration: labelled rows that int8's activation scales are fitted on; rows of `data` by default.
-        precisions: the graphs to ship; fp32 is converted and proven in any case. auto: for each device the fastest that passes its gates.
+        precisions: the graphs to ship; fp32 is converted and proven in any case. auto: for each device the
+            fastest that passes its gates.
         weights: of the members in the vote, in the order of the checkpoints; equal by default.
-        weights_data: labelled rows that weights are fitted on, where they are to be; rows of `data` by default.
-        markers: the marker style of checkpoints whose `config.json` names none: one for all of them, or one for each.
-        type_restriction: labelled rows; the ensemble then gives a pair of entity types only relations that it has in them.
+        weights_data: labelled rows that weights are fitted on, where they are to be; rows of `data` by
+            default.
+        markers: the marker style of checkpoints whose `config.json` names none: one for all of them, or one
+            for each.
+        type_restriction: labelled rows; the ensemble then gives a pair of entity types only relations that it
+            has in them.
 
     Raises:
         InvalidCheckpoint, InvalidRows, InvalidRequest: something given cannot be used.
-        ConversionFailed, ParityFailed: the export is not the ensemble that was trained. Nothing has been written.
+        ConversionFailed, ParityFailed: the export is not the ensemble that was trained. Nothing has been
+            written.
     """
     if output.exists():
         raise InvalidRequest(f"--output {output}: exists already")
@@ -83,9 +90,13 @@ def export_ensemble(
     if len(styles) != len(checkpoints):
         raise InvalidRequest(f"--markers: {len(styles)} given for {len(checkpoints)} checkpoints")
     if "fp16-from-int8" in precisions and "int8" not in precisions:
-        raise InvalidRequest("--precision fp16-from-int8: it is made of int8's weights and shares them: int8,fp16-from-int8 is required")
+        raise InvalidRequest(
+            "--precision fp16-from-int8: it is made of int8's weights and shares them: int8,fp16-from-int8 is required"
+        )
     if "fp16-packed" in precisions and not has_gpu():
-        raise InvalidRequest("--precision fp16-packed: there is no packing mode for CPUs, so it can only be proven on a machine with a GPU")
+        raise InvalidRequest(
+            "--precision fp16-packed: there is no packing mode for CPUs, so it can only be proven on a machine with a GPU"
+        )
     for notice in notices:
         if not notice.is_file():
             raise InvalidRequest(f"--notice {notice}: no such file")
@@ -101,7 +112,11 @@ def export_ensemble(
     window = min(checkpoint.window for checkpoint in loaded)
     for checkpoint in loaded:
         encode = checkpoint.with_window(window).encoder.encode
-        for path, read in {data: rows, calibration or data: calibration_rows, weights_data or data: weights_rows}.items():
+        for path, read in {
+            data: rows,
+            calibration or data: calibration_rows,
+            weights_data or data: weights_rows,
+        }.items():
             check_window(path, read, encode)
     members = sorted(zip(loaded, given, strict=True), key=lambda pair: pair[0].cost)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +131,9 @@ def export_ensemble(
             voting="weighted_mean_probability",
             type_restriction=restriction,
             members=[
-                export_member(checkpoint.with_window(window), weight, number, folder, rows, calibration_rows, precisions)
+                export_member(
+                    checkpoint.with_window(window), weight, number, folder, rows, calibration_rows, precisions
+                )
                 for number, (checkpoint, weight) in enumerate(members, start=1)
             ],
             golden={},
@@ -128,12 +145,14 @@ def export_ensemble(
         if weights == "fit":
             manifest = _with_fitted_weights(folder, manifest, weights_rows)
         examples = [json.loads(line) for line in GOLDEN_ROWS.read_text(encoding="utf-8").splitlines()]
-        manifest = with_golden_and_quality(folder, manifest, Bundle(folder, manifest).devices(), examples, data, rows)
+        manifest = with_golden_and_quality(
+            folder, manifest, Bundle(folder, manifest).devices(), examples, data, rows
+        )
         bundle.write(folder, manifest)
         written = Bundle.open(folder)
         for device in written.devices():
             if device == "cpu" or has_gpu():
-                Ensemble.load(written, device).prove()
+                Lanes.load(written, device).ensemble.prove()
         folder.rename(output)
     return manifest
 
@@ -141,9 +160,12 @@ def export_ensemble(
 def _with_fitted_weights(folder: Path, manifest: Manifest, rows: list[LabelledExample]) -> Manifest:
     """The manifest with the weights under which these rows are likeliest."""
     bundle = Bundle(folder, manifest)
-    ensemble = at_work(bundle, bundle.devices()[0])
-    weights = fit_weights(ensemble.member_probabilities([row.example for row in rows]), label_ids(rows))
-    members = [member.model_copy(update={"weight": weight}) for member, weight in zip(manifest.members, weights.tolist(), strict=True)]
+    lanes = at_work(bundle, bundle.devices()[0])
+    weights = fit_weights(lanes.member_probabilities([row.example for row in rows]), label_ids(rows))
+    members = [
+        member.model_copy(update={"weight": weight})
+        for member, weight in zip(manifest.members, weights.tolist(), strict=True)
+    ]
     return manifest.model_copy(update={"members": members})
 
 
@@ -152,7 +174,9 @@ def _precisions(text: str) -> tuple[Precision, ...] | Literal["auto"]:
         return "auto"
     names = tuple(dict.fromkeys(text.split(",")))
     if not set(names) <= set(get_args(Precision)):
-        raise argparse.ArgumentTypeError(f"auto or some of {', '.join(get_args(Precision))} are required, not {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"auto or some of {', '.join(get_args(Precision))} are required, not {text!r}"
+        )
     return names  # type: ignore[return-value]
 
 
@@ -177,11 +201,24 @@ def _markers(text: str) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, prog="python -m export", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="folder of a fine-tuned member")
-    parser.add_argument("--output", type=Path, required=True, metavar="BUNDLE", help="folder to write; must not exist")
-    parser.add_argument("--data", type=Path, required=True, metavar="ROWS.jsonl", help="labelled KLUE-RE rows for the proof")
-    parser.add_argument("--calibration", type=Path, metavar="ROWS.jsonl", help="rows to fit int8's scales on (default: --data)")
+    parser = argparse.ArgumentParser(
+        usage=argparse.SUPPRESS, prog="python -m export", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument(
+        "checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="folder of a fine-tuned member"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="BUNDLE", help="folder to write; must not exist"
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="ROWS.jsonl", help="labelled KLUE-RE rows for the proof"
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="ROWS.jsonl",
+        help="rows to fit int8's scales on (default: --data)",
+    )
     parser.add_argument(
         "--precision",
         type=_precisions,
@@ -209,9 +246,18 @@ def main(argv: list[str] | None = None) -> int:
         help="rows to fit the weights on (default: --data, on which the reported figures are then optimistic)",
     )
     parser.add_argument("--name", help="the bundle's name (default: the folder's)")
-    parser.add_argument("--source", type=Path, metavar="JSON", help="encoder, data and licences to state in the manifest")
-    parser.add_argument("--notice", type=Path, action="append", default=[], metavar="FILE", help="file to put into the bundle")
-    parser.add_argument("--type-restriction", type=Path, metavar="ROWS.jsonl", help="allow entity types only the relations of these rows")
+    parser.add_argument(
+        "--source", type=Path, metavar="JSON", help="encoder, data and licences to state in the manifest"
+    )
+    parser.add_argument(
+        "--notice", type=Path, action="append", default=[], metavar="FILE", help="file to put into the bundle"
+    )
+    parser.add_argument(
+        "--type-restriction",
+        type=Path,
+        metavar="ROWS.jsonl",
+        help="allow entity types only the relations of these rows",
+    )
     arguments = parser.parse_args(argv)
     transformers.logging.set_verbosity_error()  # what it warns of is refused
     try:

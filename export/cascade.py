@@ -2,13 +2,14 @@
 
     python -m export.cascade bundles/mine --data validation.jsonl --loss 0.2
 
-After each member a row stops if the highest probability of the vote so far reaches the stage's threshold. Thresholds are the lowest ones
-whose loss of micro-F1 and of AUPRC stays within what is allowed. What they really cost is measured by cross-fitting, each half of the rows
-with the thresholds of the other half; if that is more than allowed, less is asked for. Halves are made of whole sentences: the rows of one
-sentence resemble each other.
+After each member a row stops if the highest probability of the vote so far reaches the stage's threshold.
+Thresholds are the lowest ones whose loss of micro-F1 and of AUPRC stays within what is allowed. What they
+really cost is measured by cross-fitting, each half of the rows with the thresholds of the other half; if that
+is more than allowed, less is asked for. Halves are made of whole sentences: the rows of one sentence resemble
+each other.
 
-Needs no more than serving does, and room for a second bundle beside it: manifest and sums are written anew in a copy, which then takes
-the bundle's place.
+Needs no more than serving does, and room for a second bundle beside it: manifest and sums are written anew in
+a copy, which then takes the bundle's place.
 """
 
 import argparse
@@ -22,11 +23,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.lanes import Lanes
 from export.cascade_plot import plot
 from export.evaluate import check_window, describe, read_rows
 from export.replace import replacing
 from models.bundle import Bundle, BundleRefused, Cascade, Manifest, Quality, write
-from models.ensemble import DeviceUnavailable, Ensemble
+from models.ensemble import DeviceUnavailable
 from models.example import InvalidExample
 from models.metrics import auprc, micro_f1
 from models.rows import InvalidRows, LabelledExample, label_ids, sentence_halves
@@ -56,7 +58,12 @@ class Votes:
     def of(cls, members: NDArray[np.float64], weights: Sequence[float], labels: NDArray[np.int64]) -> "Votes":
         """From the members' own probabilities, shape (members, rows, 30)."""
         counts = range(1, len(members) + 1)
-        return cls(np.stack([weighted_mean_probability(members[:count], np.array(weights[:count])) for count in counts]), labels)
+        return cls(
+            np.stack(
+                [weighted_mean_probability(members[:count], np.array(weights[:count])) for count in counts]
+            ),
+            labels,
+        )
 
     def half(self, chosen: NDArray[np.bool_]) -> "Votes":
         return Votes(self.stages[:, chosen], self.labels[chosen])
@@ -78,7 +85,9 @@ def quality(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> ND
     return np.array([micro_f1(labels, probabilities.argmax(axis=1)), auprc(labels, probabilities)])
 
 
-def fit(votes: Votes, halves: NDArray[np.bool_], allowed: NDArray[np.float64]) -> tuple[list[float], NDArray[np.float64]]:
+def fit(
+    votes: Votes, halves: NDArray[np.bool_], allowed: NDArray[np.float64]
+) -> tuple[list[float], NDArray[np.float64]]:
     """Thresholds for a cascade, and the votes that show what such thresholds cost.
 
     Args:
@@ -89,10 +98,13 @@ def fit(votes: Votes, halves: NDArray[np.bool_], allowed: NDArray[np.float64]) -
         The thresholds, fitted on all rows; and each half's votes with thresholds fitted on the other half, shape (rows, 30).
     """
     for halvings in range(HALVINGS):
-        budget = allowed / 2**halvings  # what half the rows promise, the other half may not keep: then less is asked for
+        # what half the rows promise, the other half may not keep: then less is asked for
+        budget = allowed / 2**halvings
         crossed = np.empty_like(votes.stages[0])
         for side in (False, True):
-            crossed[halves == side] = votes.half(halves == side).stopped(_fit(votes.half(halves != side), budget))[0]
+            crossed[halves == side] = votes.half(halves == side).stopped(
+                _fit(votes.half(halves != side), budget)
+            )[0]
         lost = quality(votes.labels, votes.stages[-1]) - quality(votes.labels, crossed)
         if (lost <= allowed).all():
             return _fit(votes, budget), crossed
@@ -112,7 +124,9 @@ def _fit(votes: Votes, allowed: NDArray[np.float64]) -> list[float]:
     return [min(threshold, 1.0) for threshold in thresholds]
 
 
-def with_cascade(manifest: Manifest, votes: Votes, rows: Sequence[LabelledExample], data: str, allowed: NDArray[np.float64]) -> Manifest:
+def with_cascade(
+    manifest: Manifest, votes: Votes, rows: Sequence[LabelledExample], data: str, allowed: NDArray[np.float64]
+) -> Manifest:
     """The manifest with a fitted cascade."""
     thresholds, crossed = fit(votes, sentence_halves(rows), allowed)
     stopped, voted = votes.stopped(thresholds)
@@ -122,29 +136,39 @@ def with_cascade(manifest: Manifest, votes: Votes, rows: Sequence[LabelledExampl
         f1, area = quality(votes.labels, probabilities)
         return Quality(rows=len(rows), data=data, micro_f1=float(f1), auprc=float(area))
 
-    cascade = Cascade(thresholds=thresholds, shares=shares, quality=measured(stopped), cross_fitted=measured(crossed))
+    cascade = Cascade(
+        thresholds=thresholds, shares=shares, quality=measured(stopped), cross_fitted=measured(crossed)
+    )
     return manifest.model_copy(update={"cascade": cascade})
 
 
 def fit_bundle(path: Path, data: Path, loss: float, auprc_loss: float) -> Manifest:
-    """Fit the cascade of the bundle that lies at `path`, and write its manifest, its sums and a plot of quality against cost.
+    """Fit the cascade of the bundle that lies at `path`, and write its manifest, its sums and a plot of
+    quality against cost.
 
     If anything fails, the bundle stays as it was.
 
     Raises:
-        BundleRefused, InvalidRows, DeviceUnavailable, OSError: as `Bundle.open`, `read_rows`, `Ensemble.load`, `replacing`.
+        BundleRefused, InvalidRows, DeviceUnavailable, OSError: as `Bundle.open`, `read_rows`, `Lanes.load`,
+            `replacing`.
     """
     bundle = Bundle.open(path)
     if len(bundle.manifest.members) < 2:
         raise BundleRefused(f"bundle {path}: a cascade needs two members, this bundle has one")
     rows = read_rows(data)
-    ensemble = Ensemble.load(bundle, cascade_caution=1.0)
-    check_window(data, rows, ensemble.encode)
-    members = ensemble.member_probabilities([row.example for row in rows])
+    lanes = Lanes.load(bundle, cascade_caution=1.0)
+    check_window(data, rows, lanes.ensemble.encode)
+    members = lanes.member_probabilities([row.example for row in rows])
     votes = Votes.of(members, [member.weight for member in bundle.manifest.members], label_ids(rows))
     manifest = with_cascade(bundle.manifest, votes, rows, describe(data), np.array([loss, auprc_loss]))
     costs = np.cumsum([member.layers for member in manifest.members])
-    curve = [(float(costs[votes.stopped([step] * (len(costs) - 1))[1] - 1].mean() / costs[-1]), *_scores(votes, step)) for step in STEPS]
+    curve = [
+        (
+            float(costs[votes.stopped([step] * (len(costs) - 1))[1] - 1].mean() / costs[-1]),
+            *_scores(votes, step),
+        )
+        for step in STEPS
+    ]
     with replacing(path) as copy:
         (copy / PLOT).write_text(plot(curve, manifest), encoding="utf-8")
         write(copy, manifest)
@@ -157,13 +181,26 @@ def _scores(votes: Votes, threshold: float) -> tuple[float, float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, prog="python -m export.cascade", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        usage=argparse.SUPPRESS, prog="python -m export.cascade", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("bundle", type=Path)
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="ROWS.jsonl", help="labelled KLUE-RE rows that no member was trained on"
+        "--data",
+        type=Path,
+        required=True,
+        metavar="ROWS.jsonl",
+        help="labelled KLUE-RE rows that no member was trained on",
     )
-    parser.add_argument("--loss", type=float, default=LOSS, help=f"points of micro-F1 that may be lost (default: {LOSS})")
-    parser.add_argument("--auprc-loss", type=float, default=AUPRC_LOSS, help=f"points of AUPRC that may be lost (default: {AUPRC_LOSS})")
+    parser.add_argument(
+        "--loss", type=float, default=LOSS, help=f"points of micro-F1 that may be lost (default: {LOSS})"
+    )
+    parser.add_argument(
+        "--auprc-loss",
+        type=float,
+        default=AUPRC_LOSS,
+        help=f"points of AUPRC that may be lost (default: {AUPRC_LOSS})",
+    )
     arguments = parser.parse_args(argv)
     try:
         manifest = fit_bundle(arguments.bundle, arguments.data, arguments.loss, arguments.auprc_loss)

@@ -12,7 +12,8 @@ def plot(curve: Sequence[tuple[float, float, float]], manifest: Manifest) -> str
     """Micro-F1 and AUPRC over the share of the whole ensemble's cost.
 
     Args:
-        curve: cost (1 is every member voting on every row, by layers), micro-F1 and AUPRC, for thresholds from never stopping down.
+        curve: cost (1 is every member voting on every row, by layers), micro-F1 and AUPRC, for thresholds
+            from never stopping down.
     """
     cascade = manifest.cascade
     assert cascade is not None
@@ -25,7 +26,9 @@ def plot(curve: Sequence[tuple[float, float, float]], manifest: Manifest) -> str
         return f"{x:.1f},{y:.1f}"
 
     layers = [member.layers for member in manifest.members]
-    spent = sum(share * sum(layers[:count]) for count, share in enumerate(cascade.shares, start=1)) / sum(layers)
+    spent = sum(share * sum(layers[:count]) for count, share in enumerate(cascade.shares, start=1)) / sum(
+        layers
+    )
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" font-size="11">',
         '<rect width="100%" height="100%" fill="white"/>',
@@ -45,5 +48,7 @@ def plot(curve: Sequence[tuple[float, float, float]], manifest: Manifest) -> str
         x, y = point(spent, fitted[index]).split(",")
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
         parts.append(f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"/>')
-        parts.append(f'<text x="{WIDTH - RIGHT - 130 + 70 * index}" y="{TOP - 4}" fill="{colour}">{name}</text>')
+        parts.append(
+            f'<text x="{WIDTH - RIGHT - 130 + 70 * index}" y="{TOP - 4}" fill="{colour}">{name}</text>'
+        )
     return "\n".join([*parts, "</svg>"]) + "\n"

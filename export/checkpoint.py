@@ -1,5 +1,5 @@
-"""A fine-tuned checkpoint folder, loaded with all that export needs to know of it: one of training's own, or one of Hugging Face's
-sequence classifiers. Weights come from safetensors alone: nothing is ever unpickled."""
+"""A fine-tuned checkpoint folder, loaded with all that export needs to know of it: one of training's own, or
+one of Hugging Face's sequence classifiers. Weights come from safetensors alone: nothing is ever unpickled."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ from transformers import (
 from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS, TOKEN_TYPE_IDS, feed
 from models.encoding import MARKER_STYLES, EncodedBatch, Encoder
 from models.labels import RELATIONS
-from training.heads import RelationClassifier, positions, reads_types
+from training.model.heads import RelationClassifier, positions, reads_types
 
 ARCHITECTURES: Final[dict[str, type[PreTrainedModel]]] = {
     model.__name__: model
@@ -42,7 +42,8 @@ WINDOW: Final = 512
 
 
 class InvalidCheckpoint(ValueError):
-    """A folder that is not a checkpoint this project can export; the message names the folder and what is wrong."""
+    """A folder that is not a checkpoint this project can export; the message names the folder and what is
+    wrong."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,14 +68,23 @@ class Checkpoint:
     def cost(self) -> int:
         """Proportional to the arithmetic a token costs."""
         config = self.model.config
-        return int(config.num_hidden_layers * config.hidden_size * (4 * config.hidden_size + 2 * config.intermediate_size))
+        return int(
+            config.num_hidden_layers
+            * config.hidden_size
+            * (4 * config.hidden_size + 2 * config.intermediate_size)
+        )
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """What the model reads of a batch, by the names of models/classifier.py."""
         types = MARKER_STYLES[self.markers].asks and reads_types(self.model.config)
         own = isinstance(self.model, RelationClassifier)
-        return (INPUT_IDS, ATTENTION_MASK, *([TOKEN_TYPE_IDS] if types else []), *([ENTITY_POSITIONS] if own else []))
+        return (
+            INPUT_IDS,
+            ATTENTION_MASK,
+            *([TOKEN_TYPE_IDS] if types else []),
+            *([ENTITY_POSITIONS] if own else []),
+        )
 
     @torch.inference_mode()
     def logits(self, batch: EncodedBatch) -> NDArray[np.float32]:
@@ -96,10 +106,13 @@ def load(folder: Path, markers: str | None = None) -> Checkpoint:
         markers: the marker style of a checkpoint whose `config.json` names none.
 
     Raises:
-        InvalidCheckpoint: the folder or one of its files is missing, of another kind, or at odds with the others.
+        InvalidCheckpoint: the folder or one of its files is missing, of another kind, or at odds with the
+            others.
     """
     try:
-        found = ", ".join(json.loads((folder / "config.json").read_bytes()).get("architectures") or ["no architecture"])
+        found = ", ".join(
+            json.loads((folder / "config.json").read_bytes()).get("architectures") or ["no architecture"]
+        )
         if found not in ARCHITECTURES:
             raise ValueError(f"{found} found, one of {', '.join(ARCHITECTURES)} is required")
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -110,8 +123,12 @@ def load(folder: Path, markers: str | None = None) -> Checkpoint:
         tokenizer = Tokenizer.from_buffer(tokenizer_json)
         highest, embedded = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
         if highest >= embedded:
-            raise ValueError(f"the tokenizer gives ids up to {highest}, the model embeds those below {embedded}")
-        encoder = Encoder(tokenizer, style, min(getattr(config, "window", WINDOW), positions(config)), config.pad_token_id)
+            raise ValueError(
+                f"the tokenizer gives ids up to {highest}, the model embeds those below {embedded}"
+            )
+        encoder = Encoder(
+            tokenizer, style, min(getattr(config, "window", WINDOW), positions(config)), config.pad_token_id
+        )
     except Exception as error:  # those of transformers, safetensors and tokenizers share no base class
         raise InvalidCheckpoint(f"checkpoint {folder}: {' '.join(str(error).split())[:600]}") from None
     return Checkpoint(folder.name, model, tokenizer_json, encoder, style)
@@ -121,7 +138,9 @@ def _marker_style(config: PretrainedConfig, given: str | None) -> str:
     style: str | None = getattr(config, "markers", given)
     known = ", ".join(MARKER_STYLES)
     if style is None:
-        raise ValueError(f"its config.json does not say how entities are marked: --markers must, with one of {known}")
+        raise ValueError(
+            f"its config.json does not say how entities are marked: --markers must, with one of {known}"
+        )
     if style not in MARKER_STYLES:
         raise ValueError(f"markers: one of {known} is required, not {style!r}")
     return style
@@ -130,9 +149,14 @@ def _marker_style(config: PretrainedConfig, given: str | None) -> str:
 def _check_labels(folder: Path, config: PretrainedConfig) -> None:
     names = [config.id2label.get(place) for place in range(len(config.id2label))]
     if len(names) != len(RELATIONS):
-        raise ValueError(f"id2label: {len(names)} labels found, KLUE's {len(RELATIONS)} relations are required")
+        raise ValueError(
+            f"id2label: {len(names)} labels found, KLUE's {len(RELATIONS)} relations are required"
+        )
     if names == [f"LABEL_{place}" for place in range(len(RELATIONS))]:
-        print(f"checkpoint {folder}: its labels have no names, they are taken as KLUE's relations in official order", file=sys.stderr)
+        print(
+            f"checkpoint {folder}: its labels have no names, they are taken as KLUE's relations in official order",
+            file=sys.stderr,
+        )
         return
     for place, (name, relation) in enumerate(zip(names, RELATIONS, strict=True)):
         if name != relation:
@@ -145,17 +169,22 @@ def _model(folder: Path, architecture: type[PreTrainedModel], config: Pretrained
             "pytorch_model.bin is a pickle and is not opened here; where you trust it, convert it: python -c "
             f"\"from transformers import {architecture.__name__} as M; M.from_pretrained('{folder}').save_pretrained('{folder}')\""
         )
-    model, loaded = architecture.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
+    model, loaded = architecture.from_pretrained(
+        folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+    )
     if missing := sorted(loaded["missing_keys"]):
         raise ValueError(f"its weights lack {missing[0]}: {architecture.__name__} would make it up")
     return model.eval()
 
 
 def _tokenizer_json(folder: Path) -> bytes:
-    """A tokenizer as one JSON document, also where the folder has its vocabulary only. Compact: Hugging Face's indentation doubles it."""
+    """A tokenizer as one JSON document, also where the folder has its vocabulary only. Compact: Hugging
+    Face's indentation doubles it."""
     path = folder / "tokenizer.json"
     if path.is_file():
         text = path.read_text(encoding="utf-8")
     else:
-        text = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False).backend_tokenizer.to_str()
+        text = AutoTokenizer.from_pretrained(
+            folder, use_fast=True, trust_remote_code=False
+        ).backend_tokenizer.to_str()
     return json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":")).encode()

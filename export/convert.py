@@ -1,4 +1,5 @@
-"""A checkpoint into an ONNX graph: optimum converts, ONNX Runtime's optimiser fuses, and the fusions are counted."""
+"""A checkpoint into an ONNX graph: optimum converts, ONNX Runtime's optimiser fuses, and the fusions are
+counted."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -33,8 +34,12 @@ class ConversionFailed(RuntimeError):
 class _EntityPositions(DummyTextInputGenerator):
     SUPPORTED_INPUT_NAMES = (ENTITY_POSITIONS,)
 
-    def generate(self, input_name: str, framework: str = "pt", int_dtype: str = "int64", float_dtype: str = "fp32") -> Any:
-        return self.random_int_tensor([self.batch_size, 2], self.sequence_length, framework=framework, dtype=int_dtype)
+    def generate(
+        self, input_name: str, framework: str = "pt", int_dtype: str = "int64", float_dtype: str = "fp32"
+    ) -> Any:
+        return self.random_int_tensor(
+            [self.batch_size, 2], self.sequence_length, framework=framework, dtype=int_dtype
+        )
 
 
 class RelationOnnxConfig(TextEncoderOnnxConfig):
@@ -57,7 +62,8 @@ class RelationOnnxConfig(TextEncoderOnnxConfig):
 
 
 def convert(model: PreTrainedModel, inputs: Sequence[str], path: Path) -> None:
-    """Write a model as an unfused fp32 ONNX graph. It must be in evaluation mode: tracing keeps dropout otherwise.
+    """Write a model as an unfused fp32 ONNX graph. It must be in evaluation mode: tracing keeps dropout
+    otherwise.
 
     Args:
         inputs: what the model reads of a batch, by the names of models/classifier.py.
@@ -65,7 +71,8 @@ def convert(model: PreTrainedModel, inputs: Sequence[str], path: Path) -> None:
     if model.training:
         raise ConversionFailed("the model is in training mode: its dropout would be exported")
     with warnings.catch_warnings():
-        # Fusion knows the tracing exporter's graphs, not the newer exporter's; the traced constants are checked by parity.
+        # Fusion knows the tracing exporter's graphs, not the newer exporter's; the traced constants are
+        # checked by parity.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         export(model, RelationOnnxConfig(model.config, tuple(inputs)), path, opset=OPSET)
@@ -75,17 +82,25 @@ def fuse(path: Path, fused_path: Path, layers: int, heads: int, hidden_size: int
     """Fuse a converted graph for inference and count what was fused.
 
     Raises:
-        ConversionFailed: fewer attention blocks were fused than the model has layers. Fusion is silent when it does not
-            recognise a graph, and a graph without it runs at half the speed.
+        ConversionFailed: fewer attention blocks were fused than the model has layers. Fusion is silent when
+            it does not recognise a graph, and a graph without it runs at half the speed.
     """
     options = FusionOptions("bert")
-    options.enable_embed_layer_norm = False  # RoBERTa's positions do not fuse, and one graph for all keeps quantisation simple
+    # RoBERTa's positions do not fuse, and one graph for all keeps quantisation simple
+    options.enable_embed_layer_norm = False
     optimised = optimize_model(
-        str(path), model_type="bert", num_heads=heads, hidden_size=hidden_size, optimization_options=options, opt_level=1
+        str(path),
+        model_type="bert",
+        num_heads=heads,
+        hidden_size=hidden_size,
+        optimization_options=options,
+        opt_level=1,
     )
     fusions = {name: count for name, count in optimised.get_fused_operator_statistics().items() if count}
     if fusions.get("Attention", 0) < layers:
-        raise ConversionFailed(f"attention fused in {fusions.get('Attention', 0)} of {layers} layers: the exporter's graph has changed")
+        raise ConversionFailed(
+            f"attention fused in {fusions.get('Attention', 0)} of {layers} layers: the exporter's graph has changed"
+        )
     onnx.save(optimised.model, str(fused_path))
     return fusions
 

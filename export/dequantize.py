@@ -1,8 +1,10 @@
-"""The int8 graph's weights in a graph for CUDA, so that a bundle answers on a GPU without a second copy of them.
+"""The int8 graph's weights in a graph for CUDA, so that a bundle answers on a GPU without a second copy of
+them.
 
-int8 products are slow on a GPU and fp16 products fast. So the integers are multiplied by their scales, and the smoothing that the int8
-graph applies to its activations is folded back into them, all by nodes of the graph itself, which ONNX Runtime runs once, when it loads the
-graph. What is left are fused products of floats: the int8 graph's weights, and activations that are not rounded to integers at all.
+int8 products are slow on a GPU and fp16 products fast. So the integers are multiplied by their scales, and
+the smoothing that the int8 graph applies to its activations is folded back into them, all by nodes of the
+graph itself, which ONNX Runtime runs once, when it loads the graph. What is left are fused products of
+floats: the int8 graph's weights, and activations that are not rounded to integers at all.
 """
 
 from collections.abc import Collection
@@ -22,8 +24,9 @@ COLUMN: Final = "column_axis"
 def dequantize(quantized: onnx.ModelProto, half: bool = True) -> onnx.ModelProto:
     """A graph of floats from an int8 graph of this project's.
 
-    Its large initializers are those of `quantized`, bit by bit, so that both graphs can refer to one file of them (`export.weights`).
-    Scales and what they multiply are fp32, since half a scale would be a coarse one; what comes of it is cast.
+    Its large initializers are those of `quantized`, bit by bit, so that both graphs can refer to one file of
+    them (`export.weights`). Scales and what they multiply are fp32, since half a scale would be a coarse one;
+    what comes of it is cast.
 
     Args:
         half: fp16 products; else fp32, which is what fp16 is to be compared with.
@@ -40,7 +43,10 @@ def dequantize(quantized: onnx.ModelProto, half: bool = True) -> onnx.ModelProto
         for node in loading:
             if node.output[0] in loaded:
                 node.output[0] += "/fp32"
-        loading += [helper.make_node("Cast", [f"{name}/fp32"], [name], to=TensorProto.FLOAT16) for name in sorted(loaded)]
+        loading += [
+            helper.make_node("Cast", [f"{name}/fp32"], [name], to=TensorProto.FLOAT16)
+            for name in sorted(loaded)
+        ]
     graph = model.graph
     _replace(graph.node, [*loading, *graph.node])
     used = {name for node in graph.node for name in node.input}
@@ -57,7 +63,8 @@ def _split(graph: onnx.GraphProto) -> tuple[list[NodeProto], list[NodeProto]]:
     rest: list[NodeProto] = []
     for node in graph.node:
         if node.op_type in ("QAttention", "MatMulIntegerToFloat"):
-            smooth = makers[makers[node.input[0]].input[0]]  # in front of the product: Mul, then QuantizeLinear
+            # in front of the product: Mul, then QuantizeLinear
+            smooth = makers[makers[node.input[0]].input[0]]
             scales = node.input[4 if node.op_type == "QAttention" else 3]
             loading += _weight(node.output[0], node.input[1], scales, smooth.input[1])
             rest.append(_product(node, smooth.input[0]))
@@ -66,7 +73,9 @@ def _split(graph: onnx.GraphProto) -> tuple[list[NodeProto], list[NodeProto]]:
         else:
             rest.append(node)
     rest = _without_dead_ends(rest, {output.name for output in graph.output})
-    floats = {name for name, tensor in stored.items() if tensor.data_type == TensorProto.FLOAT and tensor.dims}
+    floats = {
+        name for name, tensor in stored.items() if tensor.data_type == TensorProto.FLOAT and tensor.dims
+    }
     for name in sorted(floats & {name for node in rest for name in node.input}):
         loading.append(helper.make_node("Identity", [name], [f"{name}/loaded"]))
     for node in rest:
@@ -89,16 +98,23 @@ def _product(node: NodeProto, source: str) -> NodeProto:
     if node.op_type == "MatMulIntegerToFloat":
         return helper.make_node("MatMul", [source, f"{name}/dequantized"], [name], name=name)
     bias, mask = node.input[2], node.input[5]
-    attention = helper.make_node("Attention", [source, f"{name}/dequantized", bias, mask], [name], name=name, domain=MICROSOFT)
-    attention.attribute.extend(attribute for attribute in node.attribute if attribute.name in ATTENTION_ATTRIBUTES)
+    attention = helper.make_node(
+        "Attention", [source, f"{name}/dequantized", bias, mask], [name], name=name, domain=MICROSOFT
+    )
+    attention.attribute.extend(
+        attribute for attribute in node.attribute if attribute.name in ATTENTION_ATTRIBUTES
+    )
     return attention
 
 
 def _of_the_table(node: NodeProto, stored: Collection[str], makers: dict[str, NodeProto]) -> bool:
-    """Whether it is of the int8 embedding: rows of the table and their scales, gathered, cast and multiplied."""
+    """Whether it is of the int8 embedding: rows of the table and their scales, gathered, cast and
+    multiplied."""
     if node.op_type == "Gather":
         return node.input[0] in stored and node.input[0].endswith(("/table", "/scales"))
-    return node.op_type in ("Cast", "Mul") and all(name in makers and _of_the_table(makers[name], stored, makers) for name in node.input)
+    return node.op_type in ("Cast", "Mul") and all(
+        name in makers and _of_the_table(makers[name], stored, makers) for name in node.input
+    )
 
 
 def _without_dead_ends(nodes: list[NodeProto], outputs: set[str]) -> list[NodeProto]:
@@ -114,7 +130,9 @@ def _without_dead_ends(nodes: list[NodeProto], outputs: set[str]) -> list[NodePr
 def _halve(model: onnx.ModelProto, loaded: Collection[str]) -> onnx.ModelProto:
     """Convert a graph whose loading is cut off: what is loaded looks like inputs of the graph meanwhile."""
     inputs = list(model.graph.input)
-    model.graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in sorted(loaded))
+    model.graph.input.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in sorted(loaded)
+    )
     halved = halve(model)
     _replace(halved.graph.input, inputs)
     return halved

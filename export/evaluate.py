@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
+from engine.lanes import Lanes
 from models.bundle import Quality
-from models.ensemble import Ensemble
 from models.example import Example, InvalidExample
 from models.metrics import auprc, micro_f1
 from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
@@ -40,9 +40,9 @@ def check_window(path: Path, rows: Sequence[LabelledExample], encode: Callable[[
             raise InvalidRows(f"{path}, line {line}: {error}") from None
 
 
-def evaluate(ensemble: Ensemble, rows: Sequence[LabelledExample], path: Path) -> Quality:
+def evaluate(lanes: Lanes, rows: Sequence[LabelledExample], path: Path) -> Quality:
     """Micro-F1 and AUPRC over rows that were read from `path`."""
-    predictions = ensemble.predict([row.example for row in rows])
+    predictions = lanes.predict([row.example for row in rows])
     labels = label_ids(rows)
     return Quality(
         rows=len(rows),

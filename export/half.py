@@ -1,5 +1,5 @@
-"""A fused fp32 graph into fp16 for GPUs, whose matrix units do many times as much in it. For a caller nothing changes: int64 ids in,
-float32 logits out."""
+"""A fused fp32 graph into fp16 for GPUs, whose matrix units do many times as much in it. For a caller nothing
+changes: int64 ids in, float32 logits out."""
 
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16

@@ -1,4 +1,5 @@
-"""One member into a bundle's folder: its graph in every precision asked for, each proven beside the PyTorch model."""
+"""One member into a bundle's folder: its graph in every precision asked for, each proven beside the PyTorch
+model."""
 
 import hashlib
 import shutil
@@ -12,6 +13,8 @@ from typing import Final, Literal
 
 import onnx
 
+from engine.cores import available_cores
+from engine.planner import TOKEN_BUDGET, cut_sorted
 from export.checkpoint import Checkpoint
 from export.convert import ConversionFailed, check_fusions, convert, fuse
 from export.cpu import for_cpu
@@ -23,22 +26,13 @@ from export.parity import ParityFailed, answer, check, compare
 from export.proof import has_gpu, machine, provider
 from export.quantize import quantize
 from export.weights import save_shared
-from models.bundle import Device, InputEncoding, Member, ModelFile, Precision
+from models.bundle import InputEncoding, Member, ModelFile
 from models.classifier import CUDA, OnnxClassifier
 from models.encoding import Encoded, EncodedBatch
-from models.lanes import TOKEN_BUDGET, available_cores, cut_sorted
+from models.precision import PRECISIONS, Device, Precision
 from models.rows import LabelledExample, label_ids
 
 CALIBRATION_ROWS = 400
-
-DEVICES: Final[dict[Precision, Device]] = {
-    "int8": "cpu",
-    "fp32": "cpu",
-    "fp16-from-int8": "cuda",
-    "fp16": "cuda",
-    "fp16-packed": "cuda",
-}
-"""What each graph is for; of one device, in the order in which `auto` prefers them where none is clearly faster."""
 
 TIMED_ROWS: Final = 256
 GPU_TOKEN_BUDGET: Final = 8192
@@ -49,7 +43,8 @@ CLEARLY: Final = 1.05
 
 @dataclass(frozen=True, slots=True)
 class _Proven:
-    """A graph that passed its gates, and the seconds that the timed rows take it; 0 where nothing is left to choose."""
+    """A graph that passed its gates, and the seconds that the timed rows take it; 0 where nothing is left to
+    choose."""
 
     graph: Path
     file: ModelFile
@@ -71,7 +66,8 @@ def export_member(
         number: its place in the order of cost, from 1.
         rows: what the proof runs over.
         calibration_rows: what int8's activation scales are fitted on.
-        precisions: the graphs to keep; fp32 is converted and proven in any case. auto: for each device the fastest that passes its gates.
+        precisions: the graphs to keep; fp32 is converted and proven in any case. auto: for each device the
+            fastest that passes its gates.
 
     Raises:
         ConversionFailed, ParityFailed: a graph is not the model that was trained.
@@ -85,7 +81,9 @@ def export_member(
     with tempfile.TemporaryDirectory() as scratch:
         converted, fused = Path(scratch) / "converted.onnx", Path(scratch) / "fused.onnx"
         convert(checkpoint.model, checkpoint.inputs, converted)
-        fusions = dict(fuse(converted, fused, checkpoint.layers, config.num_attention_heads, config.hidden_size))
+        fusions = dict(
+            fuse(converted, fused, checkpoint.layers, config.num_attention_heads, config.hidden_size)
+        )
         chosen = calibration_rows[:: max(1, len(calibration_rows) // CALIBRATION_ROWS)][:CALIBRATION_ROWS]
         calibration = _batches([checkpoint.encoder.encode(row.example) for row in chosen], pad)
         encoded = [checkpoint.encoder.encode(row.example) for row in rows]
@@ -94,20 +92,28 @@ def export_member(
         def prove(precision: Precision) -> _Proven:
             graph = _build(precision, fused, calibration)
             check_fusions(onnx.load(str(graph)), checkpoint.layers)
-            classifier = OnnxClassifier(graph, available_cores(), provider(DEVICES[precision]))
-            parity = compare(before, answer(classifier, encoded, pad, f"{name} in ONNX, {precision}"), label_ids(rows))
+            classifier = OnnxClassifier(graph, available_cores(), provider(PRECISIONS[precision].device))
+            parity = compare(
+                before, answer(classifier, encoded, pad, f"{name} in ONNX, {precision}"), label_ids(rows)
+            )
             check(parity, name, precision)
             file = ModelFile(
                 path=f"members/{name}/{precision}.onnx",
-                device=DEVICES[precision],
+                device=PRECISIONS[precision].device,
                 precision=precision,
                 fusions=fusions,
                 parity=parity,
                 machine=machine(classifier.provider),
             )
-            return _Proven(graph, file, _seconds(classifier, encoded[:TIMED_ROWS], pad) if precisions == "auto" else 0.0)
+            return _Proven(
+                graph, file, _seconds(classifier, encoded[:TIMED_ROWS], pad) if precisions == "auto" else 0.0
+            )
 
-        proven = _fastest(prove) if precisions == "auto" else [prove(precision) for precision in dict.fromkeys(("fp32", *precisions))]
+        proven = (
+            _fastest(prove)
+            if precisions == "auto"
+            else [prove(precision) for precision in dict.fromkeys(("fp32", *precisions))]
+        )
         kept = [each for each in proven if precisions == "auto" or each.file.precision in precisions]
         files = _place(kept, folder)
     return Member(
@@ -133,7 +139,8 @@ def _build(precision: Precision, fused: Path, calibration: Sequence[EncodedBatch
     elif precision == "fp16":
         model = halve(narrow(onnx.load(str(fused))))
     else:
-        model = pack(halve(onnx.load(str(fused))))  # without padding no token has a place of its own that the last layer could pick
+        # without padding no token has a place of its own that the last layer could pick
+        model = pack(halve(onnx.load(str(fused))))
     onnx.save(model, str(graph))
     return graph
 
@@ -152,7 +159,8 @@ def _seconds(classifier: OnnxClassifier, rows: Sequence[Encoded], pad_token_id: 
 def _fastest(prove: Callable[[Precision], _Proven]) -> list[_Proven]:
     """For each device the fastest graph of those that pass their gates."""
     taken: dict[Device, _Proven] = {}
-    for precision, device in DEVICES.items():
+    for precision, facts in PRECISIONS.items():
+        device = facts.device
         if precision == "fp16-from-int8" and taken["cpu"].file.precision != "int8":
             continue  # nobody would share its weights
         if precision in ("fp16", "fp16-packed") and not has_gpu():
@@ -186,4 +194,7 @@ def _place(kept: Sequence[_Proven], folder: Path) -> list[ModelFile]:
 
 def _batches(rows: Sequence[Encoded], pad_token_id: int, budget: int = TOKEN_BUDGET) -> list[EncodedBatch]:
     rows = sorted(rows, key=len)
-    return [EncodedBatch.collate(rows[cut.start : cut.stop], pad_token_id) for cut in cut_sorted(list(map(len, rows)), budget)]
+    return [
+        EncodedBatch.collate(rows[cut.start : cut.stop], pad_token_id)
+        for cut in cut_sorted(list(map(len, rows)), budget)
+    ]

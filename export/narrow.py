@@ -1,8 +1,8 @@
 """The last layer only for the tokens that the head reads.
 
-What follows a layer's attention looks at each token by itself, and a head reads one to three tokens of a row: the first one, or those that
-open the two entities. They are picked before the last layer's products instead of behind them, which leaves out three quarters of that
-layer and changes no answer.
+What follows a layer's attention looks at each token by itself, and a head reads one to three tokens of a row:
+the first one, or those that open the two entities. They are picked before the last layer's products instead
+of behind them, which leaves out three quarters of that layer and changes no answer.
 """
 
 from typing import Final
@@ -15,14 +15,26 @@ from models.classifier import ENTITY_POSITIONS
 
 ATTENTION: Final = ("Attention", "QAttention")
 TOKEN_BY_TOKEN: Final = (
-    *("Add", "BiasGelu", "FastGelu", "Gelu", "LayerNormalization", "MatMul", "MatMulIntegerToFloat", "Mul", "QuantizeLinear"),
+    *(
+        "Add",
+        "BiasGelu",
+        "FastGelu",
+        "Gelu",
+        "LayerNormalization",
+        "MatMul",
+        "MatMulIntegerToFloat",
+        "Mul",
+        "QuantizeLinear",
+    ),
     "SkipLayerNormalization",
 )
-"""Operators that look at each token by itself, as long as all but one of their inputs are constants or tokens too."""
+"""Operators that look at each token by itself, as long as all but one of their inputs are constants or tokens
+too."""
 
 
 def narrow(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A graph with the same answers; the graph itself where its head reads the tokens in another way, as a mean over them does."""
+    """A graph with the same answers; the graph itself where its head reads the tokens in another way, as a
+    mean over them does."""
     narrowed = onnx.ModelProto()
     narrowed.CopyFrom(model)
     return narrowed if _narrow(narrowed.graph) else model
@@ -31,7 +43,9 @@ def narrow(model: onnx.ModelProto) -> onnx.ModelProto:
 def _narrow(graph: onnx.GraphProto) -> bool:
     """Narrow a graph in place; what is left after False is of no use."""
     makers = {name: node for node in graph.node for name in node.output}
-    constants = {tensor.name for tensor in graph.initializer} | {name for name, node in makers.items() if node.op_type == "Constant"}
+    constants = {tensor.name for tensor in graph.initializer} | {
+        name for name, node in makers.items() if node.op_type == "Constant"
+    }
     attention = next((node for node in reversed(graph.node) if node.op_type in ATTENTION), None)
     if attention is None:
         return False
@@ -46,7 +60,9 @@ def _narrow(graph: onnx.GraphProto) -> bool:
             tokens.update(node.output)
         else:
             readers.append(node)
-    at_entities = {node.output[0]: column for node in readers if (column := _column_of_entities(node, makers))}
+    at_entities = {
+        node.output[0]: column for node in readers if (column := _column_of_entities(node, makers))
+    }
     of_first = [node for node in readers if _reads_first(node, graph, makers)]
     sizes = [node for node in readers if node.op_type == "Shape"]
     columns = set(at_entities.values())
@@ -55,14 +71,18 @@ def _narrow(graph: onnx.GraphProto) -> bool:
         return False
 
     def pick(name: str) -> list[NodeProto]:
-        """The tokens that are read, in one tensor of shape (rows, tokens read, hidden size): the first, then the entities'."""
+        """The tokens that are read, in one tensor of shape (rows, tokens read, hidden size): the first, then
+        the entities'."""
         picked = []
         if of_first:
             picked.append(helper.make_node("Gather", [name, "first_token"], [f"{name}/first"], axis=1))
         if columns:
             picked.append(helper.make_node("GatherND", [name, *columns], [f"{name}/entities"], batch_dims=1))
         if len(picked) == 2:
-            return [*picked, helper.make_node("Concat", [f"{name}/first", f"{name}/entities"], [f"{name}/read"], axis=1)]
+            return [
+                *picked,
+                helper.make_node("Concat", [f"{name}/first", f"{name}/entities"], [f"{name}/read"], axis=1),
+            ]
         picked[0].output[0] = f"{name}/read"
         return picked
 
@@ -82,7 +102,8 @@ def _narrow(graph: onnx.GraphProto) -> bool:
     graph.initializer.append(numpy_helper.from_array(np.array([0], dtype=np.int64), "first_token"))
     graph.initializer.append(numpy_helper.from_array(np.array([1, 2], dtype=np.int64), "entity_tokens"))
     _keep_needed(graph, nodes)
-    return not any(node in sizes for node in graph.node)  # else something counts the tokens of which few are left
+    # else something counts the tokens of which few are left
+    return not any(node in sizes for node in graph.node)
 
 
 def _tokens_before(attention: NodeProto, makers: dict[str, NodeProto]) -> str:
@@ -94,16 +115,28 @@ def _tokens_before(attention: NodeProto, makers: dict[str, NodeProto]) -> str:
 
 
 def _column_of_entities(node: NodeProto, makers: dict[str, NodeProto]) -> str | None:
-    """The entities' positions, shape (rows, 2, 1), that a head of training/heads.py gathers its tokens by; None for another node."""
-    if node.op_type != "GatherElements" or (expand := makers.get(node.input[1])) is None or expand.op_type != "Expand":
+    """The entities' positions, shape (rows, 2, 1), that a head of training/model/heads.py gathers its tokens
+    by; None for another node."""
+    if (
+        node.op_type != "GatherElements"
+        or (expand := makers.get(node.input[1])) is None
+        or expand.op_type != "Expand"
+    ):
         return None
     column = makers.get(expand.input[0])
-    return column.output[0] if column is not None and column.op_type == "Unsqueeze" and column.input[0] == ENTITY_POSITIONS else None
+    return (
+        column.output[0]
+        if column is not None and column.op_type == "Unsqueeze" and column.input[0] == ENTITY_POSITIONS
+        else None
+    )
 
 
 def _reads_first(node: NodeProto, graph: onnx.GraphProto, makers: dict[str, NodeProto]) -> bool:
-    """Whether a node takes each row's first token, which it still does when only some tokens are left and the first one comes first."""
-    if node.op_type != "Gather" or not any(attribute.name == "axis" and attribute.i == 1 for attribute in node.attribute):
+    """Whether a node takes each row's first token, which it still does when only some tokens are left and the
+    first one comes first."""
+    if node.op_type != "Gather" or not any(
+        attribute.name == "axis" and attribute.i == 1 for attribute in node.attribute
+    ):
         return False
     index = next((tensor for tensor in graph.initializer if tensor.name == node.input[1]), None)
     if index is None and (maker := makers.get(node.input[1])) is not None and maker.op_type == "Constant":
@@ -113,7 +146,10 @@ def _reads_first(node: NodeProto, graph: onnx.GraphProto, makers: dict[str, Node
 
 def _with_what_it_needs(node: NodeProto, makers: dict[str, NodeProto]) -> list[NodeProto]:
     """A node and the constants it reads, which may stand further down in the graph."""
-    return [*(makers[name] for name in node.input if name in makers and makers[name].op_type == "Constant"), node]
+    return [
+        *(makers[name] for name in node.input if name in makers and makers[name].op_type == "Constant"),
+        node,
+    ]
 
 
 def _rename(node: NodeProto, names: dict[str, str]) -> None:
@@ -123,7 +159,8 @@ def _rename(node: NodeProto, names: dict[str, str]) -> None:
 
 
 def _keep_needed(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
-    """Make these a graph's nodes, as far as its outputs need them, each once, and drop constants that nobody reads any more."""
+    """Make these a graph's nodes, as far as its outputs need them, each once, and drop constants that nobody
+    reads any more."""
     needed = {output.name for output in graph.output}
     for node in reversed(nodes):
         if needed.intersection(node.output):

@@ -1,6 +1,8 @@
-"""The proof that an exported graph is the model that was trained: both answer the same real rows, and the gates decide.
+"""The proof that an exported graph is the model that was trained: both answer the same real rows, and the
+gates decide.
 
-optimum validates a conversion on random ids and masks; those cannot show a wrong marker, mask or label order. Real rows can.
+optimum validates a conversion on random ids and masks; those cannot show a wrong marker, mask or label order.
+Real rows can.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,19 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from models.bundle import Parity, Precision
+from engine.planner import cut_sorted
+from models.bundle import Parity
 from models.encoding import Encoded, EncodedBatch
-from models.lanes import cut_sorted
 from models.metrics import micro_f1
+from models.precision import PRECISIONS, Precision
 from models.voting import softmax
 
-LEAST_AGREEMENT: Final[dict[Precision, float]] = {
-    "fp32": 0.999,
-    "fp16": 0.995,
-    "fp16-packed": 0.995,
-    "int8": 0.96,
-    "fp16-from-int8": 0.96,  # its weights are int8's, whatever the arithmetic
-}
 MOST_F1_LOST: Final = 0.5
 
 
@@ -31,7 +27,10 @@ class ParityFailed(RuntimeError):
 
 
 def answer(
-    logits: Callable[[EncodedBatch], NDArray[np.float32]], rows: Sequence[Encoded], pad_token_id: int, title: str
+    logits: Callable[[EncodedBatch], NDArray[np.float32]],
+    rows: Sequence[Encoded],
+    pad_token_id: int,
+    title: str,
 ) -> NDArray[np.float64]:
     """Probabilities of shape (rows, 30), in the order of the rows; a progress bar on stderr."""
     order = np.argsort([len(row) for row in rows], kind="stable")
@@ -48,7 +47,8 @@ def answer(
 
 
 def compare(before: NDArray[np.float64], after: NDArray[np.float64], label_ids: NDArray[np.int64]) -> Parity:
-    """Two sets of answers to the same rows, each of shape (rows, 30), beside the rows' labels of shape (rows,)."""
+    """Two sets of answers to the same rows, each of shape (rows, 30), beside the rows' labels of shape
+    (rows,)."""
     differences = np.abs(before - after).max(axis=1)
     return Parity(
         rows=len(label_ids),
@@ -64,14 +64,15 @@ def check(parity: Parity, member: str, precision: Precision) -> None:
     """Hold a graph to the gates of its precision.
 
     Raises:
-        ParityFailed: too few labels agree, micro-F1 fell by more than `MOST_F1_LOST`, or an answer is no number, as where fp16 overflows.
+        ParityFailed: too few labels agree, micro-F1 fell by more than `MOST_F1_LOST`, or an answer is no
+            number, as where fp16 overflows.
     """
     if not np.isfinite(parity.largest_difference):
         raise ParityFailed(f"{member}, {precision}: a probability is not finite")
-    if parity.label_agreement < LEAST_AGREEMENT[precision]:
+    if parity.label_agreement < PRECISIONS[precision].agreement:
         raise ParityFailed(
             f"{member}, {precision}: {parity.label_agreement:.2%} of {parity.rows} labels agree with {parity.reference}, "
-            f"{LEAST_AGREEMENT[precision]:.1%} are required"
+            f"{PRECISIONS[precision].agreement:.1%} are required"
         )
     if parity.micro_f1_before - parity.micro_f1 > MOST_F1_LOST:
         raise ParityFailed(

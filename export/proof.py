@@ -1,66 +1,74 @@
-"""What the ensemble as a whole answers, on each device that its bundle has graphs for: golden rows and quality.
+"""What the ensemble as a whole answers, on each device that its bundle has graphs for: golden rows and
+quality.
 
-A graph for CUDA is proven on the GPU where there is one. Where there is none it runs on the CPU, if the CPU knows its operators: ONNX
-Runtime casts what it has no fp16 kernel for to fp32 and back, so weights and activations are rounded as on a GPU and only the sums inside
-a kernel differ. The manifest says which machine it was; and a server on a GPU must answer the golden rows in any case before it is ready.
+A graph for CUDA is proven on the GPU where there is one. Where there is none it runs on the CPU, if the CPU
+knows its operators: ONNX Runtime casts what it has no fp16 kernel for to fp32 and back, so weights and
+activations are rounded as on a GPU and only the sums inside a kernel differ. The manifest says which machine
+it was; and a server on a GPU must answer the golden rows in any case before it is ready.
 """
 
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import onnxruntime
 
+from engine.devices import gpus
+from engine.lanes import Lanes
 from export.evaluate import evaluate
-from models.bundle import Bundle, Device, Golden, GoldenRow, Manifest, Member, ModelFile, Precision
+from models.bundle import Bundle, Golden, GoldenRow, Manifest
 from models.classifier import CPU, CUDA
-from models.ensemble import Ensemble
 from models.example import Example
-from models.gpu import gpus
-from models.lanes import Split, available_cores
+from models.precision import PRECISIONS, Device
 from models.rows import LabelledExample
-
-GOLDEN_TOLERANCE: Final[dict[Precision, float]] = {
-    "fp32": 1e-3,
-    "int8": 2e-2,
-    "fp16": 2e-2,
-    "fp16-from-int8": 2e-2,
-    "fp16-packed": 2e-2,
-}
 
 
 def with_golden_and_quality(
-    folder: Path, manifest: Manifest, devices: Sequence[Device], examples: Sequence[dict[str, Any]], data: Path, rows: list[LabelledExample]
+    folder: Path,
+    manifest: Manifest,
+    devices: Sequence[Device],
+    examples: Sequence[dict[str, Any]],
+    data: Path,
+    rows: list[LabelledExample],
 ) -> Manifest:
-    """The manifest with what the ensemble answers to the golden examples and to the rows of `data`; the folder holds its graphs."""
+    """The manifest with what the ensemble answers to the golden examples and to the rows of `data`; the
+    folder holds its graphs."""
     golden, quality = dict(manifest.golden), dict(manifest.quality)
     for device in devices:
-        ensemble = at_work(Bundle(folder, manifest), device)
-        answers = [ensemble.run([ensemble.encode(Example.from_row(example))], every_member=True)[0] for example in examples]
+        lanes = at_work(Bundle(folder, manifest), device)
+        ensemble = lanes.ensemble
+        answers = [
+            ensemble.run([ensemble.encode(Example.from_row(example))], every_member=True)[0]
+            for example in examples
+        ]
         golden[device] = Golden(
-            tolerance=max(GOLDEN_TOLERANCE[file.precision] for member in manifest.members if (file := member.file_for(device))),
+            tolerance=max(
+                PRECISIONS[file.precision].tolerance
+                for member in manifest.members
+                if (file := member.file_for(device))
+            ),
             rows=[
-                GoldenRow(example=example, relation=answer.relation, probabilities=answer.probabilities.tolist())
+                GoldenRow(
+                    example=example, relation=answer.relation, probabilities=answer.probabilities.tolist()
+                )
                 for example, answer in zip(examples, answers, strict=True)
             ],
         )
-        quality[device] = evaluate(ensemble, rows, data)
+        quality[device] = evaluate(lanes, rows, data)
     return manifest.model_copy(update={"golden": golden, "quality": quality})
 
 
 def has_gpu() -> bool:
-    """Whether graphs for CUDA can be proven on CUDA: this machine has a GPU, and this ONNX Runtime is the one for it."""
+    """Whether graphs for CUDA can be proven on CUDA: this machine has a GPU, and this ONNX Runtime is the one
+    for it."""
     return bool(gpus()) and CUDA in onnxruntime.get_available_providers()
 
 
-def at_work(bundle: Bundle, device: Device) -> Ensemble:
-    """The members with the graphs of a device, every one voting; graphs for CUDA on the CPU where there is no GPU."""
-    if device == "cuda" and has_gpu():
-        return Ensemble(bundle, "cuda", Split(1, threads=1), cascade_caution=1.0)
-    members = [_on_cpu(member, device) for member in bundle.manifest.members]
-    manifest = bundle.manifest.model_copy(update={"members": members})
-    return Ensemble(Bundle(bundle.path, manifest), "cpu", Split(available_cores(), threads=1), cascade_caution=1.0)
+def at_work(bundle: Bundle, device: Device) -> Lanes:
+    """The members with the graphs of a device, every one voting; graphs for CUDA on the CPU where there is no
+    GPU."""
+    return Lanes.load(bundle, device, cascade_caution=1.0, provider=provider(device))
 
 
 def provider(device: Device) -> str:
@@ -71,13 +79,6 @@ def provider(device: Device) -> str:
 def machine(provider: str) -> str:
     """What a session with this provider ran on, for the manifest."""
     return f"{gpus()[0] if provider == CUDA else _processor()}, {provider}"
-
-
-def _on_cpu(member: Member, device: Device) -> Member:
-    file = member.file_for(device)
-    assert file is not None  # the bundle has graphs for the device
-    alone: ModelFile = file.model_copy(update={"device": "cpu", "precision": "fp32"})
-    return member.model_copy(update={"files": [alone]})
 
 
 def _processor() -> str:

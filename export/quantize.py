@@ -1,11 +1,13 @@
 """A fused fp32 graph into int8 for CPUs, with activation scales fixed at export.
 
-Dynamic quantisation takes a scale over the whole batch, so a row's answer depends on its neighbours (measured on this task: 13 of
-240 labels changed). Here every scale is a constant, fitted on calibration rows, and int32 sums are exact: alone or in any batch, a
-row gets the same answer. What activations cost in accuracy is mostly won back by smoothing (SmoothQuant, Xiao et al., 2022,
+Dynamic quantisation takes a scale over the whole batch, so a row's answer depends on its neighbours (measured
+on this task: 13 of 240 labels changed). Here every scale is a constant, fitted on calibration rows, and int32
+sums are exact: alone or in any batch, a row gets the same answer. What activations cost in accuracy is mostly
+won back by smoothing (SmoothQuant, Xiao et al., 2022,
 arXiv:2211.10438), which moves outlying channels from the activations into the weights.
 
-Weights take 7 bits, not 8: on processors without VNNI the int8 kernels add two products in 16 bits and saturate with the eighth.
+Weights take 7 bits, not 8: on processors without VNNI the int8 kernels add two products in 16 bits and
+saturate with the eighth.
 """
 
 from collections.abc import Iterable
@@ -36,8 +38,11 @@ class _Range:
     high: NDArray[np.float32]
 
 
-def quantize(model: onnx.ModelProto, calibration: Iterable[EncodedBatch], smoothing: float = SMOOTHING) -> onnx.ModelProto:
-    """The int8 form of a fused graph: attention, matrix products and the embedding table; the head stays fp32.
+def quantize(
+    model: onnx.ModelProto, calibration: Iterable[EncodedBatch], smoothing: float = SMOOTHING
+) -> onnx.ModelProto:
+    """The int8 form of a fused graph: attention, matrix products and the embedding table; the head stays
+    fp32.
 
     Args:
         model: a graph as `export.convert.fuse` writes it; it is used up.
@@ -46,7 +51,9 @@ def quantize(model: onnx.ModelProto, calibration: Iterable[EncodedBatch], smooth
     """
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    targets = [node for node in graph.node if node.op_type in ("Attention", "MatMul") and node.input[1] in weights]
+    targets = [
+        node for node in graph.node if node.op_type in ("Attention", "MatMul") and node.input[1] in weights
+    ]
     ranges = _observe(model, sorted({node.input[0] for node in targets}), calibration)
     rewritten: list[NodeProto] = []
     for node in graph.node:
@@ -66,7 +73,9 @@ def quantize(model: onnx.ModelProto, calibration: Iterable[EncodedBatch], smooth
     return model
 
 
-def _observe(model: onnx.ModelProto, names: list[str], calibration: Iterable[EncodedBatch]) -> dict[str, _Range]:
+def _observe(
+    model: onnx.ModelProto, names: list[str], calibration: Iterable[EncodedBatch]
+) -> dict[str, _Range]:
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
@@ -111,9 +120,20 @@ def _integer_product(
     ]
     if node.op_type == "Attention":
         _, _, bias, mask = node.input[:4]
-        inputs = [quantized, weight_name, bias, input_scale, weight_scales, mask, input_zero_point, weight_zero_points]
+        inputs = [
+            quantized,
+            weight_name,
+            bias,
+            input_scale,
+            weight_scales,
+            mask,
+            input_zero_point,
+            weight_zero_points,
+        ]
         product = helper.make_node("QAttention", inputs, node.output, domain=MICROSOFT)
-        product.attribute.extend(attribute for attribute in node.attribute if attribute.name in ATTENTION_ATTRIBUTES)
+        product.attribute.extend(
+            attribute for attribute in node.attribute if attribute.name in ATTENTION_ATTRIBUTES
+        )
     else:
         inputs = [quantized, weight_name, input_scale, weight_scales, input_zero_point, weight_zero_points]
         product = helper.make_node("MatMulIntegerToFloat", inputs, node.output, domain=MICROSOFT)
@@ -127,8 +147,11 @@ def _smoothing_factors(weight: NDArray[np.float32], seen: _Range, smoothing: flo
     return (activation**smoothing / columns ** (1 - smoothing)).astype(np.float32)
 
 
-def _integer_embedding(graph: onnx.GraphProto, node: NodeProto, table: NDArray[np.float32]) -> list[NodeProto]:
-    """The embedding table as int8 with one scale a row: a third of a small model's size, at no measurable loss."""
+def _integer_embedding(
+    graph: onnx.GraphProto, node: NodeProto, table: NDArray[np.float32]
+) -> list[NodeProto]:
+    """The embedding table as int8 with one scale a row: a third of a small model's size, at no measurable
+    loss."""
     integers, scales = _symmetric(table, axis=1, limit=127)
     name = node.output[0]
     graph.initializer.append(numpy_helper.from_array(integers, f"{name}/table"))
@@ -141,8 +164,11 @@ def _integer_embedding(graph: onnx.GraphProto, node: NodeProto, table: NDArray[n
     ]
 
 
-def _symmetric(values: NDArray[np.float32], axis: int, limit: int = WEIGHT_LIMIT) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Integers in [-limit, limit] and the scales, one for each slice left when `axis` is reduced, that restore the values."""
+def _symmetric(
+    values: NDArray[np.float32], axis: int, limit: int = WEIGHT_LIMIT
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Integers in [-limit, limit] and the scales, one for each slice left when `axis` is reduced, that
+    restore the values."""
     scales = np.maximum(np.abs(values).max(axis=axis), 1e-12) / limit
     integers = np.rint(values / np.expand_dims(scales, axis)).astype(np.int8)
     return integers, scales.astype(np.float32)

@@ -17,10 +17,11 @@ RENAME_EXCHANGE: Final = 2
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A copy of the bundle at `path` to change, beside it. It takes the bundle's place when the block ends without an error.
+    """A copy of the bundle at `path` to change, beside it. It takes the bundle's place when the block ends
+    without an error.
 
-    Whatever fails, and on Linux whenever the process is killed, there is a whole bundle at `path`, the old one or the new one. A kill may
-    leave the other one in a folder beside it whose name begins with a dot.
+    Whatever fails, and on Linux whenever the process is killed, there is a whole bundle at `path`, the old
+    one or the new one. A kill may leave the other one in a folder beside it whose name begins with a dot.
 
     Raises:
         OSError: the folder that the bundle lies in cannot be written, or has no room for a second bundle.
@@ -46,5 +47,9 @@ def _exchange(one: Path, other: Path) -> bool:
     """Let two folders change names in one step; whether the system can."""
     if sys.platform != "linux":
         return False
-    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # Python has no name for it, nor have old C libraries
-    return rename is not None and rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0
+    # Python has no name for it, nor have old C libraries
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    return (
+        rename is not None
+        and rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0
+    )

@@ -1,7 +1,8 @@
 """Graphs that share one file of weights: what they have in common is stored once.
 
-It is ONNX's external data: a tensor names the file, an offset and a length, and ONNX Runtime maps the file instead of reading it. The file
-lies beside the graphs, since ONNX Runtime refuses a path that leads out of their folder.
+It is ONNX's external data: a tensor names the file, an offset and a length, and ONNX Runtime maps the file
+instead of reading it. The file lies beside the graphs, since ONNX Runtime refuses a path that leads out of
+their folder.
 """
 
 import hashlib
@@ -19,7 +20,8 @@ ALIGNMENT: Final = 64
 
 
 def save_shared(graphs: Mapping[Path, onnx.ModelProto]) -> Path:
-    """Write graphs under their paths, all in one folder, and their large tensors into one file beside them, whose path is returned."""
+    """Write graphs under their paths, all in one folder, and their large tensors into one file beside them,
+    whose path is returned."""
     weights = next(iter(graphs)).with_name(WEIGHTS)
     places: dict[bytes, int] = {}
     with weights.open("wb") as file:

@@ -1,8 +1,9 @@
-"""An open loop: requests are due at times of their own, whatever the answers do, and their latency counts from then.
+"""An open loop: requests are due at times of their own, whatever the answers do, and their latency counts
+from then.
 
-A caller that waits for its answer before it asks again slows down together with the server, and so hides the very wait that it should
-measure. Here a request that could not be sent in time (the sender was busy) counts from the time at which it was due, like one that
-waited in the server's queue.
+A caller that waits for its answer before it asks again slows down together with the server, and so hides the
+very wait that it should measure. Here a request that could not be sent in time (the sender was busy) counts
+from the time at which it was due, like one that waited in the server's queue.
 """
 
 import random
@@ -50,7 +51,8 @@ class Arrival:
 
 
 def due_times(rate: float, began_s: float, generator: random.Random) -> Iterator[float]:
-    """The times, in seconds, of a Poisson process of `rate` arrivals a second that begins at `began_s`. Endless, and waits for nobody."""
+    """The times, in seconds, of a Poisson process of `rate` arrivals a second that begins at `began_s`.
+    Endless, and waits for nobody."""
     due_s = began_s
     while True:
         due_s += generator.expovariate(rate)

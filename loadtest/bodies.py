@@ -1,4 +1,5 @@
-"""What is asked: request bodies for three kinds of traffic, made of the shipped sentences or of given rows, and what a right answer is."""
+"""What is asked: request bodies for three kinds of traffic, made of the shipped sentences or of given rows,
+and what a right answer is."""
 
 import json
 import random
@@ -32,7 +33,8 @@ class Body:
 
 
 def read_rows(path: Path | None) -> list[Row]:
-    """Rows of KLUE-RE (or whatever else `POST /relations` takes as one example), one JSON object a line; the shipped ones without a path.
+    """Rows of KLUE-RE (or whatever else `POST /relations` takes as one example), one JSON object a line; the
+    shipped ones without a path.
 
     Raises:
         InvalidRows: the file is missing, empty, or a line is not an object with a sentence and two entities.
@@ -56,7 +58,9 @@ def _read_row(line: str, place: str) -> Row:
         raise InvalidRows(f"{place}: {error}") from None
     kinds = {"sentence": str} | dict.fromkeys(ENTITIES, dict)
     if not isinstance(row, dict) or not all(isinstance(row.get(name), kind) for name, kind in kinds.items()):
-        raise InvalidRows(f"{place}: a row is an object with a sentence, a subject_entity and an object_entity")
+        raise InvalidRows(
+            f"{place}: a row is an object with a sentence, a subject_entity and an object_entity"
+        )
     return row
 
 
@@ -75,8 +79,9 @@ def _batch(rows: Sequence[Row], generator: random.Random) -> Body:
 
 
 def _mixed(rows: Sequence[Row], generator: random.Random) -> Body:
-    """What a service with many kinds of callers sees: four of five requests hold one example, a third of these name their entities by the
-    word alone; the others are batches of 2 to 16; callers want the best relation, the best three or all thirty."""
+    """What a service with many kinds of callers sees: four of five requests hold one example, a third of
+    these name their entities by the word alone; the others are batches of 2 to 16; callers want the best
+    relation, the best three or all thirty."""
     top_k = {"top_k": generator.choice([1, 3, 30])}
     if generator.random() < 0.2:
         count = generator.randint(2, BATCH_SIZE)
@@ -85,11 +90,16 @@ def _mixed(rows: Sequence[Row], generator: random.Random) -> Body:
     return Body((_by_word(row) if generator.random() < 1 / 3 else row) | top_k, 1)
 
 
-MAKERS: dict[Traffic, Callable[[Sequence[Row], random.Random], Body]] = {"single": _single, "batch": _batch, "mixed": _mixed}
+MAKERS: dict[Traffic, Callable[[Sequence[Row], random.Random], Body]] = {
+    "single": _single,
+    "batch": _batch,
+    "mixed": _mixed,
+}
 
 
 def _by_word(row: Row) -> Row:
-    """The row without indices where the sentence holds the word once: twice, it would not say which is meant."""
+    """The row without indices where the sentence holds the word once: twice, it would not say which is
+    meant."""
     bare = dict(row)
     for name in ENTITIES:
         entity, sentence = row[name], str(row["sentence"])
@@ -115,4 +125,8 @@ def judge(body: Body, status: int, content: bytes | None) -> str:
         relations = [prediction["relation"] for prediction in predictions]
     except (ValueError, TypeError, KeyError):
         return "wrong answer"
-    return RIGHT if len(relations) == body.examples and all(isinstance(name, str) and name for name in relations) else "wrong answer"
+    return (
+        RIGHT
+        if len(relations) == body.examples and all(isinstance(name, str) and name for name in relations)
+        else "wrong answer"
+    )

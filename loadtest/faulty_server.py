@@ -1,7 +1,7 @@
 """`python -m api` whose engine fails, or waits, when it is told to; run by tests and trials. The product has no switch for faults.
 
-A line on standard input is an order, and is repeated on standard output once it holds: `wait` holds every run, `go` lets them pass,
-`fail N` lets the next N runs raise.
+A line on standard input is an order, and is repeated on standard output once it holds: `wait` holds every
+run, `go` lets them pass, `fail N` lets the next N runs raise.
 """
 
 import itertools

@@ -17,8 +17,8 @@ SENT = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One stage. Latencies are milliseconds from the scheduled time, of the requests that were answered rightly; the others were refused
-    (429) or are errors. None where there is nothing to tell them from."""
+    """One stage. Latencies are milliseconds from the scheduled time, of the requests that were answered
+    rightly; the others were refused (429) or are errors. None where there is nothing to tell them from."""
 
     requests: int
     examples_per_s: float | None
@@ -33,10 +33,12 @@ class Figures:
 
 
 def came(found: Figures, due: float) -> dict[str, bool]:
-    """Whether the sender sent what was due, as a sentence: what a sender that is too slow never sends, no figure tells of.
+    """Whether the sender sent what was due, as a sentence: what a sender that is too slow never sends, no
+    figure tells of.
 
     Args:
-        due: requests that should have come on average; their number is a Poisson process's, so a few less come now and then.
+        due: requests that should have come on average; their number is a Poisson process's, so a few less
+            come now and then.
     """
     least = SENT * due - 4 * math.sqrt(due)
     return {f"{found.requests} requests were sent, {due:.0f} were due": found.requests >= least}
@@ -66,7 +68,8 @@ def _rate(arrivals: Sequence[Arrival]) -> float | None:
     times = [arrival.due_s for arrival in arrivals]
     if len(times) < 2:
         return None
-    examples = sum(arrival.examples for arrival in arrivals) * (len(times) - 1) / len(times)  # that many gaps lie between them
+    # that many gaps lie between them
+    examples = sum(arrival.examples for arrival in arrivals) * (len(times) - 1) / len(times)
     return round(examples / (max(times) - min(times)), 1)
 
 
@@ -81,7 +84,9 @@ def table(stages: Mapping[str, Figures]) -> str:
     for name, found in stages.items():
         numbers = (found.examples_per_s, found.requests, found.p50_ms, found.p95_ms, found.p99_ms)
         cells = ["-" if number is None else f"{number}" for number in numbers]
-        cells += ["-" if share is None else f"{share:.2%}" for share in (found.refused_share, found.error_share)]
+        cells += [
+            "-" if share is None else f"{share:.2%}" for share in (found.refused_share, found.error_share)
+        ]
         outcomes = ", ".join(f"{count} × {outcome}" for outcome, count in found.outcomes.items())
         lines.append(f"{name:<12}{''.join(f'{cell:>11}' for cell in [*cells, found.late_sends])}  {outcomes}")
     return "\n".join(lines)

@@ -1,4 +1,5 @@
-"""The file that says what a run is and what it must hold: profiles, their stages, and the gates (loadtest/gates.yaml)."""
+"""The file that says what a run is and what it must hold: profiles, their stages, and the gates
+(loadtest/gates.yaml)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -25,16 +26,23 @@ class Strict(BaseModel):
 
 
 class Gates(Strict):
-    """The most that a stage may show. Latencies count from the scheduled time; a latency that is not named is not gated."""
+    """The most that a stage may show. Latencies count from the scheduled time; a latency that is not named is
+    not gated."""
 
     p50_ms: Milliseconds | None = None
     p95_ms: Milliseconds | None = None
     p99_ms: Milliseconds | None = None
-    error_share: float = Field(0.0, ge=0, le=1, description="of the requests; all but a 429 and a 200 with a relation for each example")
+    error_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="of the requests; all but a 429 and a 200 with a relation for each example",
+    )
     refused_share: float = Field(0.0, ge=0, le=1, description="of the requests: 429, come back later")
 
     def check(self, stage: str, found: Figures) -> dict[str, bool]:
-        """A sentence for each gate, with the figure beside the limit -> whether it holds. A figure that is missing breaks its gate."""
+        """A sentence for each gate, with the figure beside the limit -> whether it holds. A figure that is
+        missing breaks its gate."""
         promises = {}
         for gate, limit in self.model_dump(exclude_none=True).items():
             value = getattr(found, gate)
@@ -53,20 +61,25 @@ class Stage(Strict):
     name: Name
     seconds: float = Field(gt=0, le=86_400)
     load: float | None = Field(None, gt=0, le=10, description="share of the measured saturation")
-    rate: int | None = Field(None, ge=1, le=100_000, description="examples a second; with one example a request, requests a second")
+    rate: int | None = Field(
+        None, ge=1, le=100_000, description="examples a second; with one example a request, requests a second"
+    )
     gated: bool = Field(True, description="false for stages that warm up, or let a queue run empty")
     gates: Gates | None = Field(None, description="in place of the profile's")
 
     @model_validator(mode="after")
     def _check(self) -> "Stage":
         if (self.load is None) == (self.rate is None):
-            raise ValueError("either load (a share of saturation) or rate (examples a second) is required, not both")
+            raise ValueError(
+                "either load (a share of saturation) or rate (examples a second) is required, not both"
+            )
         if self.gates and not self.gated:
             raise ValueError("a stage with gates cannot be gated: false")
         return self
 
     def plan(self, saturation: float | None) -> PlannedStage:
-        """The stage with its rate in whole examples a second, at least 1; `saturation` is what `load` is a share of."""
+        """The stage with its rate in whole examples a second, at least 1; `saturation` is what `load` is a
+        share of."""
         if self.rate is not None:
             return PlannedStage(self.name, self.seconds, self.rate)
         assert self.load is not None
@@ -98,7 +111,11 @@ class Profile(Strict):
     def check(self, figures: dict[str, Figures]) -> dict[str, bool]:
         """The promises of all gated stages; `figures` by the name of the stage."""
         gated = (stage for stage in self.stages if stage.gated)
-        return {text: kept for stage in gated for text, kept in (stage.gates or self.gates).check(stage.name, figures[stage.name]).items()}
+        return {
+            text: kept
+            for stage in gated
+            for text, kept in (stage.gates or self.gates).check(stage.name, figures[stage.name]).items()
+        }
 
 
 class GatesFile(Strict):
@@ -109,7 +126,8 @@ def read_profile(path: Path, name: str) -> Profile:
     """One profile of a gates file.
 
     Raises:
-        InvalidGates: the file is missing or not YAML, a field is unknown or of the wrong kind, or it has no such profile.
+        InvalidGates: the file is missing or not YAML, a field is unknown or of the wrong kind, or it has no
+            such profile.
     """
     try:
         profiles = GatesFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).profiles

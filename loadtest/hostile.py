@@ -1,7 +1,8 @@
 """Ten thousand hostile requests while good ones run beside them: python -m loadtest.hostile
 
-Promises: never a 500, never a hang, never an answer about a span that the rules refuse; and every good request beside them is answered
-rightly. Hypothesis makes most of the requests (broken rows, any JSON, any bytes, any headers); the rest were written by hand.
+Promises: never a 500, never a hang, never an answer about a span that the rules refuse; and every good
+request beside them is answered rightly. Hypothesis makes most of the requests (broken rows, any JSON, any
+bytes, any headers); the rest were written by hand.
 """
 
 import argparse
@@ -33,7 +34,8 @@ TYPES = ["PER", "ORG", "LOC", "DAT", "POH", "NOH"]
 
 rows = make_long_rows(200)
 
-FAMILY = "\U0001f469\u200d\U0001f469\u200d\U0001f467"  # three people and two zero-width joiners, one sign on the screen
+# three people and two zero-width joiners, one sign on the screen
+FAMILY = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
 
 NASTY_TEXT = [
     "", " ", "\u200b", "\u200d\u200d", "\x00", "\x07", "@", "# ^ 기타 ^", "</s>", "<mask>", "<s>[CLS]", "＜/s＞",
@@ -42,17 +44,32 @@ NASTY_TEXT = [
     "가" * 3000, "é́́́", "'; DROP TABLE--", "${jndi:ldap://x}", "\\ud800", "\n\r\t", "NaN",
 ]  # fmt: skip
 
-text = st.one_of(st.text(max_size=80), st.sampled_from(NASTY_TEXT), st.builds("".join, st.lists(st.sampled_from(NASTY_TEXT), max_size=4)))
-index = st.one_of(st.integers(-3, 90), st.integers(), st.sampled_from([2**31, 2**63, 2**64, -(2**63), 10**40]))
+text = st.one_of(
+    st.text(max_size=80),
+    st.sampled_from(NASTY_TEXT),
+    st.builds("".join, st.lists(st.sampled_from(NASTY_TEXT), max_size=4)),
+)
+index = st.one_of(
+    st.integers(-3, 90), st.integers(), st.sampled_from([2**31, 2**63, 2**64, -(2**63), 10**40])
+)
 anything = st.recursive(
     st.none() | st.booleans() | st.floats() | index | text,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
 )
 entity = st.one_of(
     st.fixed_dictionaries(
-        {}, optional={"word": text, "start_idx": index, "end_idx": index, "type": st.sampled_from(TYPES), "more": anything}
+        {},
+        optional={
+            "word": text,
+            "start_idx": index,
+            "end_idx": index,
+            "type": st.sampled_from(TYPES),
+            "more": anything,
+        },
     ),
-    st.fixed_dictionaries({}, optional={"word": anything, "start_idx": anything, "end_idx": anything, "type": anything}),
+    st.fixed_dictionaries(
+        {}, optional={"word": anything, "start_idx": anything, "end_idx": anything, "type": anything}
+    ),
     anything,
 )
 
@@ -63,10 +80,24 @@ def broken_row(draw: st.DrawFn) -> Any:
     row: dict[str, Any] = json.loads(json.dumps(draw(st.sampled_from(rows))))
     for _ in range(draw(st.integers(1, 3))):
         field = draw(
-            st.sampled_from(["sentence", "subject_entity", "object_entity", "top_k", "inside", "insert", "append", "append", "append"])
+            st.sampled_from(
+                [
+                    "sentence",
+                    "subject_entity",
+                    "object_entity",
+                    "top_k",
+                    "inside",
+                    "insert",
+                    "append",
+                    "append",
+                    "append",
+                ]
+            )
         )
         if field == "inside" and isinstance(row.get("object_entity"), dict):
-            row["object_entity"][draw(st.sampled_from(["word", "start_idx", "end_idx", "type"]))] = draw(index | text | anything)
+            row["object_entity"][draw(st.sampled_from(["word", "start_idx", "end_idx", "type"]))] = draw(
+                index | text | anything
+            )
         elif field == "insert" and isinstance(row.get("sentence"), str):
             place = draw(st.integers(0, len(row["sentence"])))
             row["sentence"] = row["sentence"][:place] + draw(text) + row["sentence"][place:]
@@ -82,7 +113,12 @@ def broken_row(draw: st.DrawFn) -> Any:
 document = st.one_of(
     broken_row(),
     st.fixed_dictionaries({"sentence": text, "subject_entity": entity, "object_entity": entity}),
-    st.fixed_dictionaries({"examples": st.lists(st.one_of(broken_row(), st.sampled_from(rows), anything), max_size=5) | anything}),
+    st.fixed_dictionaries(
+        {
+            "examples": st.lists(st.one_of(broken_row(), st.sampled_from(rows), anything), max_size=5)
+            | anything
+        }
+    ),
     anything,
 )
 body = st.one_of(
@@ -113,17 +149,37 @@ def by_hand() -> Iterator[tuple[bytes, dict[str, str]]]:
     yield b"[" * 1_000_000, plain
     yield b'{"a":' * 100_000, plain
     yield b'{"sentence": ' + b"9" * 1_000_000 + b"}", plain
-    yield row[:-1] + b', "sentence": "\xea\xb0\x80 \xeb\x82\x98"}', plain  # a key twice: the last one counts, its spans are wrong
+    # a key twice: the last one counts, its spans are wrong
+    yield row[:-1] + b', "sentence": "\xea\xb0\x80 \xeb\x82\x98"}', plain
     yield b" " * (4 * 1024 * 1024 + 1), plain
     yield json.dumps({"examples": rows * 50}).encode(), plain  # 10,000 of them
     yield json.dumps({"examples": [rows[0]] * 256, "top_k": 30}).encode(), plain
     yield json.dumps({"examples": [rows[0]] * 257}).encode(), plain
     for filler in ("가", "가 ", "\u200b", FAMILY, "각", " ", "@", "</s>"):
         sentence = "강하늘은 " + filler * (100_000 // len(filler)) + " 수원에 갔다."
-        yield json.dumps({"sentence": sentence, "subject_entity": {"word": "강하늘"}, "object_entity": {"word": "수원"}}).encode(), plain
+        yield (
+            json.dumps(
+                {
+                    "sentence": sentence,
+                    "subject_entity": {"word": "강하늘"},
+                    "object_entity": {"word": "수원"},
+                }
+            ).encode(),
+            plain,
+        )
         near = "강하늘은 수원에 갔다. " + filler * (100_000 // len(filler))
-        yield json.dumps({"sentence": near, "subject_entity": {"word": "강하늘"}, "object_entity": {"word": "수원"}}).encode(), plain
-    yield json.dumps({"sentence": "가" * 100_000, "subject_entity": {"word": "가"}, "object_entity": {"word": "가가"}}).encode(), plain
+        yield (
+            json.dumps(
+                {"sentence": near, "subject_entity": {"word": "강하늘"}, "object_entity": {"word": "수원"}}
+            ).encode(),
+            plain,
+        )
+    yield (
+        json.dumps(
+            {"sentence": "가" * 100_000, "subject_entity": {"word": "가"}, "object_entity": {"word": "가가"}}
+        ).encode(),
+        plain,
+    )
     yield row, {**plain, "Content-Encoding": "gzip"}
     yield row, {"Content-Type": "multipart/form-data; boundary=x"}
 
@@ -176,7 +232,8 @@ class Trial:
             self._wrong("hang", content)
             return
         except httpx.TransportError as error:
-            # An oversized body may be cut off while it is still being sent: its 413 has been written, the sender may not see it.
+            # An oversized body may be cut off while it is still being sent: its 413 has been written, the
+            # sender may not see it.
             self.statuses[413 if len(content) > 4_000_000 else 0] += 1
             if len(content) <= 4_000_000:
                 self._wrong(f"{type(error).__name__}: {error}", content)
@@ -189,7 +246,9 @@ class Trial:
             self._wrong("internals in the answer", content)
         elif answer.status_code == 200:
             self._check(json.loads(content), answer.json(), content)
-        elif answer.status_code == 422 and not all(fault["loc"] and fault["msg"] for fault in answer.json()["detail"]):
+        elif answer.status_code == 422 and not all(
+            fault["loc"] and fault["msg"] for fault in answer.json()["detail"]
+        ):
             self._wrong("a fault without its place", content)
 
     def send_raw(self, host: str, port: int, content: bytes) -> None:
@@ -222,7 +281,11 @@ def good_traffic(url: str) -> Callable[[], list[Outcome]]:
     """Start good callers in a thread; the function returned stops them and gives what came of it."""
     finished: list[Outcome] = []
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
-    thread = threading.Thread(target=lambda: finished.extend(loop.run_until_complete(closed_loop(url, rows, GOOD_CONNECTIONS, stop))))
+    thread = threading.Thread(
+        target=lambda: finished.extend(
+            loop.run_until_complete(closed_loop(url, rows, GOOD_CONNECTIONS, stop))
+        )
+    )
     thread.start()
 
     def end() -> list[Outcome]:
@@ -244,7 +307,13 @@ def trial(url: str, port: int, requests: int) -> tuple[dict[str, Any], dict[str,
         for content in RAW:
             hostile.send_raw("127.0.0.1", port, content)
 
-        @settings(max_examples=requests, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=requests,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
         @given(body, headers)
         def storm(content: bytes, sent: dict[str, str]) -> None:
             hostile.send(content, sent)
@@ -271,7 +340,9 @@ def trial(url: str, port: int, requests: int) -> tuple[dict[str, Any], dict[str,
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m loadtest.hostile", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.hostile", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
     parser.add_argument("--requests", type=int, default=10_000)
     arguments = parser.parse_args(argv)

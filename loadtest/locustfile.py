@@ -4,10 +4,12 @@
 
 from the root of the repository, with `--rows rows.jsonl` and KORE_API_KEY where they are needed.
 
-A user here is no person who waits for an answer, but a source of arrivals: a Poisson process of one example a second (BatchUser, with 16
-examples a request: a request every 16 seconds on average). Processes of that kind add up to one of the same kind, so N users are N examples
-a second, and Locust's user count is the arrival rate. Response times count from the time at which a request was due, not from the time at
-which it was sent; how late requests were sent is logged at the end.
+A user here is no person who waits for an answer, but a source of arrivals: a Poisson process of one example a
+second (BatchUser, with 16
+examples a request: a request every 16 seconds on average). Processes of that kind add up to one of the same
+kind, so N users are N examples a second, and Locust's user count is the arrival rate. Response times count
+from the time at which a request was due, not from the time at which it was sent; how late requests were sent
+is logged at the end.
 """
 
 import itertools
@@ -36,7 +38,8 @@ CONNECT_TIMEOUT_S, ANSWER_TIMEOUT_S = 10.0, 40.0
 DRAIN_S = CONNECT_TIMEOUT_S + ANSWER_TIMEOUT_S + 10
 """Seconds after which every request has ended one way or the other."""
 CONNECTIONS = 20_000
-"""A limit below the number of requests under way would be a queue on the wrong side, which the server does not see."""
+"""A limit below the number of requests under way would be a queue on the wrong side, which the server does
+not see."""
 
 log = logging.getLogger("loadtest")
 under_way = Group()
@@ -53,10 +56,13 @@ class OpenLoopUser(FastHttpUser):
     examples_a_request: ClassVar[float]
 
     insecure = False  # Locust's default is to believe any certificate, and an API key may go this way
-    client_pool = HTTPClientPool(concurrency=CONNECTIONS, connection_timeout=CONNECT_TIMEOUT_S, network_timeout=ANSWER_TIMEOUT_S)
+    client_pool = HTTPClientPool(
+        concurrency=CONNECTIONS, connection_timeout=CONNECT_TIMEOUT_S, network_timeout=ANSWER_TIMEOUT_S
+    )
 
     def on_start(self) -> None:
-        # Seeded, so that two runs are alike; with the worker's number, so that the processes of `locust --processes` are not.
+        # Seeded, so that two runs are alike; with the worker's number, so that the processes of `locust
+        # --processes` are not.
         generator = random.Random(f"{self.environment.runner.worker_index} {next(seeds)}")
         self.due = due_times(1 / self.examples_a_request, time.perf_counter(), generator)
 
@@ -69,7 +75,8 @@ class OpenLoopUser(FastHttpUser):
 
     def ask(self, body: Body, due_s: float) -> None:
         """Post one request and report it, with the time since it was due as its response time."""
-        # A plan that is played (loadtest/shape.py) has stages; without one there is one name for each kind of traffic.
+        # A plan that is played (loadtest/shape.py) has stages; without one there is one name for each kind of
+        # traffic.
         stage = getattr(self.environment.shape_class, "stage", f"/relations, {self.traffic}")
         sent_s = time.perf_counter()
         with self.client.post("/relations", json=body.document, name=stage, catch_response=True) as response:
@@ -105,8 +112,15 @@ class MixedUser(OpenLoopUser):
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: LocustArgumentParser) -> None:
-    parser.add_argument("--rows", type=Path, help="JSONL of KLUE-RE rows to ask; sentences of our own by default", include_in_web_ui=False)
-    parser.add_argument("--api-key", env_var="KORE_API_KEY", help="bearer token to send", include_in_web_ui=False)
+    parser.add_argument(
+        "--rows",
+        type=Path,
+        help="JSONL of KLUE-RE rows to ask; sentences of our own by default",
+        include_in_web_ui=False,
+    )
+    parser.add_argument(
+        "--api-key", env_var="KORE_API_KEY", help="bearer token to send", include_in_web_ui=False
+    )
 
 
 @events.init.add_listener
@@ -126,7 +140,8 @@ def prepare(environment: Environment, **_: Any) -> None:
 
 @events.test_stop.add_listener
 def drain(**_: Any) -> None:
-    """Requests that were sent before the end are waited for and counted; without them the slowest would be missing."""
+    """Requests that were sent before the end are waited for and counted; without them the slowest would be
+    missing."""
     under_way.join(timeout=DRAIN_S)
     log.info(describe_late_sends(lateness_s))
     lateness_s.clear()

@@ -1,11 +1,12 @@
 """Twice the load that a server can bear, for a minute: python -m loadtest.overload
 
-In three rounds, and before and after each what the server can bear: its machine's speed drifts. Of the rounds' shares of that, the median
-counts.
+In three rounds, and before and after each what the server can bear: its machine's speed drifts. Of the
+rounds' shares of that, the median counts.
 
-Promises: every request is answered by its deadline, as many are answered rightly as at saturation, those refused are refused at once,
-with a Retry-After, `/health` answers 99 times of 100 within 100 ms, memory stays flat. Then a burst: whoever is refused comes back once,
-after his Retry-After, and is answered, 19 times of 20.
+Promises: every request is answered by its deadline, as many are answered rightly as at saturation, those
+refused are refused at once, with a Retry-After, `/health` answers 99 times of 100 within 100 ms, memory stays
+flat. Then a burst: whoever is refused comes back once, after his Retry-After, and is answered, 19 times of
+20.
 """
 
 import argparse
@@ -25,7 +26,16 @@ import uvloop
 from loadtest.bodies import InvalidRows, read_rows
 from loadtest.sentences import Row
 from loadtest.server import DEFAULT_BUNDLE, running
-from loadtest.traffic import Outcome, answered_within, ask, by_status, open_loop, percentile, probe, saturation
+from loadtest.traffic import (
+    Outcome,
+    answered_within,
+    ask,
+    by_status,
+    open_loop,
+    percentile,
+    probe,
+    saturation,
+)
 from loadtest.verdict import conclude
 
 ROUNDS = 3
@@ -36,8 +46,9 @@ SLACK_S = 0.25  # between the server's clock and the caller's, who shares the co
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A while at twice the load: what came of each request, how long `/health` took (seconds), answers a second (what still waited at the
-    end is not among them), the same over what the server bears just before and after, and the server's memory at the end."""
+    """A while at twice the load: what came of each request, how long `/health` took (seconds), answers a
+    second (what still waited at the end is not among them), the same over what the server bears just before
+    and after, and the server's memory at the end."""
 
     outcomes: list[Outcome]
     health: list[float]
@@ -46,7 +57,9 @@ class Round:
     memory_mb: float
 
 
-async def trial(url: str, pid: int, rows: Sequence[Row], seconds: float) -> tuple[dict[str, Any], dict[str, bool]]:
+async def trial(
+    url: str, pid: int, rows: Sequence[Row], seconds: float
+) -> tuple[dict[str, Any], dict[str, bool]]:
     bearable = [await saturation(url, rows)]
     rounds: list[Round] = []
     for number in range(ROUNDS):
@@ -55,7 +68,9 @@ async def trial(url: str, pid: int, rows: Sequence[Row], seconds: float) -> tupl
         answered_rps = answered_within(outcomes, began, seconds / ROUNDS) / seconds * ROUNDS
         memory_mb = psutil.Process(pid).memory_info().rss / 1e6
         bearable.append(await saturation(url, rows))
-        rounds.append(Round(outcomes, health, answered_rps, answered_rps / statistics.mean(bearable[-2:]), memory_mb))
+        rounds.append(
+            Round(outcomes, health, answered_rps, answered_rps / statistics.mean(bearable[-2:]), memory_mb)
+        )
     first, second = await burst(url, rows, round(BURST_S * bearable[-1]))
 
     outcomes = [outcome for one in rounds for outcome in one.outcomes]
@@ -84,11 +99,15 @@ async def trial(url: str, pid: int, rows: Sequence[Row], seconds: float) -> tupl
     }
     promises = {
         "no request passes its deadline unanswered": slowest_s <= TIMEOUT_S + SLACK_S,
-        "nothing but 200, 429 and 504": {outcome.status for outcome in [*outcomes, *first, *second]} <= {200, 429, 504},
-        "requests were refused, each with Retry-After": bool(refused) and all(outcome.retry_after for outcome in refused),
+        "nothing but 200, 429 and 504": {outcome.status for outcome in [*outcomes, *first, *second]}
+        <= {200, 429, 504},
+        "requests were refused, each with Retry-After": bool(refused)
+        and all(outcome.retry_after for outcome in refused),
         "as many answered as 0.9 of saturation": goodput >= 0.9,
         "99 % of the refusals within 50 ms": refused_p99_s <= 0.05,
-        "some of a burst are refused, and 19 of 20 who come back after their Retry-After are answered": bool(second)
+        "some of a burst are refused, and 19 of 20 who come back after their Retry-After are answered": bool(
+            second
+        )
         and back.get("200", 0) >= 0.95 * len(second),
         "99 % of /health within 100 ms": percentile(health, 99) <= 0.1,
         "memory is flat (5 %)": rounds[-1].memory_mb <= 1.05 * rounds[0].memory_mb,
@@ -96,7 +115,9 @@ async def trial(url: str, pid: int, rows: Sequence[Row], seconds: float) -> tupl
     return figures, promises
 
 
-async def press(url: str, rows: Sequence[Row], rate: float, seconds: float, seed: int) -> tuple[list[Outcome], list[float]]:
+async def press(
+    url: str, rows: Sequence[Row], rate: float, seconds: float, seed: int
+) -> tuple[list[Outcome], list[float]]:
     """Requests at a rate, whatever comes of them, and how long `/health` took beside them, in seconds."""
     stop = asyncio.Event()
 
@@ -111,7 +132,8 @@ async def press(url: str, rows: Sequence[Row], rate: float, seconds: float, seed
 
 
 async def burst(url: str, rows: Sequence[Row], requests: int) -> tuple[list[Outcome], list[Outcome]]:
-    """So many requests at once, and those who were refused once more after their Retry-After: what came of both."""
+    """So many requests at once, and those who were refused once more after their Retry-After: what came of
+    both."""
 
     async def come_back(session: aiohttp.ClientSession, refused: Outcome) -> Outcome:
         await asyncio.sleep(float(refused.retry_after or 0))
@@ -119,16 +141,24 @@ async def burst(url: str, rows: Sequence[Row], requests: int) -> tuple[list[Outc
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         began = time.monotonic()
-        first = await asyncio.gather(*(ask(session, url, rows, index % len(rows), began, TIMEOUT_S) for index in range(requests)))
-        second = await asyncio.gather(*(come_back(session, outcome) for outcome in first if outcome.status == 429))
+        first = await asyncio.gather(
+            *(ask(session, url, rows, index % len(rows), began, TIMEOUT_S) for index in range(requests))
+        )
+        second = await asyncio.gather(
+            *(come_back(session, outcome) for outcome in first if outcome.status == 429)
+        )
     return list(first), list(second)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m loadtest.overload", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.overload", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--rows", type=Path, help="JSONL of KLUE-RE rows to ask; sentences of our own by default")
+    parser.add_argument(
+        "--rows", type=Path, help="JSONL of KLUE-RE rows to ask; sentences of our own by default"
+    )
     parser.add_argument("--every-member", action="store_true", help="without the cascade")
     arguments = parser.parse_args(argv)
     try:

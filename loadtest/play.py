@@ -1,6 +1,7 @@
 """Plays stages with Locust, in a process of its own, and gives back what came of each request.
 
-Its own process because Locust replaces sockets, threads and sleep with gevent's when it is imported, for everything in the process.
+Its own process because Locust replaces sockets, threads and sleep with gevent's when it is imported, for
+everything in the process.
 """
 
 import json
@@ -17,14 +18,17 @@ from loadtest.server import ROOT
 
 USERS: dict[Traffic, str] = {"single": "SingleUser", "batch": "BatchUser", "mixed": "MixedUser"}
 MARGIN_S = 120.0
-"""Seconds beyond the stages that Locust may take: to start, to wait for the last answers (60 at most, see locustfile.py), to report."""
+"""Seconds beyond the stages that Locust may take: to start, to wait for the last answers (60 at most, see
+locustfile.py), to report."""
 
 
 class PlayFailed(RuntimeError):
     """Locust did not come to its end; the message says how it ended and where its log lies."""
 
 
-def play(url: str, traffic: Traffic, stages: Sequence[PlannedStage], rows: Path | None, output: Path) -> dict[str, list[Arrival]]:
+def play(
+    url: str, traffic: Traffic, stages: Sequence[PlannedStage], rows: Path | None, output: Path
+) -> dict[str, list[Arrival]]:
     """Send the stages' requests to the server at `url`; returns them by the name of the stage.
 
     Leaves in `output`: report.html (Locust's own), requests.jsonl (one `Arrival` a line) and locust.log.
@@ -36,8 +40,27 @@ def play(url: str, traffic: Traffic, stages: Sequence[PlannedStage], rows: Path 
     output.mkdir(parents=True, exist_ok=True)
     requests, log = output / "requests.jsonl", output / "locust.log"
     plan = json.dumps([asdict(stage) for stage in stages])
-    command = [sys.executable, "-m", "locust", "--locustfile", "loadtest/shape.py", "--headless", "--only-summary", "--host", url]
-    command += ["--plan", plan, "--arrivals", str(requests), "--html", str(output / "report.html"), "--exit-code-on-error", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "locust",
+        "--locustfile",
+        "loadtest/shape.py",
+        "--headless",
+        "--only-summary",
+        "--host",
+        url,
+    ]
+    command += [
+        "--plan",
+        plan,
+        "--arrivals",
+        str(requests),
+        "--html",
+        str(output / "report.html"),
+        "--exit-code-on-error",
+        "0",
+    ]
     command += ["--rows", str(rows.resolve())] if rows else []
     # LOCUST_* sets Locust's flags too; what is set there for runs by hand is not meant for this one.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LOCUST_")}
@@ -45,7 +68,9 @@ def play(url: str, traffic: Traffic, stages: Sequence[PlannedStage], rows: Path 
     try:
         with log.open("w", encoding="utf-8") as file:
             streams = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT}
-            status = subprocess.run([*command, USERS[traffic]], cwd=ROOT, env=environment, timeout=limit_s, **streams).returncode
+            status = subprocess.run(
+                [*command, USERS[traffic]], cwd=ROOT, env=environment, timeout=limit_s, **streams
+            ).returncode
     except subprocess.TimeoutExpired:
         raise PlayFailed(f"Locust did not end within {limit_s:.0f} s; its log is {log}") from None
     if status != 0:

@@ -1,8 +1,10 @@
 """The highest rate of arrivals that holds a profile's gates: python -m loadtest.saturation [PROFILE]; the options are those of `loadtest`.
 
-Doubles or halves the rate until one holds and one does not, then halves what lies between them. Each try is a short run of Locust with the
-users and gates of a load test: starting Locust costs three seconds a try, and saves a second way of sending and judging. Every try ends
-only when all its requests have, so none inherits a queue. The answer is as sure as `TRY_S` seconds of random arrivals: a few percent.
+Doubles or halves the rate until one holds and one does not, then halves what lies between them. Each try is a
+short run of Locust with the
+users and gates of a load test: starting Locust costs three seconds a try, and saves a second way of sending
+and judging. Every try ends only when all its requests have, so none inherits a queue. The answer is as sure
+as `TRY_S` seconds of random arrivals: a few percent.
 """
 
 import sys
@@ -19,11 +21,13 @@ SETTLE_S, TRY_S = 3.0, 12.0
 RESOLUTION = 0.05
 MAX_TRIES = 16
 FIRST_SHARE = 0.7
-"""The first try, as a share of what a closed loop gets answered: gates on latency are broken well before everything is."""
+"""The first try, as a share of what a closed loop gets answered: gates on latency are broken well before
+everything is."""
 
 
 def search(holds: Callable[[int], bool], first: int) -> int:
-    """The highest rate that holds, within `RESOLUTION` (or 1, if that is more), as if every lower rate held too; 0 if none does."""
+    """The highest rate that holds, within `RESOLUTION` (or 1, if that is more), as if every lower rate held
+    too; 0 if none does."""
     low, high, rate = 0, None, first
     for _ in range(MAX_TRIES):
         if holds(rate):
@@ -50,8 +54,20 @@ def run(options: Options) -> int:
         found = measure(play(url, options.profile.traffic, stages, options.rows, options.output)["try"])
         promises = gates.check(f"{rate}/s", found) | came(found, rate * TRY_S / mean_examples(options.bodies))
         kept = all(promises.values())
-        tries.append({"rate": rate, "kept": kept, "p50_ms": found.p50_ms, "p95_ms": found.p95_ms, "p99_ms": found.p99_ms})
-        tries[-1] |= {"error_share": found.error_share, "refused_share": found.refused_share, "late_sends": found.late_sends}
+        tries.append(
+            {
+                "rate": rate,
+                "kept": kept,
+                "p50_ms": found.p50_ms,
+                "p95_ms": found.p95_ms,
+                "p99_ms": found.p99_ms,
+            }
+        )
+        tries[-1] |= {
+            "error_share": found.error_share,
+            "refused_share": found.refused_share,
+            "late_sends": found.late_sends,
+        }
         for text in promises:
             print(f"{'holds ' if promises[text] else 'breaks'}  {text}", file=sys.stderr)
         return kept
@@ -67,7 +83,11 @@ def run(options: Options) -> int:
         "highest_examples_per_s": highest,
         "tries": tries,
     }
-    return conclude(f"saturation {options.name}", figures, {f"a rate holds the gates; the highest is {highest} examples/s": highest > 0})
+    return conclude(
+        f"saturation {options.name}",
+        figures,
+        {f"a rate holds the gates; the highest is {highest} examples/s": highest > 0},
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Korean sentences of our own with two marked entities and a relation: what trials and tests ask. No row of KLUE-RE."""
+"""Korean sentences of our own with two marked entities and a relation: what trials and tests ask. No row of
+KLUE-RE."""
 
 import itertools
 import random
@@ -6,7 +7,16 @@ import random
 Row = dict[str, object]
 
 PEOPLE = ["강하늘", "문다솔", "서윤재", "최이든", "한가온", "윤가람", "박누리", "김도담", "진보라", "이새벽"]
-COMPANIES = ["한빛전자", "도레미상사", "푸른나래재단", "새벽바다", "가람출판", "누리통신", "바른내일당", "다솜병원"]
+COMPANIES = [
+    "한빛전자",
+    "도레미상사",
+    "푸른나래재단",
+    "새벽바다",
+    "가람출판",
+    "누리통신",
+    "바른내일당",
+    "다솜병원",
+]
 PLACES = ["수원", "대전광역시 유성구", "부산", "인천", "제주도", "전주시"]
 DATES = ["1987년", "1990년 3월 2일", "2015년", "지난 5월"]
 TITLES = ["무신", "소설가", "배우", "건축가"]
@@ -45,7 +55,8 @@ CONTEXT = [
 
 
 def make_long_rows(count: int, seed: int = 11) -> list[Row]:
-    """Rows with sentences before and after them, as long as real text is: 20 to 300 characters, most of them around 90."""
+    """Rows with sentences before and after them, as long as real text is: 20 to 300 characters, most of them
+    around 90."""
     generator = random.Random(seed)
     return [_lengthen(row, generator) for row in generator.choices(make_rows(), k=count)]
 
@@ -59,10 +70,21 @@ def _lengthen(row: Row, generator: random.Random) -> Row:
         for field in ("subject_entity", "object_entity")
         if isinstance(entity := row[field], dict)
     }
-    return {**row, "sentence": " ".join(part for part in (before, str(row["sentence"]), after) if part), **moved}
+    return {
+        **row,
+        "sentence": " ".join(part for part in (before, str(row["sentence"]), after) if part),
+        **moved,
+    }
 
 
-def mark(template: str, subject: str, subject_type: str | None, object_: str, object_type: str | None, relation: str) -> Row:
+def mark(
+    template: str,
+    subject: str,
+    subject_type: str | None,
+    object_: str,
+    object_type: str | None,
+    relation: str,
+) -> Row:
     """Fill a template's `{s}` and `{o}` and note where they stand."""
     sentence = template.format(s=subject, o=object_)
     before_subject, before_object = (template[: template.index(slot)] for slot in ("{s}", "{o}"))

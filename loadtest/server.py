@@ -17,12 +17,16 @@ DEFAULT_BUNDLE = ROOT / "bundles" / "default"
 
 
 class Server:
-    """A real server in a process of its own, on a port of its own. Its log is read as it comes: a full pipe would stop it."""
+    """A real server in a process of its own, on a port of its own. Its log is read as it comes: a full pipe
+    would stop it."""
 
     def __init__(self, bundle: Path, module: str, settings: dict[str, object]) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("KORE_")}
         environment |= {"KORE_DRAIN_DELAY_S": "0"}
-        environment |= {key if key.startswith("OTEL_") else f"KORE_{key.upper()}": str(value) for key, value in settings.items()}
+        environment |= {
+            key if key.startswith("OTEL_") else f"KORE_{key.upper()}": str(value)
+            for key, value in settings.items()
+        }
         command = [sys.executable, "-m", module, "--port", "0", "--bundle", str(bundle)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
@@ -54,7 +58,9 @@ class Server:
             return next((line for line in self.log if words in line), None)
 
         with self._grown:
-            self._grown.wait_for(lambda: found() or not self._reader.is_alive() or self.process.poll() is not None, timeout=180)
+            self._grown.wait_for(
+                lambda: found() or not self._reader.is_alive() or self.process.poll() is not None, timeout=180
+            )
             line = found()
         assert line is not None, f"no {words!r} in the log:\n{''.join(self.log)}"
         return str(json.loads(line)["message"])
@@ -77,8 +83,12 @@ class Server:
 
 @contextmanager
 def leaving_on_sigterm() -> Iterator[None]:
-    """SIGTERM leaves the block as SystemExit, so that what was started in it is stopped; nothing changes where it is handled already."""
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    """SIGTERM leaves the block as SystemExit, so that what was started in it is stopped; nothing changes
+    where it is handled already."""
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
     if not ours:
         yield
         return
@@ -91,7 +101,8 @@ def leaving_on_sigterm() -> Iterator[None]:
 
 @contextmanager
 def running(bundle: Path, module: str = "api", **settings: object) -> Iterator[Server]:
-    """A server that is ready. Settings are those of `KORE_*`; names that begin with `OTEL_` are passed as they are."""
+    """A server that is ready. Settings are those of `KORE_*`; names that begin with `OTEL_` are passed as
+    they are."""
     with leaving_on_sigterm():
         server = Server(bundle, module, settings)
         try:

@@ -1,6 +1,8 @@
-"""Inside Locust: the users of the locustfile, a plan of stages that is played, and a record of every request. Run by loadtest/play.py.
+"""Inside Locust: the users of the locustfile, a plan of stages that is played, and a record of every request.
+Run by loadtest/play.py.
 
-A file of its own, because Locust lets any shape that it finds overrule the user counts of its own page and flags.
+A file of its own, because Locust lets any shape that it finds overrule the user counts of its own page and
+flags.
 """
 
 import json
@@ -19,7 +21,8 @@ __all__ = ["BatchUser", "MixedUser", "SingleUser", "StagesShape"]  # where Locus
 
 
 class StagesShape(LoadTestShape):
-    """One stage after the other. Locust asks once a second, so a stage may last up to a second longer than planned."""
+    """One stage after the other. Locust asks once a second, so a stage may last up to a second longer than
+    planned."""
 
     stages: tuple[PlannedStage, ...] = ()
     stage = ""
@@ -30,15 +33,24 @@ class StagesShape(LoadTestShape):
         for stage in self.stages:
             if elapsed_s < stage.seconds:
                 self.stage = stage.name
-                return stage.rate, float(max(stage.rate for stage in self.stages))  # users a second: all of them at once
+                # users a second: all of them at once
+                return stage.rate, float(max(stage.rate for stage in self.stages))
             elapsed_s -= stage.seconds
         return None
 
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: LocustArgumentParser) -> None:
-    parser.add_argument("--plan", type=json.loads, required=True, help="JSON list of stages", include_in_web_ui=False)
-    parser.add_argument("--arrivals", type=Path, required=True, help="file that receives a line for each request", include_in_web_ui=False)
+    parser.add_argument(
+        "--plan", type=json.loads, required=True, help="JSON list of stages", include_in_web_ui=False
+    )
+    parser.add_argument(
+        "--arrivals",
+        type=Path,
+        required=True,
+        help="file that receives a line for each request",
+        include_in_web_ui=False,
+    )
 
 
 @events.init.add_listener

@@ -34,12 +34,17 @@ async def trial(url: str, pid: int, seconds: float) -> tuple[dict[str, Any], dic
         "p99_ms": round(1000 * percentile([outcome.seconds for outcome in outcomes], 99), 1),
         "memory_mb": {"after_a_tenth": round(first), "end": round(last)},
     }
-    promises = {"every request is answered": all(o.status == 200 for o in outcomes), "memory within 5 %": last <= 1.05 * first}
+    promises = {
+        "every request is answered": all(o.status == 200 for o in outcomes),
+        "memory within 5 %": last <= 1.05 * first,
+    }
     return figures, promises
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m loadtest.soak", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.soak", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
     parser.add_argument("--seconds", type=float, default=600)
     arguments = parser.parse_args(argv)

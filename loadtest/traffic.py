@@ -1,5 +1,6 @@
-"""Requests at a server, and what came of each: closed loops (a number of callers, each waiting for its answer) and open ones (arrivals
-at a rate, whatever the answers do; latency counts from the scheduled time, so that a slow server cannot hide by slowing its callers)."""
+"""Requests at a server, and what came of each: closed loops (a number of callers, each waiting for its
+answer) and open ones (arrivals at a rate, whatever the answers do; latency counts from the scheduled time, so
+that a slow server cannot hide by slowing its callers)."""
 
 import asyncio
 import random
@@ -19,8 +20,9 @@ WARM_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One request: its status (0: the connection broke without an answer), seconds since it was due, and of these the seconds by
-    which it was sent late; the answer's `Retry-After` and relation; when it ended, on the monotonic clock."""
+    """One request: its status (0: the connection broke without an answer), seconds since it was due, and of
+    these the seconds by which it was sent late; the answer's `Retry-After` and relation; when it ended, on
+    the monotonic clock."""
 
     status: int
     seconds: float
@@ -31,7 +33,14 @@ class Outcome:
     ended: float = 0.0
 
 
-async def ask(session: aiohttp.ClientSession, url: str, rows: Sequence[Row], index: int, began: float, timeout_s: float | None) -> Outcome:
+async def ask(
+    session: aiohttp.ClientSession,
+    url: str,
+    rows: Sequence[Row],
+    index: int,
+    began: float,
+    timeout_s: float | None,
+) -> Outcome:
     """Post one row; never raises."""
     headers = {} if timeout_s is None else {"X-Request-Timeout": str(timeout_s)}
     late_s = time.monotonic() - began
@@ -39,7 +48,15 @@ async def ask(session: aiohttp.ClientSession, url: str, rows: Sequence[Row], ind
         async with session.post(f"{url}/relations", json=rows[index], headers=headers) as answer:
             document = await answer.json()
             ended = time.monotonic()
-            return Outcome(answer.status, ended - began, late_s, answer.headers.get("Retry-After"), document.get("relation"), index, ended)
+            return Outcome(
+                answer.status,
+                ended - began,
+                late_s,
+                answer.headers.get("Retry-After"),
+                document.get("relation"),
+                index,
+                ended,
+            )
     except (aiohttp.ClientError, OSError, ValueError):
         ended = time.monotonic()
         return Outcome(NO_ANSWER, ended - began, row=index, ended=ended)
@@ -53,7 +70,8 @@ async def closed_loop(
     until_status: frozenset[int] = frozenset(),
     headers: Mapping[str, str] | None = None,
 ) -> list[Outcome]:
-    """Callers that ask one row after another until `stop`, or until one of them is answered with a status of `until_status`."""
+    """Callers that ask one row after another until `stop`, or until one of them is answered with a status of
+    `until_status`."""
     outcomes: list[Outcome] = []
 
     async def caller(number: int) -> None:
@@ -70,7 +88,9 @@ async def closed_loop(
     return outcomes
 
 
-async def open_loop(url: str, rows: Sequence[Row], rate: float, seconds: float, timeout_s: float, seed: int = 1) -> list[Outcome]:
+async def open_loop(
+    url: str, rows: Sequence[Row], rate: float, seconds: float, timeout_s: float, seed: int = 1
+) -> list[Outcome]:
     """Arrivals of a Poisson process at `rate` a second; every request has a deadline of `timeout_s`."""
     generator = random.Random(seed)
     began = time.monotonic()
@@ -79,7 +99,9 @@ async def open_loop(url: str, rows: Sequence[Row], rate: float, seconds: float, 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         while (scheduled := scheduled + generator.expovariate(rate)) < began + seconds:
             await asyncio.sleep(max(0.0, scheduled - time.monotonic()))
-            tasks.append(asyncio.create_task(ask(session, url, rows, len(tasks) % len(rows), scheduled, timeout_s)))
+            tasks.append(
+                asyncio.create_task(ask(session, url, rows, len(tasks) % len(rows), scheduled, timeout_s))
+            )
         return await asyncio.gather(*tasks)
 
 
@@ -90,12 +112,19 @@ async def for_seconds(stop: asyncio.Event, seconds: float) -> None:
 
 
 async def saturation(
-    url: str, rows: Sequence[Row], connections: int = 16, seconds: float = 10.0, headers: Mapping[str, str] | None = None
+    url: str,
+    rows: Sequence[Row],
+    connections: int = 16,
+    seconds: float = 10.0,
+    headers: Mapping[str, str] | None = None,
 ) -> float:
-    """Requests answered a second by a closed loop, once it flows: those answered before and after these seconds are not among them."""
+    """Requests answered a second by a closed loop, once it flows: those answered before and after these
+    seconds are not among them."""
     stop = asyncio.Event()
     began = time.monotonic() + WARM_S
-    outcomes, _ = await asyncio.gather(closed_loop(url, rows, connections, stop, headers=headers), for_seconds(stop, WARM_S + seconds))
+    outcomes, _ = await asyncio.gather(
+        closed_loop(url, rows, connections, stop, headers=headers), for_seconds(stop, WARM_S + seconds)
+    )
     return answered_within(outcomes, began, seconds) / seconds
 
 
@@ -105,8 +134,9 @@ def answered_within(outcomes: Sequence[Outcome], began: float, seconds: float) -
 
 
 async def probe(url: str, path: str, stop: asyncio.Event, every_s: float = 0.05) -> list[float]:
-    """Seconds that a path took to answer 200, asked every so many seconds whether or not it has answered: else a server that stands still
-    for a while would be one slow probe. Counted from when a probe was due; one that failed counts as infinite."""
+    """Seconds that a path took to answer 200, asked every so many seconds whether or not it has answered:
+    else a server that stands still for a while would be one slow probe. Counted from when a probe was due;
+    one that failed counts as infinite."""
 
     async def ask_once(due: float) -> float:
         try:

@@ -1,6 +1,7 @@
 """At full load: SIGTERM, new bundles, and an engine that fails. python -m loadtest.upheaval
 
-Promises: not one accepted request is lost to a swap or to SIGTERM, and a failing run costs its own batches only.
+Promises: not one accepted request is lost to a swap or to SIGTERM, and a failing run costs its own batches
+only.
 """
 
 import argparse
@@ -49,7 +50,9 @@ def _ended_swaps(server: Server) -> int:
 async def leave(server: Server) -> list[Outcome]:
     """Told to leave at full load; callers go elsewhere at their first 503."""
     stop = asyncio.Event()
-    load = asyncio.create_task(closed_loop(server.url, make_long_rows(1000), CONNECTIONS, stop, frozenset({503, NO_ANSWER})))
+    load = asyncio.create_task(
+        closed_loop(server.url, make_long_rows(1000), CONNECTIONS, stop, frozenset({503, NO_ANSWER}))
+    )
     await asyncio.sleep(3)
     server.process.send_signal(signal.SIGTERM)
     async with asyncio.timeout(LEAVING_S):
@@ -81,7 +84,9 @@ def trial(bundle: Path) -> tuple[dict[str, Any], dict[str, bool]]:
     failing_runs = 3
     with running(bundle, "loadtest.faulty_server") as server:
         failed = asyncio.run(fail(server, failing_runs))
-        lost_rows = sum(int(line.split("a batch of ")[1].split()[0]) for line in server.log if "was lost" in line)
+        lost_rows = sum(
+            int(line.split("a batch of ")[1].split()[0]) for line in server.log if "was lost" in line
+        )
         lost_batches = sum("was lost" in line for line in server.log)
     figures = {
         "connections": CONNECTIONS,
@@ -90,7 +95,8 @@ def trial(bundle: Path) -> tuple[dict[str, Any], dict[str, bool]]:
         "failing_runs": {"runs": lost_batches, "examples_in_them": lost_rows, "by_status": by_status(failed)},
     }
     statuses = {
-        name: {outcome.status for outcome in outcomes} for name, outcomes in (("swap", swapped), ("left", left), ("failed", failed))
+        name: {outcome.status for outcome in outcomes}
+        for name, outcomes in (("swap", swapped), ("left", left), ("failed", failed))
     }
     promises = {
         "every new bundle takes over": took_over == SWAPS,
@@ -105,7 +111,9 @@ def trial(bundle: Path) -> tuple[dict[str, Any], dict[str, bool]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m loadtest.upheaval", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.upheaval", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
     return conclude("upheaval", *trial(parser.parse_args(argv).bundle))
 

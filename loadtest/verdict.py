@@ -1,4 +1,5 @@
-"""How a trial ends: its figures and promises as one JSON object on stdout, and an exit status that CI understands."""
+"""How a trial ends: its figures and promises as one JSON object on stdout, and an exit status that CI
+understands."""
 
 import json
 import sys

@@ -8,7 +8,8 @@
     ├── members/*/weights.bin large tensors that two of these graphs share
     └── *.md                  licences and notices of what the weights come from
 
-Nothing in it is code and nothing is unpickled. A folder that differs from its own account of itself is refused.
+Nothing in it is code and nothing is unpickled. A folder that differs from its own account of itself is
+refused.
 """
 
 import hashlib
@@ -20,21 +21,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from models.encoding import MARKER_STYLES
 from models.labels import RELATION_IDS, RELATIONS
+from models.precision import PREFERRED, Device, Precision
 from models.restriction import TypeRestriction
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 SUMS: Final = "SHA256SUMS"
-
-Device = Literal["cpu", "cuda"]
-Precision = Literal["fp32", "fp16", "int8", "fp16-from-int8", "fp16-packed"]
-"""fp16-from-int8: fp16 arithmetic with the int8 graph's weights, multiplied by their scales at loading. fp16-packed: without padding."""
-
-PREFERRED: Final[dict[Device, tuple[Precision, ...]]] = {
-    "cpu": ("int8", "fp32"),
-    "cuda": ("fp16-packed", "fp16", "fp16-from-int8", "fp32"),
-}
-"""What a device runs if a member has several graphs for it: the fast one first."""
 
 
 class BundleRefused(ValueError):
@@ -63,10 +55,16 @@ class ModelFile(_Part):
     path: str
     device: Device
     precision: Precision
-    weights: str | None = Field(None, description="file of large tensors that the graph refers to, in its folder; graphs may share it")
-    fusions: dict[str, int] = Field(description="fused operators in the graph; Attention equals the member's layers")
+    weights: str | None = Field(
+        None, description="file of large tensors that the graph refers to, in its folder; graphs may share it"
+    )
+    fusions: dict[str, int] = Field(
+        description="fused operators in the graph; Attention equals the member's layers"
+    )
     parity: Parity
-    machine: str = Field("not recorded", description="processor or GPU, and execution provider, that answered for the graph")
+    machine: str = Field(
+        "not recorded", description="processor or GPU, and execution provider, that answered for the graph"
+    )
 
 
 class InputEncoding(_Part):
@@ -79,7 +77,9 @@ class InputEncoding(_Part):
     @model_validator(mode="after")
     def _check_markers(self) -> "InputEncoding":
         if self.markers not in MARKER_STYLES:
-            raise ValueError(f"this version knows the marker styles {', '.join(MARKER_STYLES)}, not {self.markers!r}")
+            raise ValueError(
+                f"this version knows the marker styles {', '.join(MARKER_STYLES)}, not {self.markers!r}"
+            )
         return self
 
 
@@ -99,7 +99,8 @@ class Member(_Part):
 
 
 class GoldenRow(_Part):
-    """A hand-written example and the ensemble's answer to it at export: what a server must reproduce before it is ready."""
+    """A hand-written example and the ensemble's answer to it at export: what a server must reproduce before
+    it is ready."""
 
     example: dict[str, Any] = Field(description="a KLUE-RE row")
     relation: str
@@ -107,7 +108,10 @@ class GoldenRow(_Part):
 
 
 class Golden(_Part):
-    tolerance: float = Field(gt=0, description="largest difference allowed to any probability; integer arithmetic is exact, floats are not")
+    tolerance: float = Field(
+        gt=0,
+        description="largest difference allowed to any probability; integer arithmetic is exact, floats are not",
+    )
     rows: list[GoldenRow] = Field(min_length=1)
 
 
@@ -123,15 +127,25 @@ class Quality(_Part):
 class Cascade(_Part):
     """How sure the members so far must be of their common answer for the dearer ones not to be asked."""
 
-    thresholds: list[float] = Field(description="after each member but the last: the vote's highest probability that is enough")
+    thresholds: list[float] = Field(
+        description="after each member but the last: the vote's highest probability that is enough"
+    )
     shares: list[float] = Field(description="share of the rows that one, two, … members voted on")
-    quality: Quality = Field(description="with these thresholds, which were fitted on the same rows: what a server gives on them")
-    cross_fitted: Quality = Field(description="each half of the rows with thresholds fitted on the other half: what to expect of new rows")
+    quality: Quality = Field(
+        description="with these thresholds, which were fitted on the same rows: what a server gives on them"
+    )
+    cross_fitted: Quality = Field(
+        description="each half of the rows with thresholds fitted on the other half: what to expect of new rows"
+    )
 
     @model_validator(mode="after")
     def _check_lengths(self) -> "Cascade":
-        if len(self.shares) != len(self.thresholds) + 1 or not all(0 < threshold <= 1 for threshold in self.thresholds):
-            raise ValueError("one threshold after each member but the last is required, above 0 and up to 1, and a share for each member")
+        if len(self.shares) != len(self.thresholds) + 1 or not all(
+            0 < threshold <= 1 for threshold in self.thresholds
+        ):
+            raise ValueError(
+                "one threshold after each member but the last is required, above 0 and up to 1, and a share for each member"
+            )
         return self
 
 
@@ -149,7 +163,9 @@ class Manifest(_Part):
     labels: list[str]
     max_length: int = Field(ge=16, description="the models' window in tokens")
     voting: Literal["weighted_mean_probability"]
-    cascade: Cascade | None = Field(None, description="thresholds of early stopping; without it every member always votes")
+    cascade: Cascade | None = Field(
+        None, description="thresholds of early stopping; without it every member always votes"
+    )
     type_restriction: TypeRestriction | None = Field(
         None, description="subject type -> object type -> relations; see models/restriction.py"
     )
@@ -161,8 +177,15 @@ class Manifest(_Part):
     @model_validator(mode="after")
     def _check_labels(self) -> "Manifest":
         if tuple(self.labels) != RELATIONS:
-            place = next((i for i, pair in enumerate(zip(self.labels, RELATIONS, strict=False)) if pair[0] != pair[1]), None)
-            where = f"{len(self.labels)} of 30 given" if place is None else f"at {place}: {self.labels[place]!r}, not {RELATIONS[place]!r}"
+            place = next(
+                (i for i, pair in enumerate(zip(self.labels, RELATIONS, strict=False)) if pair[0] != pair[1]),
+                None,
+            )
+            where = (
+                f"{len(self.labels)} of 30 given"
+                if place is None
+                else f"at {place}: {self.labels[place]!r}, not {RELATIONS[place]!r}"
+            )
             raise ValueError(f"labels are not KLUE's 30 relations in their official order ({where})")
         return self
 
@@ -171,7 +194,9 @@ class Manifest(_Part):
         for subject, admitted_by_object in (self.type_restriction or {}).items():
             for object_, admitted in admitted_by_object.items():
                 if unknown := sorted(set(admitted) - RELATION_IDS.keys()):
-                    raise ValueError(f"type_restriction: {subject}, {object_}: {unknown[0]!r} is none of the 30 relations")
+                    raise ValueError(
+                        f"type_restriction: {subject}, {object_}: {unknown[0]!r} is none of the 30 relations"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -193,7 +218,8 @@ class Bundle:
         """Check and read a bundle.
 
         Raises:
-            BundleRefused: a file is missing, unreadable, altered or not listed, or the manifest's format or labels disagree.
+            BundleRefused: a file is missing, unreadable, altered or not listed, or the manifest's format or
+                labels disagree.
         """
         try:
             return cls._open(path)
@@ -235,13 +261,16 @@ class Bundle:
     def devices(self) -> list[Device]:
         """The devices for which every member has a graph."""
         devices: tuple[Device, ...] = ("cpu", "cuda")
-        return [device for device in devices if all(member.file_for(device) for member in self.manifest.members)]
+        return [
+            device for device in devices if all(member.file_for(device) for member in self.manifest.members)
+        ]
 
 
 def write(path: Path, manifest: Manifest) -> None:
     """Write the manifest into a folder that holds its files, then the sums over everything.
 
-    For a folder that nobody opens yet: between the two it is no bundle. `export.replace` changes one that is in use.
+    For a folder that nobody opens yet: between the two it is no bundle. `export.replace` changes one that is
+    in use.
     """
     (path / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     lines = [f"{_sha256(path / name)}  {name}\n" for name in sorted(_present(path))]
@@ -288,7 +317,8 @@ def _sha256(path: Path) -> str:
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors()[0]
     where = ".".join(map(str, fault["loc"]))
-    if where == "format_version" and fault["type"] != "missing":  # where it is missing, the input is the whole manifest
+    # where it is missing, the input is the whole manifest
+    if where == "format_version" and fault["type"] != "missing":
         return f"format_version {fault['input']!r:.40} is not the one this version reads ({FORMAT_VERSION})"
     message = str(fault["ctx"]["error"]) if "error" in fault.get("ctx", {}) else fault["msg"]
     return f"{where}: {message}" if where else message

@@ -21,9 +21,16 @@ CPU: Final = "CPUExecutionProvider"
 CUDA: Final = "CUDAExecutionProvider"
 
 CUDA_OPTIONS: Final = {
-    "arena_extend_strategy": "kSameAsRequested",  # memory grows by what a batch needs, not to the next power of two
+    # memory grows by what a batch needs, not to the next power of two
+    "arena_extend_strategy": "kSameAsRequested",
 }
-OUT_OF_MEMORY: Final = ("Failed to allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc", "bad allocation")
+OUT_OF_MEMORY: Final = (
+    "Failed to allocate memory",
+    "out of memory",
+    "ALLOC_FAILED",
+    "bad_alloc",
+    "bad allocation",
+)
 """How ONNX Runtime's arena, CUDA, cuBLAS with cuDNN, and C++ say it."""
 
 
@@ -34,7 +41,8 @@ class OutOfMemory(MemoryError):
 class OnnxClassifier:
     """An ONNX Runtime session over one member's graph. Safe to call from several threads.
 
-    On a GPU inputs and outputs go the plain way, without IO binding: a row brings a few kilobytes and takes 120 bytes home.
+    On a GPU inputs and outputs go the plain way, without IO binding: a row brings a few kilobytes and takes
+    120 bytes home.
 
     Args:
         path: the graph.
@@ -48,11 +56,11 @@ class OnnxClassifier:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # A run of one thread works in its caller's memory: from the session's own pool one caller would get what lies in another core's
-        # caches, which costs two callers 3 to 4 % (docs/log.md).
+        # A run of one thread works in its caller's memory: from the session's own pool one caller would get
+        # what lies in another core's caches, which costs two callers 3 to 4 % (docs/log.md).
         options.enable_cpu_mem_arena = provider != CPU or threads > 1
-        # Between the parts of a run workers spin for the next one, or waking them costs a fifth of it; after a run they must not, or they
-        # take the cores from whatever comes then.
+        # Between the parts of a run workers spin for the next one, or waking them costs a fifth of it; after
+        # a run they must not, or they take the cores from whatever comes then.
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         providers: list[Any] = [provider]
@@ -63,7 +71,8 @@ class OnnxClassifier:
             str(path),
             options,
             providers=providers,
-            # In one, addition and norm are scalar code on a CPU, and take six times as long as one by one (export/cpu.py).
+            # In one, addition and norm are scalar code on a CPU, and take six times as long as one by one
+            # (export/cpu.py).
             disabled_optimizers=["SkipLayerNormFusion"] if provider == CPU else [],
             enable_fallback=0,  # what fails on a GPU must not go on in silence on a CPU
         )
@@ -78,7 +87,8 @@ class OnnxClassifier:
         """Logits of shape (rows, 30).
 
         Raises:
-            OutOfMemory: the batch is too large for what is left of the device's memory; the session is still good.
+            OutOfMemory: the batch is too large for what is left of the device's memory; the session is still
+                good.
         """
         try:
             logits: NDArray[np.float32] = self._session.run([LOGITS], feed(batch, self._inputs))[0]

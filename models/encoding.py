@@ -1,7 +1,10 @@
-"""Examples into token ids: mark the two entities, tokenise, cut the sentence to the model's window around them.
+"""Examples into token ids: mark the two entities, tokenise, cut the sentence to the model's window around
+them.
 
-A sentence is tokenised in pieces (text, marker, word, marker, text, ...), never as one marked string, so the place of a marker
-is known by construction: a user's own '@' or '<subj>', a decomposed syllable or a zero-width joiner beside a span cannot move it.
+A sentence is tokenised in pieces (text, marker, word, marker, text, ...), never as one marked string, so the
+place of a marker
+is known by construction: a user's own '@' or '<subj>', a decomposed syllable or a zero-width joiner beside a
+span cannot move it.
 """
 
 from bisect import bisect_left, bisect_right
@@ -17,7 +20,8 @@ from tokenizers import Tokenizer
 from models.example import Entity, EntityType, Example, InvalidExample, Problem
 
 CHARACTERS_A_TOKEN: Final = 64
-"""Text farther than so many characters for each token of the window is not even tokenised: megabytes of it would take seconds."""
+"""Text farther than so many characters for each token of the window is not even tokenised: megabytes of it
+would take seconds."""
 
 TYPE_WORDS: Final[dict[EntityType, str]] = {
     "PER": "사람",
@@ -27,7 +31,8 @@ TYPE_WORDS: Final[dict[EntityType, str]] = {
     "POH": "기타",
     "NOH": "수량",
 }
-"""The entity types in the encoder's own language: a pretrained encoder knows these words, not KLUE's abbreviations."""
+"""The entity types in the encoder's own language: a pretrained encoder knows these words, not KLUE's
+abbreviations."""
 
 ENTITY_TOKENS: Final = ("<subj>", "</subj>", "<obj>", "</obj>")
 
@@ -40,8 +45,9 @@ class Token(str):
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A sentence in pieces. `subject` and `object_` are the indices of the pieces that open the two entities; the pieces
-    from `first` to `last` hold both entities with all their markers. A `question` is a second segment behind the sentence."""
+    """A sentence in pieces. `subject` and `object_` are the indices of the pieces that open the two entities;
+    the pieces from `first` to `last` hold both entities with all their markers. A `question` is a second
+    segment behind the sentence."""
 
     pieces: list[str]
     subject: int
@@ -54,16 +60,19 @@ class Marked:
 def typed_punctuation(example: Example) -> Marked:
     """Typed entity markers made of punctuation: `@ * 사람 * 이순신 @ 은 조선 중기의 # ^ 기타 ^ 무신 # 이다.`
 
-    Zhou and Chen, "An Improved Baseline for Sentence-level Relation Extraction", 2022 (arXiv:2102.01373). The subject stands
-    between '@', the object between '#'; an entity without a type has no type word.
+    Zhou and Chen, "An Improved Baseline for Sentence-level Relation Extraction", 2022 (arXiv:2102.01373). The
+    subject stands between '@', the object between '#'; an entity without a type has no type word.
     """
-    return _marked(example, _punctuated(example.subject_entity, "@", "*"), _punctuated(example.object_entity, "#", "^"))
+    return _marked(
+        example, _punctuated(example.subject_entity, "@", "*"), _punctuated(example.object_entity, "#", "^")
+    )
 
 
 def typed_punctuation_question(example: Example) -> Marked:
     """`typed_punctuation`, and a question as second segment: `이순신 및 무신의 관계는 무엇인가?`
 
-    '및' joins two words whatever the first one ends in; '과' and '와' depend on its last sound, which digits and Latin letters hide.
+    '및' joins two words whatever the first one ends in; '과' and '와' depend on its last sound, which digits and
+    Latin letters hide.
     """
     question = f"{example.subject_entity.word} 및 {example.object_entity.word}의 관계는 무엇인가?"
     return replace(typed_punctuation(example), question=question)
@@ -72,7 +81,8 @@ def typed_punctuation_question(example: Example) -> Marked:
 def entity_tokens(example: Example) -> Marked:
     """KLUE's own markers (Park et al., 2021, arXiv:2105.09680): `<subj>이순신</subj>은 조선 중기의 <obj>무신</obj>이다.`
 
-    Each of the four is one token, which whoever fine-tunes adds to the vocabulary. Entity types are not shown.
+    Each of the four is one token, which whoever fine-tunes adds to the vocabulary. Entity types are not
+    shown.
     """
     opens_subject, closes_subject, opens_object, closes_object = map(Token, ENTITY_TOKENS)
     return _marked(
@@ -87,7 +97,9 @@ def _marked(example: Example, subject_pieces: list[str], object_pieces: list[str
     subject, object_ = example.subject_entity, example.object_entity
     subject_leads = subject.start_idx < object_.start_idx
     leading, trailing = (subject, object_) if subject_leads else (object_, subject)
-    leading_pieces, trailing_pieces = (subject_pieces, object_pieces) if subject_leads else (object_pieces, subject_pieces)
+    leading_pieces, trailing_pieces = (
+        (subject_pieces, object_pieces) if subject_leads else (object_pieces, subject_pieces)
+    )
     sentence = example.sentence
     pieces = [
         sentence[: leading.start_idx],
@@ -145,7 +157,8 @@ class Encoded:
     Attributes:
         input_ids: int64 of shape (tokens,), special tokens included.
         entity_positions: int64 of shape (2,): the tokens that open the subject and the object.
-        second_segment: how many tokens at the end are of type 1, where the tokenizer tells a second segment from the first by type.
+        second_segment: how many tokens at the end are of type 1, where the tokenizer tells a second segment
+            from the first by type.
     """
 
     input_ids: NDArray[np.int64]
@@ -182,46 +195,62 @@ class EncodedBatch:
             input_ids[index, : len(row)] = row.input_ids
             attention_mask[index, : len(row)] = 1
             token_type_ids[index, len(row) - row.second_segment : len(row)] = 1
-        return cls(input_ids, attention_mask, np.stack([row.entity_positions for row in rows]), token_type_ids)
+        return cls(
+            input_ids, attention_mask, np.stack([row.entity_positions for row in rows]), token_type_ids
+        )
 
     def __len__(self) -> int:
         return len(self.input_ids)
 
     def __getitem__(self, rows: slice) -> "EncodedBatch":
-        return EncodedBatch(self.input_ids[rows], self.attention_mask[rows], self.entity_positions[rows], self.token_type_ids[rows])
+        return EncodedBatch(
+            self.input_ids[rows],
+            self.attention_mask[rows],
+            self.entity_positions[rows],
+            self.token_type_ids[rows],
+        )
 
 
 class Encoder:
-    """Turns examples into token ids, the same way in training, export and serving. Safe to share between threads.
+    """Turns examples into token ids, the same way in training, export and serving. Safe to share between
+    threads.
 
     Args:
-        tokenizer: a `tokenizers.Tokenizer`; its special tokens are never matched inside a user's text, nor are the style's.
+        tokenizer: a `tokenizers.Tokenizer`; its special tokens are never matched inside a user's text, nor
+            are the style's.
         markers: a name in `MARKER_STYLES`.
         max_length: the model's window in tokens, special tokens included.
         pad_token_id: the id that fills short rows of a batch.
 
     Raises:
-        ValueError: the tokenizer lacks a token of the marker style, or special tokens around a segment or between two.
+        ValueError: the tokenizer lacks a token of the marker style, or special tokens around a segment or
+            between two.
     """
 
     def __init__(self, tokenizer: Tokenizer, markers: str, max_length: int, pad_token_id: int) -> None:
         style = MARKER_STYLES[markers]
         if missing := [token for token in style.tokens if tokenizer.token_to_id(token) is None]:
-            raise ValueError(f"the tokenizer lacks {', '.join(missing)}, which the marker style {markers} needs")
+            raise ValueError(
+                f"the tokenizer lacks {', '.join(missing)}, which the marker style {markers} needs"
+            )
         tokenizer.no_padding()
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True
-        tokenizer.add_special_tokens(list(style.tokens))  # as ordinary tokens, which they may be, a user's text would match them
+        # as ordinary tokens, which they may be, a user's text would match them
+        tokenizer.add_special_tokens(list(style.tokens))
         self.mark = style.mark
         self.max_length = max_length
         self.pad_token_id = pad_token_id
         self._tokenizer = tokenizer
         self._frame = _Frame.of_pair(tokenizer) if style.asks else _Frame.of_one(tokenizer)
         self._marker_ids = {token: tokenizer.token_to_id(token) for token in style.tokens}
-        self._fixed_ids: dict[str, list[int]] = {piece: tokenizer.encode(piece, add_special_tokens=False).ids for piece in style.words}
+        self._fixed_ids: dict[str, list[int]] = {
+            piece: tokenizer.encode(piece, add_special_tokens=False).ids for piece in style.words
+        }
         specials = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         unknown = next((i for t in ("<unk>", "[UNK]") if (i := tokenizer.token_to_id(t)) is not None), None)
-        # A unigram vocabulary lists '</s>' as a piece like any other, so a user's '</s>' would end the sequence.
+        # A unigram vocabulary lists '</s>' as a piece like any other, so a user's '</s>' would end the
+        # sequence.
         self._never_from_text = {} if unknown is None else dict.fromkeys(specials, unknown)
 
     @classmethod
@@ -232,7 +261,8 @@ class Encoder:
         """Mark, tokenise and cut one example.
 
         Raises:
-            InvalidExample: the two entities, with what stands between them and the question, do not fit into the window together.
+            InvalidExample: the two entities, with what stands between them and the question, do not fit into
+                the window together.
         """
         marked, frame = self.mark(example), self._frame
         before, *between, after = marked.pieces
@@ -243,7 +273,9 @@ class Encoder:
         ids, pieces = self._tokenise([before[-reach:], *between, after[:reach]])
         question = self._tokenise([marked.question])[0] if marked.question else []
         # Pieces come in order, so a binary search finds where each begins; markers always yield a token.
-        subject, object_, first = (bisect_left(pieces, piece) for piece in (marked.subject, marked.object_, marked.first))
+        subject, object_, first = (
+            bisect_left(pieces, piece) for piece in (marked.subject, marked.object_, marked.first)
+        )
         low, high = _window(len(ids), first, bisect_right(pieces, marked.last), room - len(question))
         input_ids = [*frame.opening, *ids[low:high], *frame.between, *question, *frame.closing]
         offset = len(frame.opening) - low
@@ -255,9 +287,13 @@ class Encoder:
 
     def _tokenise(self, pieces: list[str]) -> tuple[list[int], list[int]]:
         """Token ids, and for each of them the index of its piece."""
-        known = [[self._marker_ids[piece]] if isinstance(piece, Token) else self._fixed_ids.get(piece) for piece in pieces]
+        known = [
+            [self._marker_ids[piece]] if isinstance(piece, Token) else self._fixed_ids.get(piece)
+            for piece in pieces
+        ]
         texts = [piece for piece, fixed in zip(pieces, known, strict=True) if fixed is None]
-        read = iter(self._tokenizer.encode_batch_fast(texts, add_special_tokens=False))  # fast: without offsets, which nobody reads
+        # fast: without offsets, which nobody reads
+        read = iter(self._tokenizer.encode_batch_fast(texts, add_special_tokens=False))
         ids: list[int] = []
         origins: list[int] = []
         for index, fixed in enumerate(known):
@@ -271,7 +307,8 @@ class Encoder:
 class _Frame:
     """The special tokens that a tokenizer puts around one segment, or around and between two.
 
-    `types` says whether it tells the second segment, with the tokens that close it, from the first by token type.
+    `types` says whether it tells the second segment, with the tokens that close it, from the first by token
+    type.
     """
 
     opening: list[int]
@@ -292,10 +329,20 @@ class _Frame:
     @classmethod
     def of_pair(cls, tokenizer: Tokenizer) -> "_Frame":
         pair = tokenizer.encode("a", "b")
-        first, second = ([place for place, segment in enumerate(pair.sequence_ids) if segment == wanted] for wanted in (0, 1))
+        first, second = (
+            [place for place, segment in enumerate(pair.sequence_ids) if segment == wanted]
+            for wanted in (0, 1)
+        )
         if first[-1] + 1 == second[0]:
-            raise ValueError("the tokenizer puts nothing between two segments, and the marker style needs two")
-        return cls(pair.ids[: first[0]], pair.ids[second[-1] + 1 :], pair.ids[first[-1] + 1 : second[0]], types=pair.type_ids[-1] == 1)
+            raise ValueError(
+                "the tokenizer puts nothing between two segments, and the marker style needs two"
+            )
+        return cls(
+            pair.ids[: first[0]],
+            pair.ids[second[-1] + 1 :],
+            pair.ids[first[-1] + 1 : second[0]],
+            types=pair.type_ids[-1] == 1,
+        )
 
 
 def _too_far_apart(span: str, room: int) -> InvalidExample:
@@ -304,7 +351,8 @@ def _too_far_apart(span: str, room: int) -> InvalidExample:
 
 
 def _window(tokens: int, first: int, stop: int, room: int) -> tuple[int, int]:
-    """The part of the tokens to keep: all, or as much on both sides of the entities [first, stop) as there is room for."""
+    """The part of the tokens to keep: all, or as much on both sides of the entities [first, stop) as there is
+    room for."""
     if tokens <= room:
         return 0, tokens
     spare = room - (stop - first)

@@ -1,34 +1,28 @@
-"""The ensemble: its members vote in order of cost, and a row whose vote is certain enough stops early (the cascade).
+"""The ensemble: its members vote in order of cost, and a row whose vote is certain enough stops early (the
+cascade).
 
-Synchronous and ignorant of HTTP: the API's batcher and the offline door call the same `run` on the same lanes, so there is no second
-way to an answer that could drift from the first.
+Synchronous and ignorant of HTTP: the API's batcher and the offline door call the same `run` on the same
+lanes, so there is no second way to an answer that could drift from the first.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
-from typing import Final, Literal, TypeVar
+from typing import Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from models.bundle import Bundle, BundleRefused, Device, InputEncoding, Member
+from models.bundle import Bundle, BundleRefused, InputEncoding, Member
 from models.classifier import CPU, CUDA, OnnxClassifier, OutOfMemory
 from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import Example, InvalidExample, Prediction
-from models.gpu import gpus
 from models.labels import RELATIONS
-from models.lanes import Split, available_cores, cut_sorted
+from models.precision import PRECISIONS, Device
 from models.restriction import TypeMask
 from models.voting import softmax
 
 PROVIDERS: Final[dict[Device, str]] = {"cpu": CPU, "cuda": CUDA}
-
-
-Result = TypeVar("Result")
 
 
 class DeviceUnavailable(RuntimeError):
@@ -37,10 +31,12 @@ class DeviceUnavailable(RuntimeError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedExample:
-    """One example, tokenised once for each distinct encoding among the members. Its length is the longest of them.
+    """One example, tokenised once for each distinct encoding among the members. Its length is the longest of
+    them.
 
     Attributes:
-        allowed: the relations that the bundle's type restriction leaves it, shape (30,); None where it leaves all.
+        allowed: the relations that the bundle's type restriction leaves it, shape (30,); None where it leaves
+            all.
     """
 
     encodings: tuple[Encoded, ...]
@@ -52,66 +48,83 @@ class EncodedExample:
 
 @dataclass(frozen=True, slots=True)
 class _Voter:
-    """A member at work: its graph, once for each copy of a split or each GPU, its weight, and which of an example's encodings it reads."""
+    """A member at work: its graph, loaded once for each copy, and which of an example's encodings it
+    reads."""
 
     member: Member
     classifiers: tuple[OnnxClassifier, ...]
     encoding: int
 
-    def logits(self, batch: EncodedBatch, lane: int) -> NDArray[np.float32]:
-        """Logits of shape (rows, 30). A batch that does not fit into the device's memory goes through in halves.
+    def logits(self, batch: EncodedBatch, copy: int) -> NDArray[np.float32]:
+        """Logits of shape (rows, 30). A batch that does not fit into the device's memory goes through in
+        halves.
 
         Raises:
             OutOfMemory: not even a single row fits.
         """
         try:
-            return self.classifiers[lane % len(self.classifiers)](batch)
+            return self.classifiers[copy % len(self.classifiers)](batch)
         except OutOfMemory:
             if len(batch) == 1:
                 raise
             half = len(batch) // 2
-            return np.concatenate([self.logits(batch[:half], lane), self.logits(batch[half:], lane)])
+            return np.concatenate([self.logits(batch[:half], copy), self.logits(batch[half:], copy)])
 
 
 class Ensemble:
-    """A bundle's members, loaded and ready to vote. Safe to call from several threads, each with a lane of its own.
+    """A bundle's members, loaded and ready to vote. Safe to call from several threads.
 
     Attributes:
-        device: where the members really run.
-        split: how many batches run at a time, and on how many threads each.
-        thresholds: after each member but the last, how high the vote's highest probability must be for the row to stop there; empty where
-            every member always votes.
+        device: whose graphs run.
+        thresholds: after each member but the last, how high the vote's highest probability must be for the
+            row to stop there; empty where every member always votes.
     """
 
-    def __init__(self, bundle: Bundle, device: Device, split: Split, cascade_caution: float = 0.0) -> None:
+    def __init__(
+        self, bundle: Bundle, device: Device, provider: str, copies: int, threads: int, cascade_caution: float
+    ) -> None:
         self.bundle = bundle
         self.device = device
-        self.split = split
         self.cascade_caution = cascade_caution
         self.thresholds = _thresholds(bundle, device, cascade_caution)
         encodings = list(dict.fromkeys(member.encoding for member in bundle.manifest.members))
         self._encoders = [_encoder(bundle, encoding) for encoding in encodings]
-        self._voters = [_voter(bundle, member, device, split, encodings.index(member.encoding)) for member in bundle.manifest.members]
+        self._voters = [
+            _voter(bundle, member, device, provider, copies, threads, encodings.index(member.encoding))
+            for member in bundle.manifest.members
+        ]
         weights = np.array([voter.member.weight for voter in self._voters])
         self._shares = (weights / weights.cumsum()).tolist()  # of each member's voice in the vote so far
         self._type_mask = TypeMask(bundle.manifest.type_restriction or {})
 
     @classmethod
-    def load(cls, bundle: Bundle, device: Device = "cpu", split: Split | None = None, cascade_caution: float = 0.0) -> "Ensemble":
-        """Load every member; by default for one lane of one thread a core, or for one lane on a GPU.
+    def load(
+        cls,
+        bundle: Bundle,
+        device: Device = "cpu",
+        copies: int = 1,
+        threads: int = 1,
+        cascade_caution: float = 0.0,
+        provider: str | None = None,
+    ) -> "Ensemble":
+        """Load every member.
 
         Args:
-            cascade_caution: 0 keeps the bundle's cascade as it was fitted, 1 lets every member vote always, between them its thresholds
-                are raised by that part of their way to 1. In fp16 every member votes always.
+            copies: how often each graph is loaded; on CUDA copy number n is on GPU number n.
+            threads: cores that one run of a graph may use.
+            cascade_caution: 0 keeps the bundle's cascade as it was fitted, 1 lets every member vote always,
+                between them its thresholds are raised by that part of their way to 1. In fp16 every member
+                votes always.
+            provider: the execution provider that runs the device's graphs; by default the device's own.
 
         Raises:
             DeviceUnavailable: the bundle has no graphs for the device, or the device did not take them.
         """
         if device not in bundle.devices():
-            raise DeviceUnavailable(f"bundle {bundle.manifest.name} has no graphs for {device}, only for {', '.join(bundle.devices())}")
-        if device == "cuda" and (lacking := _lacking_for_cuda()):
-            raise DeviceUnavailable(f"CUDA was asked for, but {lacking}")
-        return cls(bundle, device, split or Split(available_cores() if device == "cpu" else 1, threads=1), cascade_caution)
+            raise DeviceUnavailable(
+                f"bundle {bundle.manifest.name} has no graphs for {device}, only for {', '.join(bundle.devices())}"
+            )
+        return cls(bundle, device, provider or PROVIDERS[device], copies, threads, cascade_caution)
 
     @property
     def providers(self) -> list[str]:
@@ -129,13 +142,17 @@ class Ensemble:
         Raises:
             InvalidExample: the two entities do not fit into the models' window together.
         """
-        return EncodedExample(tuple(encoder.encode(example) for encoder in self._encoders), self._type_mask.allowed(example))
+        return EncodedExample(
+            tuple(encoder.encode(example) for encoder in self._encoders), self._type_mask.allowed(example)
+        )
 
-    def run(self, rows: Sequence[EncodedExample], lane: int = 0, every_member: bool = False) -> list[Prediction]:
+    def run(
+        self, rows: Sequence[EncodedExample], copy: int = 0, every_member: bool = False
+    ) -> list[Prediction]:
         """One batch through the cascade, in the calling thread: predictions in the order of the rows.
 
         Args:
-            lane: who calls. Two callers with the same lane get right answers, but share that lane's threads.
+            copy: which copy of the graphs runs, modulo their number. Callers of one copy share its threads.
             every_member: let all of them vote, however sure the first ones are.
 
         Raises:
@@ -149,13 +166,17 @@ class Ensemble:
         for stage, voter in enumerate(self._voters):
             if voter.encoding not in batches:
                 encoder = self._encoders[voter.encoding]
-                batches[voter.encoding] = EncodedBatch.collate([rows[row].encodings[voter.encoding] for row in left], encoder.pad_token_id)
-            said = softmax(voter.logits(batches[voter.encoding], lane), allowed)
+                batches[voter.encoding] = EncodedBatch.collate(
+                    [rows[row].encodings[voter.encoding] for row in left], encoder.pad_token_id
+                )
+            said = softmax(voter.logits(batches[voter.encoding], copy), allowed)
             votes = votes + self._shares[stage] * (said - votes)  # the weighted mean of those who have voted
             if stage < len(self.thresholds) and not every_member:
                 sure = votes.max(axis=1) >= self.thresholds[stage]
                 if sure.any():
-                    predictions |= _predictions([left[place] for place in np.flatnonzero(sure)], votes[sure], stage + 1)
+                    predictions |= _predictions(
+                        [left[place] for place in np.flatnonzero(sure)], votes[sure], stage + 1
+                    )
                     left = [row for row in left if row not in predictions]
                     votes, allowed, batches = votes[~sure], None if allowed is None else allowed[~sure], {}
                 if not left:
@@ -163,50 +184,25 @@ class Ensemble:
         predictions |= _predictions(left, votes, len(self._voters))
         return [predictions[row] for row in range(len(rows))]
 
-    def predict(self, examples: Sequence[Example]) -> list[Prediction]:
-        """Predictions for many examples, in their order, on all lanes.
-
-        Raises:
-            InvalidExample: an example's entities do not fit into the models' window.
-        """
-        return self._on_all_lanes([self.encode(example) for example in examples], self.run)
-
-    def member_probabilities(self, examples: Sequence[Example]) -> NDArray[np.float64]:
-        """What each member says on its own, within the type restriction: shape (members, rows, 30).
-
-        Raises:
-            InvalidExample: an example's entities do not fit into the models' window.
-        """
-
-        def run(rows: Sequence[EncodedExample], lane: int) -> list[NDArray[np.float64]]:
-            batches = [
-                EncodedBatch.collate([row.encodings[index] for row in rows], encoder.pad_token_id)
-                for index, encoder in enumerate(self._encoders)
-            ]
-            allowed = _allowed(rows)
-            members = np.stack([softmax(voter.logits(batches[voter.encoding], lane), allowed) for voter in self._voters])
-            return list(members.swapaxes(0, 1))
-
-        return np.stack(self._on_all_lanes([self.encode(example) for example in examples], run), axis=1)
-
-    def _on_all_lanes(
-        self, rows: Sequence[EncodedExample], run: Callable[[Sequence[EncodedExample], int], Sequence[Result]]
-    ) -> list[Result]:
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-        batches = [[order[place] for place in cut] for cut in cut_sorted([len(rows[index]) for index in order])]
-        results: dict[int, Result] = {}
-        with ThreadPoolExecutor(self.split.lanes) as threads:
-            answers = threads.map(lambda batch, lane: run([rows[index] for index in batch], lane), batches, count())
-            for batch, answer in zip(batches, answers, strict=True):
-                results.update(zip(batch, answer, strict=True))
-        return [results[index] for index in range(len(rows))]
+    def member_probabilities(self, rows: Sequence[EncodedExample], copy: int = 0) -> NDArray[np.float64]:
+        """What each member says on its own of one batch, within the type restriction: shape (members, rows,
+        30)."""
+        batches = [
+            EncodedBatch.collate([row.encodings[index] for row in rows], encoder.pad_token_id)
+            for index, encoder in enumerate(self._encoders)
+        ]
+        allowed = _allowed(rows)
+        return np.stack(
+            [softmax(voter.logits(batches[voter.encoding], copy), allowed) for voter in self._voters]
+        )
 
     def prove(self) -> None:
-        """Answer the bundle's golden rows by every member, each alone and all in one padded batch, and one row as long as the window, on
-        every copy of the members.
+        """Answer the bundle's golden rows by every member, each alone and all in one padded batch, and one
+        row as long as the window, on every copy of the members.
 
         Raises:
-            BundleRefused: an answer has another label, or a probability beyond the tolerance, than the manifest promises.
+            BundleRefused: an answer has another label, or a probability beyond the tolerance, than the
+                manifest promises.
         """
         for copy in range(max(len(voter.classifiers) for voter in self._voters)):
             self._prove(copy)
@@ -221,7 +217,11 @@ class Ensemble:
             except InvalidExample as error:
                 raise BundleRefused(f"bundle {self.bundle.path}: golden row {number}: {error}") from None
         for batches, how in ([[row] for row in encoded], "alone"), ([encoded], "among the others"):
-            predictions = [prediction for batch in batches for prediction in self._tried(batch, copy, f"a golden row {how}")]
+            predictions = [
+                prediction
+                for batch in batches
+                for prediction in self._tried(batch, copy, f"a golden row {how}")
+            ]
             for number, (row, prediction) in enumerate(zip(golden.rows, predictions, strict=True), start=1):
                 difference = float(np.abs(prediction.probabilities - row.probabilities).max())
                 if prediction.relation != row.relation or not difference <= golden.tolerance:
@@ -234,7 +234,10 @@ class Ensemble:
     def _fill_window(self, copy: int) -> None:
         window = self.bundle.manifest.max_length
         # Of any token but padding, to which RoBERTa and XLM-R give no position.
-        longest = (Encoded(np.full(window, int(encoder.pad_token_id == 0)), np.array([1, window - 2])) for encoder in self._encoders)
+        longest = (
+            Encoded(np.full(window, int(encoder.pad_token_id == 0)), np.array([1, window - 2]))
+            for encoder in self._encoders
+        )
         self._tried([EncodedExample(tuple(longest))], copy, f"a row of {window} tokens, its max_length,")
 
     def _tried(self, rows: Sequence[EncodedExample], copy: int, what: str) -> list[Prediction]:
@@ -245,35 +248,23 @@ class Ensemble:
             raise BundleRefused(f"bundle {self.bundle.path}: {what} fails: {reason}") from None
 
 
-def choose_device(bundle: Bundle, asked: Device | Literal["auto"]) -> tuple[Device, str]:
-    """The device to run a bundle on, and why it was taken where that was left to us: a GPU if bundle and machine have one."""
-    if asked != "auto":
-        return asked, "it was asked for"
-    if "cuda" not in bundle.devices():
-        return "cpu", f"bundle {bundle.manifest.name} has no graphs for a GPU"
-    if lacking := _lacking_for_cuda():
-        return "cpu", lacking
-    try:
-        _voter(bundle, bundle.manifest.members[0], "cuda", Split(1, threads=1), 0)
-    except DeviceUnavailable as error:
-        return "cpu", str(error)
-    return "cuda", f"the bundle has graphs for a GPU and the machine has one: {gpus()[0]}"
+def try_member(bundle: Bundle, device: Device) -> None:
+    """Load the first member on a device, and let it go: does the device take the bundle's graphs?
 
-
-def _lacking_for_cuda() -> str | None:
-    """What CUDA lacks here. Asked before a session is made: the library would log a page of errors, or go on without a GPU."""
-    if not gpus():
-        return "this machine has no GPU that NVIDIA's driver knows"
-    if CUDA not in onnxruntime.get_available_providers():
-        return "this is ONNX Runtime for CPUs: install the extra `cuda` in place of `cpu`"
-    return None
+    Raises:
+        BundleRefused: the graph cannot be loaded.
+        DeviceUnavailable: the device did not take it.
+    """
+    _voter(bundle, bundle.manifest.members[0], device, PROVIDERS[device], copies=1, threads=1, encoding=0)
 
 
 def _allowed(rows: Sequence[EncodedExample]) -> NDArray[np.bool_] | None:
     """Shape (rows, 30), or None where no row is restricted."""
     if all(row.allowed is None for row in rows):
         return None
-    return np.stack([np.ones(len(RELATIONS), dtype=bool) if row.allowed is None else row.allowed for row in rows])
+    return np.stack(
+        [np.ones(len(RELATIONS), dtype=bool) if row.allowed is None else row.allowed for row in rows]
+    )
 
 
 def _predictions(rows: Sequence[int], votes: NDArray[np.float64], members: int) -> dict[int, Prediction]:
@@ -283,14 +274,21 @@ def _predictions(rows: Sequence[int], votes: NDArray[np.float64], members: int) 
         FloatingPointError: a probability is not finite.
     """
     if not math.isfinite(votes.sum()):
-        raise FloatingPointError("a member's answer is not a number: a bundle's files were changed under it, or a device fails")
+        raise FloatingPointError(
+            "a member's answer is not a number: a bundle's files were changed under it, or a device fails"
+        )
     return {row: Prediction(vote, members) for row, vote in zip(rows, votes, strict=True)}
 
 
 def _thresholds(bundle: Bundle, device: Device, caution: float) -> tuple[float, ...]:
     graphs = [file for member in bundle.manifest.members if (file := member.file_for(device))]
-    # In fp16 the last digits depend on a row's neighbours: near a threshold they would decide who votes, and so the answer.
-    if bundle.manifest.cascade is None or caution >= 1 or any(file.precision.startswith("fp16") for file in graphs):
+    # In fp16 the last digits depend on a row's neighbours: near a threshold they would decide who votes, and
+    # so the answer.
+    if (
+        bundle.manifest.cascade is None
+        or caution >= 1
+        or not all(PRECISIONS[file.precision].exact for file in graphs)
+    ):
         return ()
     return tuple(threshold + caution * (1 - threshold) for threshold in bundle.manifest.cascade.thresholds)
 
@@ -300,17 +298,24 @@ def _encoder(bundle: Bundle, encoding: InputEncoding) -> Encoder:
     try:
         return Encoder.from_file(path, encoding.markers, bundle.manifest.max_length, encoding.pad_token_id)
     except Exception as error:  # the tokenizers library raises bare Exception
-        raise BundleRefused(f"bundle {bundle.path}: {encoding.tokenizer}: {' '.join(str(error).split())}") from None
+        raise BundleRefused(
+            f"bundle {bundle.path}: {encoding.tokenizer}: {' '.join(str(error).split())}"
+        ) from None
 
 
-def _voter(bundle: Bundle, member: Member, device: Device, split: Split, encoding: int) -> _Voter:
+def _voter(
+    bundle: Bundle, member: Member, device: Device, provider: str, copies: int, threads: int, encoding: int
+) -> _Voter:
     file = member.file_for(device)
     assert file is not None  # Ensemble.load has asked the bundle
-    copies = split.copies if device == "cpu" else max(1, min(split.lanes, len(gpus())))
     try:
-        classifiers = tuple(OnnxClassifier(bundle.path / file.path, split.threads, PROVIDERS[device], gpu=copy) for copy in range(copies))
+        classifiers = tuple(
+            OnnxClassifier(bundle.path / file.path, threads, provider, gpu=copy) for copy in range(copies)
+        )
     except Exception as error:  # ONNX Runtime's exceptions share no base class
-        raise BundleRefused(f"bundle {bundle.path}: {file.path}: {' '.join(str(error).split())[:300]}") from None
-    if others := {classifier.provider for classifier in classifiers} - {PROVIDERS[device]}:
-        raise DeviceUnavailable(f"{PROVIDERS[device]} was asked for, but ONNX Runtime took {', '.join(others)}")
+        raise BundleRefused(
+            f"bundle {bundle.path}: {file.path}: {' '.join(str(error).split())[:300]}"
+        ) from None
+    if others := {classifier.provider for classifier in classifiers} - {provider}:
+        raise DeviceUnavailable(f"{provider} was asked for, but ONNX Runtime took {', '.join(others)}")
     return _Voter(member, classifiers, encoding)

@@ -1,6 +1,8 @@
-"""What is asked and what is answered: a sentence with two marked entities, and the relation predicted between them.
+"""What is asked and what is answered: a sentence with two marked entities, and the relation predicted between
+them.
 
-Every way into the project (HTTP, files, training rows) builds its examples here, so a span is checked by one rule everywhere.
+Every way into the project (HTTP, files, training rows) builds its examples here, so a span is checked by one
+rule everywhere.
 """
 
 import dataclasses
@@ -17,12 +19,14 @@ EntityType = Literal["PER", "ORG", "LOC", "DAT", "POH", "NOH"]
 ENTITY_TYPES: Final[tuple[EntityType, ...]] = get_args(EntityType)
 
 OCCURRENCES_NAMED: Final = 10  # of an ambiguous word: enough to choose from, short enough to read
-CHARACTERS_COMPARED: Final = 1_000_000  # while counting them: each costs a comparison of the whole word, and megabytes would take hours
+# while counting them: each costs a comparison of the whole word, and megabytes would take hours
+CHARACTERS_COMPARED: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with an example: where (`loc`, a path of field names), which `kind`, and a sentence for the caller."""
+    """One thing wrong with an example: where (`loc`, a path of field names), which `kind`, and a sentence for
+    the caller."""
 
     loc: tuple[str, ...]
     kind: str
@@ -42,7 +46,8 @@ class InvalidExample(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """An entity as a caller writes it: the word, its indices, or both; `Example.resolve` turns it into an `Entity`."""
+    """An entity as a caller writes it: the word, its indices, or both; `Example.resolve` turns it into an
+    `Entity`."""
 
     word: str | None = None
     start_idx: int | None = None
@@ -62,7 +67,8 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A sentence and two spans of it that do not overlap. Build one with `resolve` or `from_row`: they check it."""
+    """A sentence and two spans of it that do not overlap. Build one with `resolve` or `from_row`: they check
+    it."""
 
     sentence: str
     subject_entity: Entity
@@ -73,15 +79,17 @@ class Example:
         """Check a sentence and two mentions and fill in what they leave out.
 
         Raises:
-            InvalidExample: the sentence is blank or not Unicode text, an index is out of range, word and span disagree,
-                a word is empty, missing from the sentence or ambiguous, or the two spans overlap.
+            InvalidExample: the sentence is blank or not Unicode text, an index is out of range, word and span
+                disagree, a word is empty, missing from the sentence or ambiguous, or the two spans overlap.
         """
         if not sentence.strip():
             raise InvalidExample(Problem(("sentence",), "blank", "the sentence is empty"))
         try:
             sentence.encode()
         except UnicodeEncodeError:
-            raise InvalidExample(Problem(("sentence",), "surrogate", "the sentence holds a lone surrogate: not Unicode text")) from None
+            raise InvalidExample(
+                Problem(("sentence",), "surrogate", "the sentence holds a lone surrogate: not Unicode text")
+            ) from None
         problems: list[Problem] = []
         entities: list[Entity] = []
         for field, mention in (("subject_entity", subject_entity), ("object_entity", object_entity)):
@@ -93,9 +101,7 @@ class Example:
             raise InvalidExample(*problems)
         subject, object_ = entities
         if subject.start_idx <= object_.end_idx and object_.start_idx <= subject.end_idx:
-            message = (
-                f"the spans of subject ({subject.start_idx}-{subject.end_idx}) and object ({object_.start_idx}-{object_.end_idx}) overlap"
-            )
+            message = f"the spans of subject ({subject.start_idx}-{subject.end_idx}) and object ({object_.start_idx}-{object_.end_idx}) overlap"
             raise InvalidExample(Problem(("object_entity",), "overlap", message))
         return cls(sentence, subject, object_)
 
@@ -133,7 +139,8 @@ class Prediction:
 
     probabilities: NDArray[np.float64]
     members: int
-    # Found where the probabilities are made: on a server's event loop they would lie in another core's caches.
+    # Found where the probabilities are made: on a server's event loop they would lie in another core's
+    # caches.
     label_id: int = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
@@ -147,6 +154,12 @@ class Prediction:
     def score(self) -> float:
         return float(self.probabilities[self.label_id])
 
+    def document(self, top_k: int = 1) -> dict[str, Any]:
+        """The prediction as JSON: over HTTP and in JSONL the same fields."""
+        likeliest = self.top(top_k)
+        relation, score = next(iter(likeliest.items()))
+        return {"relation": relation, "score": score, "probabilities": likeliest, "members": self.members}
+
     def top(self, k: int) -> dict[str, float]:
         """The `k` likeliest relations with their probabilities, likeliest first (ties in label order)."""
         order = [self.label_id] if k == 1 else np.argsort(-self.probabilities, kind="stable")[:k]
@@ -155,7 +168,9 @@ class Prediction:
 
 def _mention(value: Any, field: str) -> Mention:
     if not isinstance(value, Mapping):
-        raise InvalidExample(Problem((field,), "type", "an object with word, start_idx, end_idx and type is required"))
+        raise InvalidExample(
+            Problem((field,), "type", "an object with word, start_idx, end_idx and type is required")
+        )
     word, start_idx, end_idx, type_ = (value.get(key) for key in ("word", "start_idx", "end_idx", "type"))
     problems = []
     if word is not None and not isinstance(word, str):
@@ -164,7 +179,9 @@ def _mention(value: Any, field: str) -> Mention:
         if index is not None and (not isinstance(index, int) or isinstance(index, bool)):
             problems.append(Problem((field, key), "type", "an integer is required"))
     if type_ is not None and type_ not in ENTITY_TYPES:
-        problems.append(Problem((field, "type"), "entity_type", f"one of {', '.join(ENTITY_TYPES)} is required, or none"))
+        problems.append(
+            Problem((field, "type"), "entity_type", f"one of {', '.join(ENTITY_TYPES)} is required, or none")
+        )
     if problems:
         raise InvalidExample(*problems)
     return Mention(word, start_idx, end_idx, type_)
@@ -176,48 +193,65 @@ def _locate(sentence: str, mention: Mention, field: str) -> Entity:
         raise InvalidExample(Problem((field, "word"), "empty_word", "the word is empty"))
     if (start is None) != (end is None):
         missing = "start_idx" if start is None else "end_idx"
-        raise InvalidExample(Problem((field, missing), "missing", "start_idx and end_idx go together: give both or neither"))
+        raise InvalidExample(
+            Problem((field, missing), "missing", "start_idx and end_idx go together: give both or neither")
+        )
     if start is None or end is None:
         if word is None:
-            raise InvalidExample(Problem((field, "word"), "missing", "give the word, or start_idx and end_idx, or all three"))
+            raise InvalidExample(
+                Problem((field, "word"), "missing", "give the word, or start_idx and end_idx, or all three")
+            )
         start = _only_occurrence(sentence, word, field)
         return Entity(word, start, start + len(word) - 1, mention.type)
     problems = [
-        Problem((field, key), "out_of_range", f"{_number(index)} is outside the sentence, whose indices run from 0 to {len(sentence) - 1}")
+        Problem(
+            (field, key),
+            "out_of_range",
+            f"{_number(index)} is outside the sentence, whose indices run from 0 to {len(sentence) - 1}",
+        )
         for key, index in (("start_idx", start), ("end_idx", end))
         if not 0 <= index < len(sentence)
     ]
     if problems:
         raise InvalidExample(*problems)
     if end < start:
-        raise InvalidExample(Problem((field, "end_idx"), "out_of_range", f"end_idx {end} lies before start_idx {start}"))
+        raise InvalidExample(
+            Problem((field, "end_idx"), "out_of_range", f"end_idx {end} lies before start_idx {start}")
+        )
     span = sentence[start : end + 1]
     if word is not None and word != span:
         message = f"the word disagrees with the span: {_short(word)} was given, {_short(span)} stands at {start}-{end}"
         raise InvalidExample(Problem((field, "word"), "word_span_mismatch", message))
     if not span.strip():
-        raise InvalidExample(Problem((field, "start_idx"), "empty_word", f"the span {start}-{end} holds only white space"))
+        raise InvalidExample(
+            Problem((field, "start_idx"), "empty_word", f"the span {start}-{end} holds only white space")
+        )
     return Entity(span, start, end, mention.type)
 
 
 def _only_occurrence(sentence: str, word: str, field: str) -> int:
     first = sentence.find(word)
     if first < 0:
-        raise InvalidExample(Problem((field, "word"), "not_in_sentence", f"{_short(word)} does not occur in the sentence"))
+        raise InvalidExample(
+            Problem((field, "word"), "not_in_sentence", f"{_short(word)} does not occur in the sentence")
+        )
     starts = [first]
     most = max(OCCURRENCES_NAMED, CHARACTERS_COMPARED // len(word))
     while len(starts) <= most and (following := sentence.find(word, starts[-1] + 1)) >= 0:
         starts.append(following)
     if len(starts) > 1:
         count = str(len(starts)) if len(starts) <= most else f"more than {most}"
-        places = ", ".join(map(str, starts[:OCCURRENCES_NAMED])) + (", …" if len(starts) > OCCURRENCES_NAMED else "")
+        places = ", ".join(map(str, starts[:OCCURRENCES_NAMED])) + (
+            ", …" if len(starts) > OCCURRENCES_NAMED else ""
+        )
         message = f"{_short(word)} occurs {count} times, at start_idx {places}: give start_idx and end_idx"
         raise InvalidExample(Problem((field, "word"), "ambiguous_word", message))
     return first
 
 
 def _number(index: int) -> str:
-    return str(index) if abs(index) < 10**12 else "a number of more than 12 digits"  # thousands of digits cannot even be printed
+    # thousands of digits cannot even be printed
+    return str(index) if abs(index) < 10**12 else "a number of more than 12 digits"
 
 
 def _short(text: str) -> str:

@@ -1,4 +1,5 @@
-"""KLUE-RE's two metrics (Park et al., 2021, section 3.6), in numpy: they equal scikit-learn's, which serving does not install."""
+"""KLUE-RE's two metrics (Park et al., 2021, section 3.6), in numpy: they equal scikit-learn's, which serving
+does not install."""
 
 from collections.abc import Iterable
 
@@ -34,10 +35,11 @@ def micro_f1_of(confusion: NDArray[np.int64]) -> float:
 
 
 def auprc(label_ids: NDArray[np.integer], probabilities: NDArray[np.floating]) -> float:
-    """Area under the precision-recall curve, one relation against the rest, plain mean over all 30, times 100.
+    """Area under the precision-recall curve, one relation against the rest, plain mean over all 30, times
+    100.
 
-    The area is taken by the trapezoid rule over the curve, as KLUE does, not as average precision. A relation without a
-    single true row counts 0.5, as it does with scikit-learn.
+    The area is taken by the trapezoid rule over the curve, as KLUE does, not as average precision. A relation
+    without a single true row counts 0.5, as it does with scikit-learn.
 
     Args:
         label_ids: true labels, shape (rows,).
@@ -56,8 +58,9 @@ def auprc(label_ids: NDArray[np.integer], probabilities: NDArray[np.floating]) -
 
 
 def curve_area(true_scores: NDArray[np.floating], other_scores: Iterable[NDArray[np.floating]]) -> float:
-    """Area under one relation's precision-recall curve, 0 to 1, without sorting the rows that lack the relation: recall only grows at
-    the scores of rows that have it, so the others need only be counted, piece by piece.
+    """Area under one relation's precision-recall curve, 0 to 1, without sorting the rows that lack the
+    relation: recall only grows at the scores of rows that have it, so the others need only be counted, piece
+    by piece.
 
     Args:
         true_scores: the relation's probability in each row that has it, shape (true rows,).
@@ -66,7 +69,8 @@ def curve_area(true_scores: NDArray[np.floating], other_scores: Iterable[NDArray
     levels, hits = np.unique(true_scores, return_counts=True)
     if not len(levels):
         return 0.5
-    above, reaching = np.zeros((2, len(levels) + 1), dtype=np.int64)  # other rows, by how many levels they are above, or reach
+    # other rows, by how many levels they are above, or reach
+    above, reaching = np.zeros((2, len(levels) + 1), dtype=np.int64)
     for scores in other_scores:
         above += np.bincount(np.searchsorted(levels, scores, side="left"), minlength=len(above))
         reaching += np.bincount(np.searchsorted(levels, scores, side="right"), minlength=len(reaching))
@@ -74,5 +78,7 @@ def curve_area(true_scores: NDArray[np.floating], other_scores: Iterable[NDArray
     found_before = found - hits
     precision = found / (found + false)
     claimed_before = found_before + false_before
-    precision_before = np.divide(found_before, claimed_before, out=np.ones(len(levels)), where=claimed_before > 0)
+    precision_before = np.divide(
+        found_before, claimed_before, out=np.ones(len(levels)), where=claimed_before > 0
+    )
     return float((hits * (precision + precision_before)).sum() / (2 * len(true_scores)))

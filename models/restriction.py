@@ -13,28 +13,35 @@ from models.labels import NO_RELATION, RELATIONS
 from models.rows import LabelledExample
 
 TypeRestriction = dict[EntityType, dict[EntityType, list[str]]]
-"""Subject type -> object type -> the relations that this pair admits. A pair that is not in it admits all 30."""
+"""Subject type -> object type -> the relations that this pair admits. A pair that is not in it admits all
+30."""
 
 
 def learn_restriction(rows: Sequence[LabelledExample]) -> TypeRestriction:
     """Every pair of types that occurs in the rows, with the relations that it occurs with and `no_relation`.
 
-    A row that lacks a type may be of any pair that its other type fits, so all of them admit its relation: whatever is missing, the
-    restriction never forbids a row that it was learned from.
+    A row that lacks a type may be of any pair that its other type fits, so all of them admit its relation:
+    whatever is missing, the restriction never forbids a row that it was learned from.
     """
     seen = {(*_types(row.example), RELATIONS[row.label_id]) for row in rows}
     restriction: TypeRestriction = {}
-    for subject, object_ in sorted({(subject, object_) for subject, object_, _ in seen if subject and object_}):
-        admitted = {relation for s, o, relation in seen if s in (None, subject) and o in (None, object_)} | {NO_RELATION}
-        restriction.setdefault(subject, {})[object_] = [relation for relation in RELATIONS if relation in admitted]
+    for subject, object_ in sorted(
+        {(subject, object_) for subject, object_, _ in seen if subject and object_}
+    ):
+        admitted = {relation for s, o, relation in seen if s in (None, subject) and o in (None, object_)} | {
+            NO_RELATION
+        }
+        restriction.setdefault(subject, {})[object_] = [
+            relation for relation in RELATIONS if relation in admitted
+        ]
     return restriction
 
 
 class TypeMask:
     """A restriction as masks over the 30 relations.
 
-    An unknown type restricts nothing: with the subject's type alone, what is admitted is what any pair with that subject type admits, and a
-    pair that is not listed admits all 30.
+    An unknown type restricts nothing: with the subject's type alone, what is admitted is what any pair with
+    that subject type admits, and a pair that is not listed admits all 30.
     """
 
     def __init__(self, restriction: TypeRestriction) -> None:

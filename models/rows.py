@@ -1,4 +1,5 @@
-"""Rows from a JSONL file: labelled, what training learns from and what a bundle is proven on, and without labels."""
+"""Rows from a JSONL file: labelled, what training learns from and what a bundle is proven on, and without
+labels."""
 
 import hashlib
 import json
@@ -51,13 +52,17 @@ def label_ids(rows: Sequence[LabelledExample]) -> NDArray[np.int64]:
 
 
 def sentence(row: LabelledExample) -> str:
-    """A row's sentence, the same for spellings that look the same: composed (NFC), without space around it."""
+    """A row's sentence, the same for spellings that look the same: composed (NFC), without space around
+    it."""
     return unicodedata.normalize("NFC", row.example.sentence).strip()
 
 
 def sentence_halves(rows: Sequence[LabelledExample]) -> NDArray[np.bool_]:
-    """Which of two halves a row is in, shape (rows,): by its sentence, for the rows of one sentence resemble each other."""
-    return np.array([hashlib.sha256(sentence(row).encode("utf-8", "surrogatepass")).digest()[0] % 2 == 1 for row in rows])
+    """Which of two halves a row is in, shape (rows,): by its sentence, for the rows of one sentence resemble
+    each other."""
+    return np.array(
+        [hashlib.sha256(sentence(row).encode("utf-8", "surrogatepass")).digest()[0] % 2 == 1 for row in rows]
+    )
 
 
 def _read(path: Path, parse: Callable[[dict[str, Any]], Row]) -> list[Row]:

@@ -1,1 +1,2 @@
-"""The offline door: predictions out of a file of any size, on the same lanes and in the same batches as serving."""
+"""The offline door: predictions out of a file of any size, on the same lanes and in the same batches as
+serving."""

@@ -4,8 +4,9 @@
     python -m scoring test_data.csv submission.csv --resume
     zcat rows.json.gz | python -m scoring - - > predictions.jsonl
 
-Exit status: 0 when every row was scored or is among the rejects; 1 when the input breaks off (what came before is scored), a row is bad
-under --strict, or the engine fails; 2 for an error of the user's, in one plain line; 130 on Ctrl-C.
+Exit status: 0 when every row was scored or is among the rejects; 1 when the input breaks off (what came
+before is scored), a row is bad under --strict, or the engine fails; 2 for an error of the user's, in one
+plain line; 130 on Ctrl-C.
 """
 
 import argparse
@@ -14,17 +15,21 @@ import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from models.bundle import SUMS, Bundle, BundleRefused, Device
-from models.ensemble import DeviceUnavailable, choose_device
+from engine.devices import choose_device
+from engine.settings import DEFAULT_BUNDLE, EngineSettings
+from engine.tuning import TunedEnsemble, load
+from models.bundle import SUMS, Bundle, BundleRefused
+from models.ensemble import DeviceUnavailable
 from models.labels import RELATIONS
-from models.tuning import TUNING_S, TunedEnsemble
+from models.precision import Device
 from scoring import parquet
 from scoring.compare import read_predictions
-from scoring.engine import WINDOW_ROWS, load
+from scoring.engine import WINDOW_ROWS
 from scoring.errors import Refused, Stopped
 from scoring.figures import Figures, measure
 from scoring.inputs import INPUT_FORMS, open_input
@@ -35,7 +40,7 @@ from scoring.report import render
 from scoring.run import StrictViolation, begin, score
 from scoring.sources import STANDARD, can_be_read_again, identity
 
-DEFAULT_BUNDLE: Final = Path(__file__).resolve().parents[1] / "bundles" / "default"
+TUNING_S: Final[float] = EngineSettings.model_fields["tuning_s"].default
 INTERRUPTED: Final = 130
 
 
@@ -43,7 +48,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         summary = run(arguments)
-        print(json_lines([summary]).decode(), end="", file=sys.stderr if arguments.output == STANDARD else sys.stdout)
+        print(
+            json_lines([summary]).decode(),
+            end="",
+            file=sys.stderr if arguments.output == STANDARD else sys.stdout,
+        )
     except (Refused, BundleRefused, DeviceUnavailable) as error:
         print(f"scoring: {error}", file=sys.stderr)
         return 2
@@ -52,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more when it leaves
+            # else Python complains once more when it leaves
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print("scoring: standard output was closed before the last row", file=sys.stderr)
         return 2
     except OSError as error:
@@ -80,17 +90,21 @@ def run(arguments: argparse.Namespace, loaded: TunedEnsemble | None = None) -> d
         source = stack.enter_context(open_input(arguments.input, arguments.from_))
         records = begin(source.records())
         bundle = Bundle.open(arguments.bundle)
-        device = loaded.ensemble.device if loaded else choose_device(bundle, arguments.device)[0]
+        device = loaded.lanes.ensemble.device if loaded else choose_device(bundle, arguments.device)[0]
         sink: Journal | StandardOutput
         if arguments.output == STANDARD:
             sink = stack.enter_context(StandardOutput())
         else:
-            sink = stack.enter_context(Journal(output_paths(arguments.output), job(arguments, bundle, writer, device), arguments.resume))
+            sink = stack.enter_context(
+                Journal(
+                    output_paths(arguments.output), job(arguments, bundle, writer, device), arguments.resume
+                )
+            )
         resumed = sink.tally.rows
         began = time.monotonic()
         try:
             if not sink.complete:
-                tuned = loaded or load(bundle, device, arguments.tuning_s, arguments.cascade_caution)
+                tuned = loaded or load(bundle, engine_settings(vars(arguments)))
                 began = time.monotonic()
                 with Progress(resumed) as progress:
                     score(source, records, tuned, writer, sink, progress, arguments.window, arguments.strict)
@@ -104,11 +118,18 @@ def run(arguments: argparse.Namespace, loaded: TunedEnsemble | None = None) -> d
     return summary
 
 
+def engine_settings(options: Mapping[str, Any]) -> EngineSettings:
+    """The settings of the engine that the options of a command ask for."""
+    asked = {name: options[name] for name in ("bundle", "device", "tuning_s", "cascade_caution")}
+    return EngineSettings(**asked, all_cores_for_one=False)
+
+
 def check_paths(input_: str, output: str, resume: bool) -> None:
     """Refuse what would only fail when the rows are scored.
 
     Raises:
-        Refused: INPUT is no file, OUTPUT or a file beside it is INPUT or cannot be a file, or --resume cannot work.
+        Refused: INPUT is no file, OUTPUT or a file beside it is INPUT or cannot be a file, or --resume cannot
+            work.
     """
     if resume and STANDARD in (input_, output):
         raise Refused("--resume needs files: standard input cannot be read twice, nor standard output be cut")
@@ -137,18 +158,31 @@ def job(arguments: argparse.Namespace, bundle: Bundle, writer: Writer, device: D
     """What must be the same for a run to go on with what another one left.
 
     Args:
-        device: that the members really run on, whatever was asked for: each has graphs of its own, which answer a little differently.
+        device: that the members really run on, whatever was asked for: each has graphs of its own, which
+            answer a little differently.
     """
     return {
         "input": identity(arguments.input) if can_be_read_again(arguments.input) else None,
         "device": device,
         "bundle": hashlib.sha256((bundle.path / SUMS).read_bytes()).hexdigest(),
-        "options": [arguments.from_, writer.form, writer.top_k, writer.label_order, arguments.strict, arguments.cascade_caution],
+        "options": [
+            arguments.from_,
+            writer.form,
+            writer.top_k,
+            writer.label_order,
+            arguments.strict,
+            arguments.cascade_caution,
+        ],
     }
 
 
 def _summary(
-    arguments: argparse.Namespace, bundle: Bundle, tally: Tally, figures: Figures | None, resumed: int, seconds: float
+    arguments: argparse.Namespace,
+    bundle: Bundle,
+    tally: Tally,
+    figures: Figures | None,
+    resumed: int,
+    seconds: float,
 ) -> dict[str, Any]:
     to_file = arguments.output != STANDARD
     paths = output_paths(arguments.output)
@@ -167,7 +201,11 @@ def _summary(
         "strange_labels": tally.strange_labels,
     }
     if figures:
-        summary |= {"micro_f1": figures.micro_f1, "auprc": figures.auprc, "calibration_error": figures.calibration_error}
+        summary |= {
+            "micro_f1": figures.micro_f1,
+            "auprc": figures.auprc,
+            "calibration_error": figures.calibration_error,
+        }
         summary |= {"report": str(paths.report) if to_file else None}
     return summary
 
@@ -177,7 +215,10 @@ def _report(paths: Paths, summary: dict[str, Any], figures: Figures | None) -> N
         paths.report.unlink(missing_ok=True)  # an earlier run's
         return
     facts = {name: summary[name] for name in ("bundle", "rows", "scored", "rejected", "strange_labels")}
-    write_whole(paths.report, render(f"Scores of {paths.output.name}", facts, figures).encode("utf-8", "backslashreplace"))
+    write_whole(
+        paths.report,
+        render(f"Scores of {paths.output.name}", facts, figures).encode("utf-8", "backslashreplace"),
+    )
 
 
 def _to_parquet(part: Path, converted: Path) -> None:
@@ -185,7 +226,8 @@ def _to_parquet(part: Path, converted: Path) -> None:
 
 
 def _with_what_is_left(error: BaseException, sink: Journal | StandardOutput) -> BaseException:
-    """The same error; where rows are finished it says that they are kept, and where none are nothing is left behind."""
+    """The same error; where rows are finished it says that they are kept, and where none are nothing is left
+    behind."""
     if not isinstance(sink, Journal):
         return error
     if not sink.tally.rows or isinstance(error, StrictViolation):
@@ -203,9 +245,21 @@ def _with_what_is_left(error: BaseException, sink: Journal | StandardOutput) -> 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("python -m scoring", __doc__ or "")
     add = parser.add_argument
-    add("input", metavar="INPUT", help="JSON, JSONL, competition CSV (plain, gzip or zstd) or Parquet; - for standard input")
-    add("output", metavar="OUTPUT", help=".jsonl, .csv (also with .gz or .zst), .parquet, submission.csv; - for standard output")
-    add("--resume", action="store_true", help="go on where an earlier run of the same job was stopped, or start")
+    add(
+        "input",
+        metavar="INPUT",
+        help="JSON, JSONL, competition CSV (plain, gzip or zstd) or Parquet; - for standard input",
+    )
+    add(
+        "output",
+        metavar="OUTPUT",
+        help=".jsonl, .csv (also with .gz or .zst), .parquet, submission.csv; - for standard output",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="go on where an earlier run of the same job was stopped, or start",
+    )
     return parser
 
 
@@ -219,19 +273,68 @@ def make_parser(prog: str, text: str) -> argparse.ArgumentParser:
         epilog=rest,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    default_bundle, default_device = os.environ.get("KORE_BUNDLE") or DEFAULT_BUNDLE, os.environ.get("KORE_DEVICE") or "auto"
+    default_bundle, default_device = (
+        os.environ.get("KORE_BUNDLE") or DEFAULT_BUNDLE,
+        os.environ.get("KORE_DEVICE") or "auto",
+    )
     default_caution = os.environ.get("KORE_CASCADE_CAUTION") or "0"
     add = parser.add_argument
-    add("--bundle", type=Path, default=Path(default_bundle), help="the ensemble to score with (default: KORE_BUNDLE, bundles/default)")
-    add("--strict", action="store_true", help="stop at the first row that cannot be scored, without an output")
-    add("--from", dest="from_", choices=INPUT_FORMS, help="the input's form (default: by its ending, else by how it begins)")
+    add(
+        "--bundle",
+        type=Path,
+        default=Path(default_bundle),
+        help="the ensemble to score with (default: KORE_BUNDLE, bundles/default)",
+    )
+    add(
+        "--strict", action="store_true", help="stop at the first row that cannot be scored, without an output"
+    )
+    add(
+        "--from",
+        dest="from_",
+        choices=INPUT_FORMS,
+        help="the input's form (default: by its ending, else by how it begins)",
+    )
     add("--to", choices=OUTPUT_FORMS, help="the output's form (default: by its ending)")
-    add("--top-k", type=_top_k, default=1, metavar="K", help="probabilities a row lists, highest first (default: 1)")
-    add("--label-order", choices=LABEL_ORDERS, default="competition", help="order of a submission's 30 probabilities")
-    add("--device", choices=("auto", "cpu", "cuda"), default=default_device, help="where to run (default: KORE_DEVICE, auto)")
-    add("--cascade-caution", type=_share, default=default_caution, metavar="C", help="as serving's; 1: every member votes on every row")
-    add("--window", type=_positive, default=WINDOW_ROWS, metavar="ROWS", help=f"rows sorted and finished together ({WINDOW_ROWS})")
-    add("--tuning-s", type=_seconds, default=TUNING_S, metavar="S", help=f"seconds that measuring the lanes may take ({TUNING_S:g})")
+    add(
+        "--top-k",
+        type=_top_k,
+        default=1,
+        metavar="K",
+        help="probabilities a row lists, highest first (default: 1)",
+    )
+    add(
+        "--label-order",
+        choices=LABEL_ORDERS,
+        default="competition",
+        help="order of a submission's 30 probabilities",
+    )
+    add(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default=default_device,
+        help="where to run (default: KORE_DEVICE, auto)",
+    )
+    add(
+        "--cascade-caution",
+        type=_share,
+        default=default_caution,
+        metavar="C",
+        help="as serving's; 1: every member votes on every row",
+    )
+    add(
+        "--window",
+        type=_positive,
+        default=WINDOW_ROWS,
+        metavar="ROWS",
+        help=f"rows sorted and finished together ({WINDOW_ROWS})",
+    )
+    add(
+        "--tuning-s",
+        type=_seconds,
+        default=TUNING_S,
+        metavar="S",
+        help=f"seconds that measuring the lanes may take ({TUNING_S:g})",
+    )
     return parser
 
 

@@ -1,8 +1,9 @@
 """Compare two outputs row by row: python -m scoring.compare A B
 
-Prints each row whose relation differs (row, name, relation in A, relation in B), then one JSON object: the share of equal labels, and,
-where both list a relation's probability, the largest difference of any and the mean over rows of a row's largest. Any two forms can be
-compared; of submissions the order of labels must be told where it is not the competition's.
+Prints each row whose relation differs (row, name, relation in A, relation in B), then one JSON object: the
+share of equal labels, and, where both list a relation's probability, the largest difference of any and the
+mean over rows of a row's largest. Any two forms can be compared; of submissions the order of labels must be
+told where it is not the competition's.
 
 Exit status: 0; 1 with --strict where a relation differs; 2 when the two are not predictions of the same rows.
 """
@@ -27,7 +28,9 @@ from scoring.sources import can_be_read_again, open_source
 TOO_LONG: Final = "a line is longer than a prediction can be"
 
 
-def read_predictions(path: Path, form: str | None = None, label_order: LabelOrder = "competition") -> Iterator[dict[str, Any]]:
+def read_predictions(
+    path: Path, form: str | None = None, label_order: LabelOrder = "competition"
+) -> Iterator[dict[str, Any]]:
     """The lines of an output, each as JSONL has it.
 
     Args:
@@ -39,7 +42,9 @@ def read_predictions(path: Path, form: str | None = None, label_order: LabelOrde
     """
     with open_source(str(path)) as source:
         begins = source.head.lstrip()[:4]
-        form = form or ("parquet" if begins == b"PAR1" else "csv" if begins and begins[:1] != b"{" else "jsonl")
+        form = form or (
+            "parquet" if begins == b"PAR1" else "csv" if begins and begins[:1] != b"{" else "jsonl"
+        )
         if form == "parquet":
             if not can_be_read_again(str(path)):
                 raise Refused(f"{path}: Parquet is read from a regular file, its end first")
@@ -55,10 +60,14 @@ def read_predictions(path: Path, form: str | None = None, label_order: LabelOrde
                 yield line
                 number += 1
         except (ValueError, KeyError, TypeError, RecursionError, csv.Error, InputBroken) as error:
-            raise Refused(f"{path}: after row {number} there is no prediction: {' '.join(str(error).split())[:200]}") from None
+            raise Refused(
+                f"{path}: after row {number} there is no prediction: {' '.join(str(error).split())[:200]}"
+            ) from None
 
 
-def compare(a: Iterable[dict[str, Any]], b: Iterable[dict[str, Any]], differing: io.TextIOBase | Any) -> dict[str, Any]:
+def compare(
+    a: Iterable[dict[str, Any]], b: Iterable[dict[str, Any]], differing: io.TextIOBase | Any
+) -> dict[str, Any]:
     """Compare predictions row by row.
 
     Args:
@@ -74,7 +83,9 @@ def compare(a: Iterable[dict[str, Any]], b: Iterable[dict[str, Any]], differing:
             raise Refused(f"{'A' if left is None else 'B'} ends after {rows - 1} rows, the other one goes on")
         for key in ("guid", "id"):
             if key in left and key in right and str(left[key]) != str(right[key]):
-                raise Refused(f"row {rows} is {left[key]} in A and {right[key]} in B: these are not predictions of the same rows")
+                raise Refused(
+                    f"row {rows} is {left[key]} in A and {right[key]} in B: these are not predictions of the same rows"
+                )
         if left["relation"] == right["relation"]:
             same += 1
         else:
@@ -82,7 +93,9 @@ def compare(a: Iterable[dict[str, Any]], b: Iterable[dict[str, Any]], differing:
             print(rows, name, left["relation"], right["relation"], sep="\t", file=differing)
         both = left["probabilities"].keys() & right["probabilities"].keys()
         if both:
-            difference = max(abs(left["probabilities"][relation] - right["probabilities"][relation]) for relation in both)
+            difference = max(
+                abs(left["probabilities"][relation] - right["probabilities"][relation]) for relation in both
+            )
             compared, largest, total = compared + 1, max(largest, difference), total + difference
     return {
         "rows": rows,
@@ -95,10 +108,16 @@ def compare(a: Iterable[dict[str, Any]], b: Iterable[dict[str, Any]], differing:
 
 
 def _check(line: Any) -> None:
-    if not isinstance(line, dict) or not isinstance(relation := line.get("relation"), str) or relation not in RELATION_IDS:
+    if (
+        not isinstance(line, dict)
+        or not isinstance(relation := line.get("relation"), str)
+        or relation not in RELATION_IDS
+    ):
         raise ValueError("one of the 30 relations is required")
     probabilities = line.get("probabilities")
-    if not isinstance(probabilities, dict) or not all(isinstance(value, float | int) for value in probabilities.values()):
+    if not isinstance(probabilities, dict) or not all(
+        isinstance(value, float | int) for value in probabilities.values()
+    ):
         raise ValueError("probabilities are required")
 
 
@@ -117,7 +136,9 @@ def _from_csv(lines: Iterator[str], label_order: LabelOrder) -> Iterator[dict[st
     rows = csv.reader(lines, strict=True)
     header = tuple(next(rows, ()))
     if header not in (CSV_COLUMNS, SUBMISSION_COLUMNS):
-        raise ValueError(f"its columns are neither {','.join(CSV_COLUMNS)} nor {','.join(SUBMISSION_COLUMNS)}")
+        raise ValueError(
+            f"its columns are neither {','.join(CSV_COLUMNS)} nor {','.join(SUBMISSION_COLUMNS)}"
+        )
     order = COMPETITION_RELATIONS if label_order == "competition" else RELATIONS
     for cells in rows:
         line = dict(zip(header, cells, strict=True))
@@ -140,7 +161,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("a", type=Path, metavar="A", help="an output of python -m scoring, in any form")
     parser.add_argument("b", type=Path, metavar="B", help="another one, of the same rows")
-    parser.add_argument("--label-order", choices=LABEL_ORDERS, default="competition", help="order of a submission's 30 probabilities")
+    parser.add_argument(
+        "--label-order",
+        choices=LABEL_ORDERS,
+        default="competition",
+        help="order of a submission's 30 probabilities",
+    )
     parser.add_argument("--strict", action="store_true", help="exit with 1 where a relation differs")
     arguments = parser.parse_args(argv)
     try:

@@ -1,45 +1,29 @@
-"""The lanes that serving has, fed from a file: window by window, each cut into batches by what they cost on this machine."""
+"""The lanes that serving has, fed from a file: window by window, each cut into batches by what they cost on
+this machine."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Final, Literal
+from typing import Final
 
-from models.bundle import Bundle, Device
-from models.ensemble import EncodedExample, choose_device
+from engine.tuning import TunedEnsemble
+from models.ensemble import EncodedExample
 from models.example import Prediction
-from models.lanes import available_cores, possible_splits
-from models.tuning import TunedEnsemble, tune
 from scoring.errors import Stopped
 
-AskedDevice = Device | Literal["auto"]
-
 WINDOW_ROWS: Final = 2048
-"""Rows that are sorted by length together, and what a kill costs at most twice: enough that a batch hardly pads."""
+"""Rows that are sorted by length together, and what a kill costs at most twice: enough that a batch hardly
+pads."""
 
 
-def load(bundle: Bundle, device: AskedDevice, tuning_s: float, cascade_caution: float, cores: int | None = None) -> TunedEnsemble:
-    """The ensemble on the lanes that are fastest here, measured as serving does.
-
-    Args:
-        cores: that the lanes may use; by default all that this process may.
-
-    Raises:
-        BundleRefused, DeviceUnavailable: as `models.tuning.tune`.
-    """
-    taken, _ = choose_device(bundle, device)
-    splits = possible_splits(taken, available_cores(cores))
-    return tune(bundle, taken, splits, alone=None, tuning_s=tuning_s, cascade_caution=cascade_caution)
-
-
-class Lanes:
+class WindowRunner:
     """Runs windows of rows; several may be under way, so that no lane waits for the last batch of one.
 
     Leaving its context drops what has not begun.
     """
 
     def __init__(self, tuned: TunedEnsemble) -> None:
-        self._ensemble = tuned.ensemble
+        self._ensemble = tuned.lanes.ensemble
         self._planner = tuned.measured.planner
         lanes = tuned.measured.split.lanes
         self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
@@ -47,7 +31,7 @@ class Lanes:
         for lane in range(lanes):
             self._free.put(lane)
 
-    def __enter__(self) -> "Lanes":
+    def __enter__(self) -> "WindowRunner":
         return self
 
     def __exit__(self, *_: object) -> None:

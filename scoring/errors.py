@@ -1,4 +1,5 @@
-"""How a run ends that does not end well. Each is one plain line for the user; `__main__` says which exit status it has.
+"""How a run ends that does not end well. Each is one plain line for the user; `__main__` says which exit
+status it has.
 
 Refused        the user's error: nothing was scored, or what was scored is kept for --resume    2
 Stopped        the run could not go on: a bad row under --strict, an engine that failed         1

@@ -54,7 +54,8 @@ def open_input(name: str, form: InputForm | None = None) -> Input:
 
     Args:
         name: a path, or `-` for standard input.
-        form: what it holds; by default what its name ends in says, and where that says nothing, how it begins.
+        form: what it holds; by default what its name ends in says, and where that says nothing, how it
+            begins.
 
     Raises:
         Refused: it cannot be read, or is not of the form asked for.

@@ -5,8 +5,9 @@
     OUTPUT.partial.labelled     label and probabilities of the rows that have a label, for the report
     OUTPUT.partial.state        which job this is, the tally, and how long each of the three was when its last window was finished
 
-A window is finished when the three are on the disk and the state that counts it has replaced the one before. So whatever a kill leaves
-behind the lengths in the state belongs to no window, is cut off, and is scored again.
+A window is finished when the three are on the disk and the state that counts it has replaced the one before.
+So whatever a kill leaves behind the lengths in the state belongs to no window, is cut off, and is scored
+again.
 """
 
 import json
@@ -94,19 +95,30 @@ class Paths:
 
     def all(self) -> list[Path]:
         """Every file that a run may write."""
-        return [self.output, self.rejects, self.report, self.state, _new(self.state), self.converted, *map(self.part, PARTS)]
+        return [
+            self.output,
+            self.rejects,
+            self.report,
+            self.state,
+            _new(self.state),
+            self.converted,
+            *map(self.part, PARTS),
+        ]
 
 
 def output_paths(output: str) -> Paths:
-    """The files of an output by its name. A symbolic link stays: what it points to is written, and all else lies beside that."""
+    """The files of an output by its name. A symbolic link stays: what it points to is written, and all else
+    lies beside that."""
     return Paths(Path(os.path.realpath(output)) if Path(output).is_symlink() else Path(output))
 
 
 class Journal:
-    """The files of one output, from the first window until the output appears. Close it by leaving its context.
+    """The files of one output, from the first window until the output appears. Close it by leaving its
+    context.
 
     Args:
-        job: what must be the same for a run to go on with what another one left: input, device, bundle, options.
+        job: what must be the same for a run to go on with what another one left: input, device, bundle,
+            options.
         resume: go on where an earlier run was stopped, if there is one.
 
     Raises:
@@ -125,10 +137,15 @@ class Journal:
             known = _read_state(self.paths.state) if resume else None
             if known:
                 self._take_over(known)
-            # Opened without being emptied: they may be another run's, and are not ours before they are locked.
+            # Opened without being emptied: they may be another run's, and are not ours before they are
+            # locked.
             flags = os.O_RDWR if self.complete else os.O_RDWR | os.O_CREAT
-            there = [name for name in PARTS if not self.complete or self.paths.part(name).exists()]  # else it has its final name already
-            self._parts = {name: opened.enter_context(os.fdopen(os.open(self.paths.part(name), flags, 0o666), "r+b")) for name in there}
+            # else it has its final name already
+            there = [name for name in PARTS if not self.complete or self.paths.part(name).exists()]
+            self._parts = {
+                name: opened.enter_context(os.fdopen(os.open(self.paths.part(name), flags, 0o666), "r+b"))
+                for name in there
+            }
             _lock(self.labelled, paths.output)
             if not known:
                 self.paths.state.unlink(missing_ok=True)  # before what it counts goes
@@ -167,7 +184,8 @@ class Journal:
         self._lengths, self.tally, self.complete = lengths, tally, complete
 
     def publish(self, convert: Callable[[Path, Path], None] | None = None) -> None:
-        """Give the parts of a complete run their final names. A kill between two of these steps leaves a run that --resume completes.
+        """Give the parts of a complete run their final names. A kill between two of these steps leaves a run
+        that --resume completes.
 
         Args:
             convert: makes the output of its part, where renaming is not enough.
@@ -199,7 +217,9 @@ class Journal:
     def _take_over(self, state: dict[str, Any]) -> None:
         for what, asked in json.loads(json.dumps(self.job)).items():
             if state["job"].get(what) != asked:
-                raise Refused(f"{self.paths.output}: the run that was stopped had another {what}: {START_AGAIN}")
+                raise Refused(
+                    f"{self.paths.output}: the run that was stopped had another {what}: {START_AGAIN}"
+                )
         self.tally = Tally(**state["tally"])
         self.complete = state["complete"]
         self._lengths = state["lengths"]
@@ -260,7 +280,11 @@ def _read_state(path: Path) -> dict[str, Any] | None:
     try:
         state = json.loads(path.read_bytes())
         Tally(**state["tally"])
-        if not isinstance(state["job"], dict) or state["lengths"].keys() != set(PARTS) or not isinstance(state["complete"], bool):
+        if (
+            not isinstance(state["job"], dict)
+            or state["lengths"].keys() != set(PARTS)
+            or not isinstance(state["complete"], bool)
+        ):
             raise ValueError
     except FileNotFoundError:
         return None

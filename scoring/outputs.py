@@ -1,6 +1,8 @@
-"""Predictions as text: JSON lines, CSV, or the competition's submission; and plain or compressed, window by window.
+"""Predictions as text: JSON lines, CSV, or the competition's submission; and plain or compressed, window by
+window.
 
-Each window is compressed as a gzip member or zstd frame of its own, so that an output that was cut off at a window's end is whole.
+Each window is compressed as a gzip member or zstd frame of its own, so that an output that was cut off at a
+window's end is whole.
 """
 
 import csv
@@ -34,7 +36,8 @@ class Writer:
     """Turns answers into the bytes of an output.
 
     Attributes:
-        form: what the output is in the end; Parquet is written as JSON lines first, and made of them when all rows are there.
+        form: what the output is in the end; Parquet is written as JSON lines first, and made of them when all
+            rows are there.
         top_k: how many probabilities a row lists, highest first; a submission lists all 30.
         label_order: in which order a submission lists them.
         compress: for a window's bytes.
@@ -58,8 +61,12 @@ class Writer:
             return self.compress(_csv([self._submitted(row, prediction) for row, prediction in answers]))
         documents = [_document(row, prediction, self.top_k) for row, prediction in answers]
         if self.form == "csv":
-            cells = [document | {"probabilities": json.dumps(document["probabilities"])} for document in documents]
-            return self.compress(_csv([[document.get(column, "") for column in CSV_COLUMNS] for document in cells]))
+            cells = [
+                document | {"probabilities": json.dumps(document["probabilities"])} for document in documents
+            ]
+            return self.compress(
+                _csv([[document.get(column, "") for column in CSV_COLUMNS] for document in cells])
+            )
         return self.compress(json_lines(documents))
 
     def _submitted(self, row: Row, prediction: Prediction) -> list[object]:
@@ -72,11 +79,14 @@ class Writer:
 
 def json_lines(documents: Sequence[dict[str, object]]) -> bytes:
     """Documents as JSON lines in UTF-8."""
-    return "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in documents).encode("utf-8", "backslashreplace")
+    return "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in documents).encode(
+        "utf-8", "backslashreplace"
+    )
 
 
 def choose_writer(output: str, form: OutputForm | None, top_k: int, label_order: LabelOrder) -> Writer:
-    """The writer for an output, by what its name ends in where no form is given; JSON lines on standard output.
+    """The writer for an output, by what its name ends in where no form is given; JSON lines on standard
+    output.
 
     Raises:
         Refused: the name tells no form, the form cannot be compressed, or a library is missing.
@@ -86,7 +96,9 @@ def choose_writer(output: str, form: OutputForm | None, top_k: int, label_order:
     ending = (path.with_suffix("") if packed else path).suffix.lower().removeprefix(".")
     form = form or ("jsonl" if output == STANDARD else _form_by_ending(path, ending))
     if form is None:
-        raise Refused(f"{output}: its ending tells no form (.jsonl, .csv, .parquet; .gz or .zst after the first two): give --to")
+        raise Refused(
+            f"{output}: its ending tells no form (.jsonl, .csv, .parquet; .gz or .zst after the first two): give --to"
+        )
     if form == "parquet":
         from scoring.parquet import require
 
@@ -110,19 +122,20 @@ def _compression(packed: str, output: str) -> Callable[[bytes], bytes]:
 
 def _document(row: Row, prediction: Prediction, top_k: int) -> dict[str, object]:
     """The fields of HTTP's prediction, after what the row is called."""
-    names: dict[str, object] = {key: value for key, value in (("guid", row.guid), ("id", row.id)) if value is not None}
-    return names | {
-        "relation": prediction.relation,
-        "score": prediction.score,
-        "probabilities": prediction.top(top_k),
-        "members": prediction.members,
+    names: dict[str, object] = {
+        key: value for key, value in (("guid", row.guid), ("id", row.id)) if value is not None
     }
+    return names | prediction.document(top_k)
 
 
 def _csv(rows: Sequence[Sequence[object]]) -> bytes:
     text = io.StringIO()
-    plain, quoted = (csv.writer(text, lineterminator="\n", quoting=quoting) for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+    plain, quoted = (
+        csv.writer(text, lineterminator="\n", quoting=quoting)
+        for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+    )
     for row in rows:
-        # Left to itself the module quotes a line feed, but not a carriage return, which would end the row for whoever reads it.
+        # Left to itself the module quotes a line feed, but not a carriage return, which would end the row for
+        # whoever reads it.
         (quoted if any(isinstance(cell, str) and "\r" in cell for cell in row) else plain).writerow(row)
     return text.getvalue().encode()

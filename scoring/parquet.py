@@ -21,7 +21,9 @@ def require(name: str) -> tuple[Any, Any]:
     try:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
-        raise Refused(f"{name}: Parquet needs pyarrow, which serving does not install: pip install '.[scoring]'") from None
+        raise Refused(
+            f"{name}: Parquet needs pyarrow, which serving does not install: pip install '.[scoring]'"
+        ) from None
 
 
 class ParquetRows:
@@ -42,8 +44,13 @@ class ParquetRows:
         for column in ENTITY_COLUMNS:
             if columns.count(column) != 1:
                 self._file.close()
-                raise Refused(f"{path}: a Parquet file with one column {column} is required; it has {', '.join(columns)[:300]}")
-        self._columns = [*ENTITY_COLUMNS, *(column for column in OPTIONAL_COLUMNS if columns.count(column) == 1)]
+                raise Refused(
+                    f"{path}: a Parquet file with one column {column} is required; it has {', '.join(columns)[:300]}"
+                )
+        self._columns = [
+            *ENTITY_COLUMNS,
+            *(column for column in OPTIONAL_COLUMNS if columns.count(column) == 1),
+        ]
         self._read = 0
 
     def __enter__(self) -> "ParquetRows":
@@ -94,7 +101,13 @@ def _record(batch: Any, place: int) -> Record:
 def write(lines: Iterator[dict[str, Any]], path: Path) -> None:
     """Predictions, as JSONL has them, into a Parquet file: a column a field, the probabilities as a map."""
     pyarrow, parquet = require(str(path))
-    fields = [("guid", "string"), ("id", "string"), ("relation", "string"), ("score", "float64"), ("members", "int32")]
+    fields = [
+        ("guid", "string"),
+        ("id", "string"),
+        ("relation", "string"),
+        ("score", "float64"),
+        ("members", "int32"),
+    ]
     probabilities = pyarrow.field("probabilities", pyarrow.map_(pyarrow.string(), pyarrow.float64()))
     schema = pyarrow.schema([*((name, getattr(pyarrow, type_)()) for name, type_ in fields), probabilities])
     with parquet.ParquetWriter(path, schema) as writer:

@@ -1,4 +1,5 @@
-"""A progress bar on stderr: rows, rows a second, time left. On a terminal it moves; elsewhere it is a line now and then."""
+"""A progress bar on stderr: rows, rows a second, time left. On a terminal it moves; elsewhere it is a line
+now and then."""
 
 import sys
 import time

@@ -1,7 +1,8 @@
 """A text input cut into records, one for each row, in bounded memory: JSON lines, one JSON array, or CSV.
 
-A record is only found here, not yet understood: a row that is not JSON, or one that is longer than memory should hold, is a record like
-any other, with its place in the file. So nothing that was wrong with one row costs another one.
+A record is only found here, not yet understood: a row that is not JSON, or one that is longer than memory
+should hold, is a record like any other, with its place in the file. So nothing that was wrong with one row
+costs another one.
 """
 
 import csv
@@ -16,7 +17,8 @@ from scoring.errors import InputBroken, Refused
 MAX_ROW_BYTES: Final = 4 * 1024 * 1024
 """As much as one request over HTTP may hold by default."""
 MAX_ROW_LINES: Final = 1000
-"""Lines a CSV row may go on for: an open quote must not swallow the file, nor cost more than so many readings of a line."""
+"""Lines a CSV row may go on for: an open quote must not swallow the file, nor cost more than so many readings
+of a line."""
 
 TOO_LONG: Final = f"the row is longer than {MAX_ROW_BYTES // 1024 // 1024} MiB"
 ENTITY_COLUMNS: Final = ("sentence", "subject_entity", "object_entity")
@@ -75,8 +77,8 @@ _INSIDE: Final = re.compile(rb'["\\]')
 
 
 def read_json_array(chunks: Iterable[bytes]) -> Iterator[Record]:
-    """The elements of one JSON array. Their ends are found by counting brackets outside strings, so an element may be anything between
-    two commas, and need not be JSON for the next one to be found.
+    """The elements of one JSON array. Their ends are found by counting brackets outside strings, so an
+    element may be anything between two commas, and need not be JSON for the next one to be found.
 
     Raises:
         InputBroken: the file ends before the array does, or goes on after it.
@@ -99,7 +101,8 @@ def read_json_array(chunks: Iterable[bytes]) -> Iterator[Record]:
                     if depth == 1:
                         line += chunk.count(b"\n", start, place)
                         start = place
-                elif (sign == b"," and depth > 1) or (sign == b"}" and depth == 1):  # nothing but ] closes the array
+                # nothing but ] closes the array
+                elif (sign == b"," and depth > 1) or (sign == b"}" and depth == 1):
                     continue
                 else:
                     depth -= sign != b","
@@ -144,14 +147,22 @@ class _Element:
         self.parts = [*self.parts, text] if self.size <= MAX_ROW_BYTES else []
 
     def record(self, line: int) -> Record:
-        fault = TOO_LONG if self.size > MAX_ROW_BYTES else "there is nothing between two commas" if self.blank else None
+        fault = (
+            TOO_LONG
+            if self.size > MAX_ROW_BYTES
+            else "there is nothing between two commas"
+            if self.blank
+            else None
+        )
         return Record(line + self.leading, b"".join(self.parts), fault)
 
 
 def read_csv(chunks: Iterable[bytes], name: str) -> Iterator[Record]:
-    """Rows under a header, as the competition has them; cells may be quoted and hold commas, quotes and line breaks.
+    """Rows under a header, as the competition has them; cells may be quoted and hold commas, quotes and line
+    breaks.
 
-    A row that cannot be read costs its first line only: the lines after it, which an open quote had taken with it, are read again.
+    A row that cannot be read costs its first line only: the lines after it, which an open quote had taken
+    with it, are read again.
 
     Args:
         name: of the file, for the refusal.
@@ -182,7 +193,11 @@ def read_csv(chunks: Iterable[bytes], name: str) -> Iterator[Record]:
         elif fault:
             yield Record(line, {}, fault)
         elif cells:
-            fault = None if len(cells) == len(columns) else f"the row has {len(cells)} cells, the header {len(columns)}"
+            fault = (
+                None
+                if len(cells) == len(columns)
+                else f"the row has {len(cells)} cells, the header {len(columns)}"
+            )
             yield Record(line, dict(zip(columns, cells, strict=False)), fault)
     if feed.broken:
         raise feed.broken

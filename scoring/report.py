@@ -75,7 +75,9 @@ def _relations(figures: Figures) -> list[list[str]]:
         [relation, *(f"{count:,}" for count in counts), *(_percent(part, whole) for part, whole in shares)]
         for index, relation in enumerate(RELATIONS)
         for counts in [(int(true[index]), int(predicted[index]), int(right[index]))]
-        for shares in [((counts[2], counts[1]), (counts[2], counts[0]), (2 * counts[2], counts[0] + counts[1]))]
+        for shares in [
+            ((counts[2], counts[1]), (counts[2], counts[0]), (2 * counts[2], counts[0] + counts[1]))
+        ]
     ]
 
 
@@ -87,7 +89,9 @@ def _confusion(figures: Figures) -> str:
     counts = figures.confusion
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     width, height = NAMES + CELL * len(RELATIONS) + 10, TOP + CELL * len(RELATIONS) + 10
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="10">']
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="10">'
+    ]
     for index, relation in enumerate(RELATIONS):
         x, y = NAMES + CELL * index, TOP + CELL * index
         parts.append(f'<text x="{NAMES - 6}" y="{y + 15}" text-anchor="end">{escape(relation)}</text>')
@@ -95,7 +99,9 @@ def _confusion(figures: Figures) -> str:
         parts.append(f'<rect x="{x}" y="{y}" width="{CELL}" height="{CELL}" fill="none" stroke="#bbb"/>')
     for true, predicted in zip(*np.nonzero(counts), strict=True):
         x, y, share = NAMES + CELL * int(predicted), TOP + CELL * int(true), float(shares[true, predicted])
-        title = f"{RELATIONS[true]} as {RELATIONS[predicted]}: {counts[true, predicted]} ({100 * share:.1f} %)"
+        title = (
+            f"{RELATIONS[true]} as {RELATIONS[predicted]}: {counts[true, predicted]} ({100 * share:.1f} %)"
+        )
         ink = "#fff" if share > 0.5 else "#222"
         parts.append(
             f'<g><title>{escape(title)}</title><rect x="{x}" y="{y}" width="{CELL}" height="{CELL}" fill="#274b7a"'
@@ -123,9 +129,17 @@ def _reliability(figures: Figures) -> str:
                 f'<rect x="{x + 1:.1f}" y="{bottom - height:.1f}" width="{step - 2:.1f}" height="{height:.1f}" fill="#6f8fb8"/>'
                 f'<circle cx="{MARGIN + SIDE * score:.1f}" cy="{bottom - height:.1f}" r="4" fill="#b8621b"/></g>'
             )
-        parts.append(f'<text x="{MARGIN + step * index:.1f}" y="{bottom + 15}" text-anchor="middle">{index / BINS:g}</text>')
-        parts.append(f'<text x="{MARGIN - 6}" y="{bottom - step * index + 4:.1f}" text-anchor="end">{index / BINS:g}</text>')
-    parts.append(f'<line x1="{MARGIN}" y1="{bottom}" x2="{MARGIN + SIDE}" y2="{MARGIN}" stroke="#222" stroke-dasharray="4 4"/>')
+        parts.append(
+            f'<text x="{MARGIN + step * index:.1f}" y="{bottom + 15}" text-anchor="middle">{index / BINS:g}</text>'
+        )
+        parts.append(
+            f'<text x="{MARGIN - 6}" y="{bottom - step * index + 4:.1f}" text-anchor="end">{index / BINS:g}</text>'
+        )
+    parts.append(
+        f'<line x1="{MARGIN}" y1="{bottom}" x2="{MARGIN + SIDE}" y2="{MARGIN}" stroke="#222" stroke-dasharray="4 4"/>'
+    )
     parts.append(f'<text x="{MARGIN + SIDE / 2:g}" y="{size - 10}" text-anchor="middle">score</text>')
-    parts.append(f'<text x="{MARGIN}" y="{MARGIN - 12}">share that is right; the dots stand at the mean score</text>')
+    parts.append(
+        f'<text x="{MARGIN}" y="{MARGIN - 12}">share that is right; the dots stand at the mean score</text>'
+    )
     return "\n".join([*parts, "</svg>"])

@@ -1,4 +1,5 @@
-"""A record understood: an encoded example with what is to be kept of its row, or the reason why it cannot be scored."""
+"""A record understood: an encoded example with what is to be kept of its row, or the reason why it cannot be
+scored."""
 
 import ast
 import json
@@ -54,7 +55,11 @@ class Reject:
     def document(self) -> dict[str, object]:
         """As a line of the file of rejects; what is not known is left out."""
         names = {"line": self.line, "guid": self.guid, "id": self.id}
-        return {"row": self.number, **{key: value for key, value in names.items() if value is not None}, "reason": self.reason}
+        return {
+            "row": self.number,
+            **{key: value for key, value in names.items() if value is not None},
+            "reason": self.reason,
+        }
 
     def __str__(self) -> str:
         return f"row {self.number}" + (f", line {self.line}" if self.line else "") + f": {self.reason}"
@@ -64,7 +69,11 @@ def read_row(record: Record, number: int, encode: Callable[[Example], EncodedExa
     """Parse, check and encode one record; whatever is wrong with it becomes a `Reject`."""
     guid = id_ = None
     try:
-        content: Any = _parse_json(record.content) if isinstance(record.content, bytes) and not record.fault else record.content
+        content: Any = (
+            _parse_json(record.content)
+            if isinstance(record.content, bytes) and not record.fault
+            else record.content
+        )
         if isinstance(content, Mapping):
             guid, id_ = (value if _is_name(value := content.get(key)) else None for key in ("guid", "id"))
         if record.fault:
@@ -73,8 +82,14 @@ def read_row(record: Record, number: int, encode: Callable[[Example], EncodedExa
             raise ValueError("a row is a JSON object")
         for key in ("guid", "id"):
             if not (_is_name(content.get(key)) or content.get(key) in (None, "")):
-                raise ValueError(f"{key}: a string of Unicode text or an integer is required, of at most {MAX_NAME_CHARACTERS} characters")
-        entities = {key: _literal(content[key], key) for key in ("subject_entity", "object_entity") if isinstance(content.get(key), str)}
+                raise ValueError(
+                    f"{key}: a string of Unicode text or an integer is required, of at most {MAX_NAME_CHARACTERS} characters"
+                )
+        entities = {
+            key: _literal(content[key], key)
+            for key in ("subject_entity", "object_entity")
+            if isinstance(content.get(key), str)
+        }
         encoded = encode(Example.from_row({**content, **entities}))
     except (ValueError, InvalidExample) as error:
         return Reject(number, record.line, guid, id_, str(error))
@@ -98,7 +113,8 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _literal(cell: str, key: str) -> Any:
-    """An entity written as text, as JSON or as the Python literal that the competition's files hold. Nothing is ever run."""
+    """An entity written as text, as JSON or as the Python literal that the competition's files hold. Nothing
+    is ever run."""
     if len(cell) > MAX_CELL_CHARACTERS:
         raise ValueError(f"{key}: longer than {MAX_CELL_CHARACTERS} characters")
     try:
@@ -110,7 +126,9 @@ def _literal(cell: str, key: str) -> Any:
             warnings.simplefilter("ignore")  # of a backslash in the word that begins no escape
             return ast.literal_eval(cell.strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        raise ValueError(f"{key}: neither a Python literal nor JSON: {cell[:40]!r}{'…' * (len(cell) > 40)}") from None
+        raise ValueError(
+            f"{key}: neither a Python literal nor JSON: {cell[:40]!r}{'…' * (len(cell) > 40)}"
+        ) from None
 
 
 def _is_name(value: object) -> bool:
@@ -126,7 +144,8 @@ def _is_name(value: object) -> bool:
 
 
 def _label(value: object) -> tuple[int | None, bool]:
-    """A label by its name, or by its number in the official order, as KLUE's Parquet files have it; and whether it is neither."""
+    """A label by its name, or by its number in the official order, as KLUE's Parquet files have it; and
+    whether it is neither."""
     if isinstance(value, str) and value in RELATION_IDS:
         return RELATION_IDS[value], False
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(RELATIONS):

@@ -1,4 +1,5 @@
-"""From records to answers: rows in windows, windows through the lanes, finished windows to their sink, all in the order of the input."""
+"""From records to answers: rows in windows, windows through the lanes, finished windows to their sink, all in
+the order of the input."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -7,10 +8,10 @@ from itertools import chain
 
 import numpy as np
 
+from engine.tuning import TunedEnsemble
 from models.ensemble import EncodedExample
 from models.example import Example
-from models.tuning import TunedEnsemble
-from scoring.engine import Answering, Lanes
+from scoring.engine import Answering, WindowRunner
 from scoring.errors import InputBroken, Refused, Stopped
 from scoring.inputs import Input
 from scoring.journal import START_AGAIN, Finished, Sink, Tally
@@ -50,7 +51,8 @@ class Window:
 
 
 def begin(records: Iterator[Record]) -> Iterator[Record]:
-    """The same records, the first one read already: a header that is none is refused before the models are loaded."""
+    """The same records, the first one read already: a header that is none is refused before the models are
+    loaded."""
     try:
         first = [next(records)]
     except StopIteration:
@@ -65,7 +67,9 @@ def _broken(error: InputBroken) -> Iterator[Record]:
     raise error
 
 
-def windows(records: Iterable[Record], encode: Callable[[Example], EncodedExample], skip: int, size: int) -> Iterator[Window]:
+def windows(
+    records: Iterable[Record], encode: Callable[[Example], EncodedExample], skip: int, size: int
+) -> Iterator[Window]:
     """Windows of `size` rows, after the first `skip` rows, which an earlier run has finished.
 
     Raises:
@@ -92,7 +96,14 @@ def windows(records: Iterable[Record], encode: Callable[[Example], EncodedExampl
 
 
 def score(
-    source: Input, records: Iterable[Record], tuned: TunedEnsemble, writer: Writer, sink: Sink, progress: Progress, size: int, strict: bool
+    source: Input,
+    records: Iterable[Record],
+    tuned: TunedEnsemble,
+    writer: Writer,
+    sink: Sink,
+    progress: Progress,
+    size: int,
+    strict: bool,
 ) -> None:
     """Score what the sink has not got yet, and tell it when that is all.
 
@@ -103,13 +114,14 @@ def score(
         OSError: as `Sink.commit`.
     """
     waiting: deque[tuple[Window, Answering]] = deque()
-    with Lanes(tuned) as lanes:
-        for window in windows(records, tuned.ensemble.encode, sink.tally.rows, size):
+    with WindowRunner(tuned) as lanes:
+        for window in windows(records, tuned.lanes.ensemble.encode, sink.tally.rows, size):
             if strict and window.rejects:
                 raise StrictViolation(str(window.rejects[0]))
             waiting.append((window, lanes.submit([row.encoded for row in window.rows])))
             progress.expect(window.last, source.fraction())
-            if len(waiting) > 1:  # the next window's batches wait already: no lane is idle while this one ends
+            # the next window's batches wait already: no lane is idle while this one ends
+            if len(waiting) > 1:
                 _finish(*waiting.popleft(), writer, sink, progress)
         while waiting:
             _finish(*waiting.popleft(), writer, sink, progress)
@@ -121,7 +133,11 @@ def _finish(window: Window, answering: Answering, writer: Writer, sink: Sink, pr
         progress.advance(rows)
     progress.advance(len(window.rejects))
     answers = list(zip(window.rows, answering.predictions(), strict=True))
-    labelled = [[row.label_id, *prediction.probabilities.tolist()] for row, prediction in answers if row.label_id is not None]
+    labelled = [
+        [row.label_id, *prediction.probabilities.tolist()]
+        for row, prediction in answers
+        if row.label_id is not None
+    ]
     before = sink.tally
     tally = Tally(
         window.last,

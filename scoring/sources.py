@@ -1,4 +1,5 @@
-"""An input's bytes in small pieces, decompressed by what they are (not by what the file is called), and which input it was."""
+"""An input's bytes in small pieces, decompressed by what they are (not by what the file is called), and which
+input it was."""
 
 import hashlib
 import os
@@ -16,15 +17,18 @@ from scoring.errors import InputBroken, Refused
 STANDARD: Final = "-"
 CHUNK_BYTES: Final = 256 * 1024
 PIECE_BYTES: Final = 16 * 1024
-"""Decompressed at a time: what is lost where a stream turns out to be damaged, and all that a stream of zeros can take of the memory."""
+"""Decompressed at a time: what is lost where a stream turns out to be damaged, and all that a stream of zeros
+can take of the memory."""
 ZSTD_BYTES: Final = 256
-"""Of a zstd stream, decompressed at a time: four bytes can become 128 KiB, and the library knows no limit for its output."""
+"""Of a zstd stream, decompressed at a time: four bytes can become 128 KiB, and the library knows no limit for
+its output."""
 HEAD_BYTES: Final = 1024 * 1024
 """What a file is recognised by when a run goes on, beside its size and its time of change."""
 
 GZIP: Final = b"\x1f\x8b"
 ZSTD: Final = (b"\x28\xb5\x2f\xfd", *(bytes([first]) + b"\x2a\x4d\x18" for first in range(0x50, 0x60)))
-"""How a frame begins: of data, or one of the sixteen kinds that are to be skipped, with which a stream may begin too."""
+"""How a frame begins: of data, or one of the sixteen kinds that are to be skipped, with which a stream may
+begin too."""
 MAGIC_BYTES: Final = 4
 UTF8_MARK: Final = b"\xef\xbb\xbf"
 WIDE_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
@@ -37,7 +41,8 @@ class Source:
     Attributes:
         name: as the user gave it; `-` is standard input.
         head: the first of its bytes, decompressed and without a byte order mark.
-        chunks: all of its bytes, the head included, decompressed. Raises `InputBroken` where they cannot be read on.
+        chunks: all of its bytes, the head included, decompressed. Raises `InputBroken` where they cannot be
+            read on.
     """
 
     name: str
@@ -62,7 +67,8 @@ def open_source(name: str) -> Source:
     """Open an input for reading.
 
     Raises:
-        Refused: it is missing, a folder, not readable, not UTF-8 by its first bytes, or its decompression is not installed.
+        Refused: it is missing, a folder, not readable, not UTF-8 by its first bytes, or its decompression is
+            not installed.
     """
     try:
         file = sys.stdin.buffer if name == STANDARD else Path(name).open("rb", buffering=0)  # noqa: SIM115 (the source closes it)
@@ -80,18 +86,22 @@ def open_source(name: str) -> Source:
     except (OSError, InputBroken, Refused) as error:
         if name != STANDARD:
             file.close()
-        raise error if isinstance(error, Refused) else Refused(f"{name}: {getattr(error, 'strerror', error)}") from None
+        raise (
+            error if isinstance(error, Refused) else Refused(f"{name}: {getattr(error, 'strerror', error)}")
+        ) from None
     head = head.removeprefix(UTF8_MARK)
     return Source(name, head, chain([head] if head else [], chunks), file, size)
 
 
 def can_be_read_again(name: str) -> bool:
-    """Whether it is a regular file: what is read of standard input or of a pipe with a name is gone for whoever opens it next."""
+    """Whether it is a regular file: what is read of standard input or of a pipe with a name is gone for
+    whoever opens it next."""
     return name != STANDARD and Path(name).is_file()
 
 
 def identity(name: str) -> dict[str, object]:
-    """What tells a regular file from another one, and from itself after a change: size, time of change, SHA-256 of its first bytes."""
+    """What tells a regular file from another one, and from itself after a change: size, time of change,
+    SHA-256 of its first bytes."""
     with Path(name).open("rb") as file:
         status = os.fstat(file.fileno())
         digest = hashlib.sha256(file.read(HEAD_BYTES)).hexdigest()
@@ -174,4 +184,6 @@ def zstd_library(name: str) -> Any:
     try:
         return import_module("zstandard")
     except ImportError:
-        raise Refused(f"{name}: zstd needs zstandard, which serving does not install: pip install '.[scoring]'") from None
+        raise Refused(
+            f"{name}: zstd needs zstandard, which serving does not install: pip install '.[scoring]'"
+        ) from None

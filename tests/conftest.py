@@ -1,4 +1,5 @@
-"""A tiny ensemble, made for real and offline, once a session: tokenizer, encoder, two trained members, exported bundle, server."""
+"""A tiny ensemble, made for real and offline, once a session: tokenizer, encoder, two trained members,
+exported bundle, server."""
 
 import json
 import os
@@ -33,7 +34,8 @@ def rows_file(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def encoder_folder(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pretrained encoder as users have them: an ordinary checkpoint folder, only tiny and with random weights."""
+    """A pretrained encoder as users have them: an ordinary checkpoint folder, only tiny and with random
+    weights."""
     from training.tiny_encoder import write_encoder
 
     folder = tmp_path_factory.mktemp("encoder")
@@ -77,7 +79,15 @@ def tiny_bundle(checkpoints: list[Path], rows_file: Path, tmp_path_factory: pyte
     from export.__main__ import main
 
     output = tmp_path_factory.mktemp("bundles") / "tiny"
-    arguments = [*map(str, checkpoints), "--output", str(output), "--data", str(rows_file), "--precision", "int8,fp32"]
+    arguments = [
+        *map(str, checkpoints),
+        "--output",
+        str(output),
+        "--data",
+        str(rows_file),
+        "--precision",
+        "int8,fp32",
+    ]
     assert main([*arguments, "--weights", "2,1"]) == 0
     return output
 

@@ -12,7 +12,7 @@ import yaml
 
 from loadtest.sentences import Row
 from models.rows import read_labelled, sentence
-from training.ablation import WITHOUT_TRAINING, Study, draw, main, summarise, table
+from training.study import WITHOUT_TRAINING, Study, draw, main, summarise, table
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,7 +27,9 @@ def test_a_gain_or_a_harm_is_larger_than_the_spread_of_the_plain_runs() -> None:
     assert summary["plain"]["micro_f1"] == {"mean": 50.5, "spread": 1.0, "difference": 0.0, "effect": None}
     assert summary["better"]["micro_f1"]["difference"] == pytest.approx(1.75)
     assert summary["better"]["micro_f1"]["effect"] == "gain"
-    assert summary["better"]["auprc"]["effect"] is None, "a tenth of a point is within the spread of half a point"
+    assert summary["better"]["auprc"]["effect"] is None, (
+        "a tenth of a point is within the spread of half a point"
+    )
     assert summary["mixed"]["micro_f1"]["effect"] is None, "one seed lost"
     assert summary["mixed"]["auprc"]["effect"] == "harm"
     assert "| +1.75 | 40.35 (0.50) | +0.10 | micro-F1 gain |" in table(summary)
@@ -51,7 +53,8 @@ def test_rows_are_drawn_by_sentence(rows: list[Row], tmp_path: Path) -> None:
 
 
 class InProcess:
-    """Stands for `subprocess.Popen`: the command runs here, one at a time, without importing everything once more."""
+    """Stands for `subprocess.Popen`: the command runs here, one at a time, without importing everything once
+    more."""
 
     turn = threading.Lock()
 
@@ -68,20 +71,29 @@ def test_a_study_trains_each_method_over_the_seeds_and_goes_on_where_it_was(
     recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fields = {"base": str(recipe_file), "rows": 60, "seeds": [1, 2], "output": str(tmp_path / "study")}
-    fields |= {"figures": str(tmp_path / "kept" / "figures.json"), "table": str(tmp_path / "docs" / "table.md")}
+    fields |= {
+        "figures": str(tmp_path / "kept" / "figures.json"),
+        "table": str(tmp_path / "docs" / "table.md"),
+    }
     study = tmp_path / "study.yaml"
-    study.write_text(yaml.safe_dump(fields | {"methods": {"label smoothing": {"label_smoothing": 0.1}}}), encoding="utf-8")
+    study.write_text(
+        yaml.safe_dump(fields | {"methods": {"label smoothing": {"label_smoothing": 0.1}}}), encoding="utf-8"
+    )
     assert main([str(study), "--jobs", "2"]) == 0
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(first["methods"]) == {"plain", *WITHOUT_TRAINING, "label smoothing"}
     assert len(list((tmp_path / "study").rglob("model.safetensors"))) == 4
     assert "| label smoothing |" in (tmp_path / "docs" / "table.md").read_text(encoding="utf-8")
     shutil.rmtree(tmp_path / "study")
-    monkeypatch.setattr("training.ablation.subprocess", SimpleNamespace(Popen=InProcess))
+    monkeypatch.setattr("training.study.subprocess", SimpleNamespace(Popen=InProcess))
     assert main([str(study)]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first, "on another machine the kept figures will do"
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first, (
+        "on another machine the kept figures will do"
+    )
     assert not list((tmp_path / "study").rglob("model.safetensors")), "nothing is trained again"
-    taught = {"distillation": {"teachers": [str(tmp_path / "study" / "plain" / f"seed-{seed}") for seed in (1, 2)]}}
+    taught = {
+        "distillation": {"teachers": [str(tmp_path / "study" / "plain" / f"seed-{seed}") for seed in (1, 2)]}
+    }
     study.write_text(yaml.safe_dump(fields | {"methods": taught}), encoding="utf-8")
     assert main([str(study)]) == 0, "but teachers are, which kept figures cannot replace"
     assert len(list((tmp_path / "study").rglob("model.safetensors"))) == 4
@@ -94,8 +106,16 @@ def test_a_study_trains_each_method_over_the_seeds_and_goes_on_where_it_was(
     assert "methods.odd: no_such_field" in capsys.readouterr().err
 
 
-def test_a_run_that_fails_is_named_with_its_log(recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fields = {"base": str(recipe_file), "rows": 60, "seeds": [1, 2], "output": str(tmp_path / "study"), "methods": {}}
+def test_a_run_that_fails_is_named_with_its_log(
+    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = {
+        "base": str(recipe_file),
+        "rows": 60,
+        "seeds": [1, 2],
+        "output": str(tmp_path / "study"),
+        "methods": {},
+    }
     fields |= {"figures": str(tmp_path / "figures.json"), "table": str(tmp_path / "table.md")}
     study = tmp_path / "study.yaml"
     study.write_text(yaml.safe_dump(fields), encoding="utf-8")

@@ -17,9 +17,9 @@ from conftest import DEFAULT_BUNDLE, ROOT, serve
 from test_bundle import rewrite
 
 from api.command import read_settings
+from engine.lanes import Lanes
 from loadtest.sentences import Row
 from models.bundle import Bundle
-from models.ensemble import Ensemble
 from models.example import Example
 from models.labels import RELATIONS
 
@@ -32,11 +32,16 @@ ASKED: dict[str, Any] = {
 
 
 def asked(**changes: Any) -> dict[str, Any]:
-    """The example above with fields replaced; `subject_entity` and `object_entity` are merged, a value of None leaves a field out."""
+    """The example above with fields replaced; `subject_entity` and `object_entity` are merged, a value of
+    None leaves a field out."""
     document = dict(ASKED)
     for name, value in changes.items():
         merged = {**ASKED[name], **value} if isinstance(value, dict) else value
-        document[name] = {key: item for key, item in merged.items() if item is not None} if isinstance(merged, dict) else merged
+        document[name] = (
+            {key: item for key, item in merged.items() if item is not None}
+            if isinstance(merged, dict)
+            else merged
+        )
     return document
 
 
@@ -56,7 +61,9 @@ def test_one_example_is_answered_by_the_prediction_itself(client: httpx.Client) 
     assert list(prediction) == ["relation", "score", "probabilities", "members"]
     assert prediction["relation"] in RELATIONS
     assert len(prediction["probabilities"]) == 3
-    assert list(prediction["probabilities"].values()) == sorted(prediction["probabilities"].values(), reverse=True)
+    assert list(prediction["probabilities"].values()) == sorted(
+        prediction["probabilities"].values(), reverse=True
+    )
     assert next(iter(prediction["probabilities"].items())) == (prediction["relation"], prediction["score"])
     assert prediction["members"] == 2
 
@@ -75,8 +82,10 @@ def test_several_examples_are_answered_in_the_order_asked(client: httpx.Client, 
         assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
 
 
-def test_a_server_answers_as_the_bundle_without_http(client: httpx.Client, tiny_bundle: Path, rows: list[Row]) -> None:
-    direct = Ensemble.load(Bundle.open(tiny_bundle)).predict([Example.from_row(row) for row in rows[:64]])
+def test_a_server_answers_as_the_bundle_without_http(
+    client: httpx.Client, tiny_bundle: Path, rows: list[Row]
+) -> None:
+    direct = Lanes.load(Bundle.open(tiny_bundle)).predict([Example.from_row(row) for row in rows[:64]])
     served = post(client, {"examples": rows[:64], "top_k": 30}).json()["predictions"]
     for one, other in zip(direct, served, strict=True):
         assert one.relation == other["relation"]
@@ -84,7 +93,9 @@ def test_a_server_answers_as_the_bundle_without_http(client: httpx.Client, tiny_
 
 
 def test_many_callers_at_once_each_get_their_own_answer(client: httpx.Client, rows: list[Row]) -> None:
-    expected = [prediction["score"] for prediction in post(client, {"examples": rows[:200]}).json()["predictions"]]
+    expected = [
+        prediction["score"] for prediction in post(client, {"examples": rows[:200]}).json()["predictions"]
+    ]
     with ThreadPoolExecutor(16) as callers:
         scores = list(callers.map(lambda row: post(client, row).json()["score"], rows[:200]))
     assert scores == pytest.approx(expected, abs=1e-4)
@@ -105,12 +116,20 @@ def test_the_type_may_be_left_out(client: httpx.Client) -> None:
     ("document", "loc", "kind"),
     [
         (asked(object_entity={"word": None, "end_idx": 99}), ["object_entity", "end_idx"], "out_of_range"),
-        (asked(object_entity={"word": None, "start_idx": -1}), ["object_entity", "start_idx"], "out_of_range"),
+        (
+            asked(object_entity={"word": None, "start_idx": -1}),
+            ["object_entity", "start_idx"],
+            "out_of_range",
+        ),
         (asked(object_entity={"word": "문신"}), ["object_entity", "word"], "word_span_mismatch"),
         (asked(object_entity={"word": "순신", "start_idx": 1, "end_idx": 2}), ["object_entity"], "overlap"),
         (asked(object_entity={"word": ""}), ["object_entity", "word"], "empty_word"),
         (asked(object_entity={"end_idx": None}), ["object_entity", "end_idx"], "missing"),
-        (asked(object_entity={"word": "신", "start_idx": None, "end_idx": None}), ["object_entity", "word"], "ambiguous_word"),
+        (
+            asked(object_entity={"word": "신", "start_idx": None, "end_idx": None}),
+            ["object_entity", "word"],
+            "ambiguous_word",
+        ),
         (asked(object_entity={"type": "GPE"}), ["object_entity", "type"], "literal_error"),
         (asked(object_entity={"start_idx": "12"}), ["object_entity", "start_idx"], "int_type"),
         (asked(object_entity={"start_idx": True}), ["object_entity", "start_idx"], "int_type"),
@@ -126,7 +145,9 @@ def test_the_type_may_be_left_out(client: httpx.Client) -> None:
         ({}, ["sentence"], "missing"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_where_it_stands(client: httpx.Client, document: Any, loc: list[str], kind: str) -> None:
+def test_what_cannot_be_asked_is_refused_where_it_stands(
+    client: httpx.Client, document: Any, loc: list[str], kind: str
+) -> None:
     assert (["body", *loc], kind) in faults(post(client, document))
 
 
@@ -136,7 +157,10 @@ def test_an_ambiguous_word_is_told_how_often_and_where_it_occurs(client: httpx.C
 
 
 def test_every_bad_example_of_several_is_listed(client: httpx.Client) -> None:
-    bad_type, bad_span = asked(subject_entity={"type": "X"}), asked(object_entity={"word": None, "end_idx": 99})
+    bad_type, bad_span = (
+        asked(subject_entity={"type": "X"}),
+        asked(object_entity={"word": None, "end_idx": 99}),
+    )
     found = faults(post(client, {"examples": [ASKED, bad_type, ASKED, bad_span]}))
     assert [loc for loc, _ in found] == [
         ["body", "examples", 1, "subject_entity", "type"],
@@ -158,7 +182,16 @@ def test_entities_too_far_apart_for_the_window_are_refused(client: httpx.Client)
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"null", b"\xff\xfe{}", b'{"sentence": NaN}', b'{"sentence": "\\ud800"}', b"[" * 100_000, b"1" * 5000],
+    [
+        b"",
+        b"{",
+        b"null",
+        b"\xff\xfe{}",
+        b'{"sentence": NaN}',
+        b'{"sentence": "\\ud800"}',
+        b"[" * 100_000,
+        b"1" * 5000,
+    ],
     ids=["empty", "cut", "null", "utf-16", "nan", "surrogate", "deep", "long-number"],
 )
 def test_what_is_not_json_is_422(client: httpx.Client, body: bytes) -> None:
@@ -167,7 +200,9 @@ def test_what_is_not_json_is_422(client: httpx.Client, body: bytes) -> None:
     assert answer.json()["detail"][0]["loc"] == ["body"]
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=euc-kr"])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=euc-kr"]
+)
 def test_another_content_type_is_422(client: httpx.Client, kind: str) -> None:
     answer = client.post("/relations", content=json.dumps(ASKED), headers={"Content-Type": kind})
     assert faults(answer) == [(["header", "Content-Type"], "content_type")]
@@ -195,7 +230,9 @@ def test_the_answer_says_where_its_time_went(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("timeout", ["soon", "0", "-1", "nan", "inf", "1e9", "1_0", "1e", ""])
 def test_a_malformed_timeout_is_422(client: httpx.Client, timeout: str) -> None:
-    assert faults(post(client, ASKED, **{"X-Request-Timeout": timeout})) == [(["header", "X-Request-Timeout"], "timeout")]
+    assert faults(post(client, ASKED, **{"X-Request-Timeout": timeout})) == [
+        (["header", "X-Request-Timeout"], "timeout")
+    ]
 
 
 def test_a_deadline_that_cannot_be_met_is_504_or_429(client: httpx.Client) -> None:
@@ -223,8 +260,15 @@ def test_the_openapi_document_describes_both_forms(client: httpx.Client) -> None
         assert form["$ref"].split("/")[-1] in document["components"]["schemas"]
     operation = document["paths"]["/relations"]["post"]
     assert set(operation["responses"]) == {"200", "401", "413", "422", "429", "500", "503", "504"}
-    assert [name for name, response in operation["responses"].items() if "Retry-After" in response.get("headers", {})] == ["429", "503"]
-    assert {parameter["name"] for parameter in operation["parameters"]} == {"X-Request-Timeout", "X-Request-ID"}
+    assert [
+        name
+        for name, response in operation["responses"].items()
+        if "Retry-After" in response.get("headers", {})
+    ] == ["429", "503"]
+    assert {parameter["name"] for parameter in operation["parameters"]} == {
+        "X-Request-Timeout",
+        "X-Request-ID",
+    }
     assert "securitySchemes" not in document["components"]
 
 
@@ -263,8 +307,12 @@ def test_without_the_key_only_the_probes_answer(guarded: httpx.Client) -> None:
     assert guarded.get("/health").status_code == guarded.get("/ready").status_code == 200
     assert post(guarded, ASKED, Authorization="Bearer open sesame").status_code == 200
     document = guarded.get("/openapi.json", headers={"Authorization": "Bearer open sesame"}).json()
-    assert [path for path, methods in document["paths"].items() if "security" not in next(iter(methods.values()))] == ["/health", "/ready"]
-    assert post(guarded, ASKED, Authorization="bearer open sesame").status_code == 200, "a scheme has no case (RFC 9110)"
+    assert [
+        path for path, methods in document["paths"].items() if "security" not in next(iter(methods.values()))
+    ] == ["/health", "/ready"]
+    assert post(guarded, ASKED, Authorization="bearer open sesame").status_code == 200, (
+        "a scheme has no case (RFC 9110)"
+    )
 
 
 def test_a_body_over_the_limit_is_413(guarded: httpx.Client) -> None:
@@ -305,7 +353,11 @@ def test_white_space_behind_a_header_is_no_part_of_it(client: httpx.Client) -> N
 def refused_start(*arguments: str) -> str:
     """The one line with which `python -m api` refuses to start."""
     process = subprocess.run(
-        [sys.executable, "-m", "api", "--port", "0", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "api", "--port", "0", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert process.returncode == 2, process.stderr
     *before, line = process.stderr.strip().splitlines()
@@ -331,10 +383,14 @@ def test_a_gpu_that_is_not_there_is_refused_at_the_start(tiny_bundle: Path) -> N
 def test_a_port_that_is_taken_is_refused_at_the_start(tiny_bundle: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"cannot listen on 127.0.0.1:{port}" in refused_start("--bundle", str(tiny_bundle), "--port", str(port))
+        assert f"cannot listen on 127.0.0.1:{port}" in refused_start(
+            "--bundle", str(tiny_bundle), "--port", str(port)
+        )
 
 
-@pytest.mark.parametrize("flags", [["--port", "99999"], ["--max-queue", "0"], ["--device", "tpu"], ["--nonsense", "1"]])
+@pytest.mark.parametrize(
+    "flags", [["--port", "99999"], ["--max-queue", "0"], ["--device", "tpu"], ["--nonsense", "1"]]
+)
 def test_a_wrong_setting_is_refused_with_its_name(flags: list[str]) -> None:
     assert flags[0].strip("-").replace("-", "_") in refused_start(*flags).lower().replace("-", "_")
 

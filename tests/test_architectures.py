@@ -1,5 +1,5 @@
-"""Members that Hugging Face's own classes were fine-tuned to: any of the four shapes, each with its own tokenizer and markers, in one
-ensemble with each other and with training's own head."""
+"""Members that Hugging Face's own classes were fine-tuned to: any of the four shapes, each with its own
+tokenizer and markers, in one ensemble with each other and with training's own head."""
 
 import json
 import shutil
@@ -36,6 +36,7 @@ from transformers import (
     XLMRobertaTokenizerFast,
 )
 
+from engine.lanes import Lanes
 from export.__main__ import main
 from export.checkpoint import Checkpoint, InvalidCheckpoint, load
 from export.convert import convert, fuse
@@ -59,13 +60,24 @@ STEPS = 100
 
 def words_of(rows: list[Row]) -> tuple[list[str], list[str]]:
     """The words and the characters of all sentences, and of markers and question."""
-    text = " ".join(str(row["sentence"]) for row in rows) + " 사람 단체 장소 날짜 기타 수량 및 의 관계는 무엇인가 @ * # ^ ?"
+    text = (
+        " ".join(str(row["sentence"]) for row in rows)
+        + " 사람 단체 장소 날짜 기타 수량 및 의 관계는 무엇인가 @ * # ^ ?"
+    )
     return sorted(set(text.split())), sorted(set(text) - {" "})
 
 
 def word_pieces(rows: list[Row], folder: Path) -> str:
     words, characters = words_of(rows)
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{character}" for character in characters)]
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *characters,
+        *(f"##{character}" for character in characters),
+    ]
     pieces += [word for word in words if word not in characters]
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
     return str(folder / "vocab.txt")
@@ -84,7 +96,9 @@ def electra(rows: list[Row], folder: Path) -> PreTrainedTokenizerFast:
 def roberta(rows: list[Row], folder: Path) -> PreTrainedTokenizerFast:
     """Bytes without any merges: a vocabulary that writes everything."""
     pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    (folder / "vocab.json").write_text(json.dumps({piece: index for index, piece in enumerate(pieces)}), encoding="utf-8")
+    (folder / "vocab.json").write_text(
+        json.dumps({piece: index for index, piece in enumerate(pieces)}), encoding="utf-8"
+    )
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
     tokenizer = RobertaTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"))
     tokenizer.add_special_tokens({"additional_special_tokens": list(ENTITY_TOKENS)})
@@ -147,7 +161,8 @@ MEMBERS = {
 
 @pytest.fixture(scope="module")
 def folders(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Four fine-tuned checkpoints as users of `Trainer` have them: no `config.json` says how entities are marked."""
+    """Four fine-tuned checkpoints as users of `Trainer` have them: no `config.json` says how entities are
+    marked."""
     folders = {}
     for name, member in MEMBERS.items():
         folder = folders[name] = tmp_path_factory.mktemp("fine-tuned") / name
@@ -156,7 +171,11 @@ def folders(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> dict[s
         member.config.vocab_size, member.config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
         torch.manual_seed(0)
         model = member.architecture(member.config)
-        fine_tune(model, Encoder(tokenizer.backend_tokenizer, member.markers, member.window, tokenizer.pad_token_id), rows)
+        fine_tune(
+            model,
+            Encoder(tokenizer.backend_tokenizer, member.markers, member.window, tokenizer.pad_token_id),
+            rows,
+        )
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     (folders["bert"] / "tokenizer.json").unlink()  # many older checkpoints have only their vocab.txt
@@ -172,7 +191,9 @@ def fine_tune(model: PreTrainedModel, encoder: Encoder, rows: list[Row]) -> None
     for _ in range(STEPS):
         chosen = generator.choice(len(rows), 32, replace=False)
         inputs = feed(EncodedBatch.collate([encoded[index] for index in chosen], encoder.pad_token_id), names)
-        model(**{name: torch.from_numpy(array) for name, array in inputs.items()}, labels=labels[chosen]).loss.backward()
+        model(
+            **{name: torch.from_numpy(array) for name, array in inputs.items()}, labels=labels[chosen]
+        ).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -189,7 +210,9 @@ def mixed(arguments: list[str], rows_file: Path, tmp_path_factory: pytest.TempPa
     """All five, as int8 and as fp32, with weights fitted on the first 300 rows."""
     output = tmp_path_factory.mktemp("bundles") / "mixed"
     first = output.with_name("first.jsonl")
-    first.write_text("".join(rows_file.read_text(encoding="utf-8").splitlines(keepends=True)[:300]), encoding="utf-8")
+    first.write_text(
+        "".join(rows_file.read_text(encoding="utf-8").splitlines(keepends=True)[:300]), encoding="utf-8"
+    )
     options = ["--precision", "int8,fp32", "--weights", "fit", "--weights-data", str(first)]
     assert main([*arguments, "--output", str(output), "--data", str(rows_file), *options]) == 0
     return output
@@ -203,10 +226,16 @@ def mixed_fp32(arguments: list[str], rows_file: Path, tmp_path_factory: pytest.T
     return output
 
 
-def test_five_shapes_make_one_bundle_proven_in_both_precisions(mixed: Path, rows_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_five_shapes_make_one_bundle_proven_in_both_precisions(
+    mixed: Path, rows_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     manifest = Bundle.open(mixed).manifest
     assert manifest.max_length == 128, "the smallest of the members' windows"
-    assert {member.encoding.markers for member in manifest.members} == {"typed_punctuation", "typed_punctuation_question", "entity_tokens"}
+    assert {member.encoding.markers for member in manifest.members} == {
+        "typed_punctuation",
+        "typed_punctuation_question",
+        "entity_tokens",
+    }
     assert len({member.encoding for member in manifest.members}) == 5
     for member in manifest.members:
         precisions = {file.precision: file for file in member.files}
@@ -222,7 +251,9 @@ def test_over_http_the_answers_are_pytorchs_alone_and_in_a_batch(
     mixed_fp32: Path, folders: dict[str, Path], checkpoints: list[Path], rows: list[Row]
 ) -> None:
     asked = rows[:60]
-    members = [load(folder, MEMBERS[name].markers) for name, folder in folders.items()] + [load(checkpoints[0])]
+    members = [load(folder, MEMBERS[name].markers) for name, folder in folders.items()] + [
+        load(checkpoints[0])
+    ]
     probabilities = np.stack([softmax(torch_logits(member.with_window(128), asked)) for member in members])
     expected = np.average(probabilities, axis=0, weights=[3, 1, 2, 1, 1])
     with serve(mixed_fp32, tuning_s=1) as client:
@@ -231,15 +262,21 @@ def test_over_http_the_answers_are_pytorchs_alone_and_in_a_batch(
         encodings = client.get("/info").json()["members"]
     assert len(encodings) == 5
     for served in (together, alone):
-        assert [prediction["relation"] for prediction in served] == [RELATIONS[index] for index in expected.argmax(axis=1)]
-        answers = np.array([[prediction["probabilities"][relation] for relation in RELATIONS] for prediction in served])
+        assert [prediction["relation"] for prediction in served] == [
+            RELATIONS[index] for index in expected.argmax(axis=1)
+        ]
+        answers = np.array(
+            [[prediction["probabilities"][relation] for relation in RELATIONS] for prediction in served]
+        )
         assert np.abs(answers - expected).max() < 1e-4
 
 
 def test_weights_are_fitted_on_the_rows_given(mixed: Path, rows: list[Row]) -> None:
     bundle = Bundle.open(mixed)
     labels = np.array([RELATION_IDS[str(row["label"])] for row in rows[:300]])
-    fitted = fit_weights(Ensemble.load(bundle).member_probabilities([Example.from_row(row) for row in rows[:300]]), labels)
+    fitted = fit_weights(
+        Lanes.load(bundle).member_probabilities([Example.from_row(row) for row in rows[:300]]), labels
+    )
     assert [member.weight for member in bundle.manifest.members] == pytest.approx(fitted.tolist(), abs=1e-6)
 
 
@@ -263,8 +300,13 @@ def test_a_checkpoint_tells_its_window_and_what_it_reads(folders: dict[str, Path
     assert (member.window, member.inputs) == (MEMBERS[name].window, ("input_ids", "attention_mask", *types))
 
 
-def test_a_vocabulary_alone_and_two_segments_are_read_as_transformers_reads_them(folders: dict[str, Path], rows: list[Row]) -> None:
-    tokenizer, encoder = AutoTokenizer.from_pretrained(folders["bert"]), load(folders["bert"], "typed_punctuation_question").encoder
+def test_a_vocabulary_alone_and_two_segments_are_read_as_transformers_reads_them(
+    folders: dict[str, Path], rows: list[Row]
+) -> None:
+    tokenizer, encoder = (
+        AutoTokenizer.from_pretrained(folders["bert"]),
+        load(folders["bert"], "typed_punctuation_question").encoder,
+    )
     for row in rows[:20]:
         example = Example.from_row(row)
         question = f"{example.subject_entity.word} 및 {example.object_entity.word}의 관계는 무엇인가?"
@@ -290,7 +332,9 @@ def change_config(folder: Path, **fields: object) -> None:
 
 def permute_labels(folder: Path) -> None:
     names = [*RELATIONS[:6], RELATIONS[7], RELATIONS[6], *RELATIONS[8:]]
-    change_config(folder, id2label=dict(enumerate(names)), label2id={name: index for index, name in enumerate(names)})
+    change_config(
+        folder, id2label=dict(enumerate(names)), label2id={name: index for index, name in enumerate(names)}
+    )
 
 
 def drop_a_weight(folder: Path) -> None:
@@ -307,8 +351,16 @@ def drop_a_weight(folder: Path) -> None:
             "entity_tokens",
             "id2label: 6 is 'org:political/religious_affiliation', in KLUE's official order it is 'org:members'",
         ),
-        (lambda folder: change_config(folder, id2label={0: "no", 1: "yes"}), "entity_tokens", "id2label: 2 labels found"),
-        (lambda folder: None, None, "--markers must, with one of typed_punctuation, typed_punctuation_question, entity_tokens"),
+        (
+            lambda folder: change_config(folder, id2label={0: "no", 1: "yes"}),
+            "entity_tokens",
+            "id2label: 2 labels found",
+        ),
+        (
+            lambda folder: None,
+            None,
+            "--markers must, with one of typed_punctuation, typed_punctuation_question, entity_tokens",
+        ),
         (lambda folder: change_config(folder, markers="runes"), "entity_tokens", "not 'runes'"),
         (
             lambda folder: change_config(folder, architectures=["T5Model"]),
@@ -316,18 +368,30 @@ def drop_a_weight(folder: Path) -> None:
             "T5Model found, one of RelationClassifier, Bert",
         ),
         (lambda folder: rename_markers(folder), "entity_tokens", "the tokenizer lacks <obj>"),
-        (lambda folder: change_config(folder, vocab_size=200) or shrink(folder), "entity_tokens", "the tokenizer gives ids up to"),
+        (
+            lambda folder: change_config(folder, vocab_size=200) or shrink(folder),
+            "entity_tokens",
+            "the tokenizer gives ids up to",
+        ),
         (
             lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
             "entity_tokens",
             "pytorch_model.bin is a pickle and is not opened here",
         ),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"?" * 99), "entity_tokens", "checkpoint "),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b"?" * 99),
+            "entity_tokens",
+            "checkpoint ",
+        ),
         (drop_a_weight, "entity_tokens", "its weights lack classifier.out_proj.weight"),
     ],
 )
 def test_a_checkpoint_at_odds_with_itself_is_refused_in_one_line(
-    folders: dict[str, Path], tmp_path: Path, spoil: Callable[[Path], object], markers: str | None, message: str
+    folders: dict[str, Path],
+    tmp_path: Path,
+    spoil: Callable[[Path], object],
+    markers: str | None,
+    message: str,
 ) -> None:
     copy = Path(shutil.copytree(folders["roberta"], tmp_path / "copy"))
     spoil(copy)
@@ -345,7 +409,9 @@ def rename_markers(folder: Path) -> None:
 
 def shrink(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
-    weights["roberta.embeddings.word_embeddings.weight"] = weights["roberta.embeddings.word_embeddings.weight"][:200].clone()
+    weights["roberta.embeddings.word_embeddings.weight"] = weights[
+        "roberta.embeddings.word_embeddings.weight"
+    ][:200].clone()
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
@@ -353,21 +419,45 @@ def shrink(folder: Path) -> None:
     ("options", "message"),
     [
         (["--markers", "entity_tokens,entity_tokens"], "--markers: 2 given for 1 checkpoints"),
-        (["--markers", "entity_tokens", "--weights-data", "rows.jsonl"], "--weights-data: only `--weights fit`"),
+        (
+            ["--markers", "entity_tokens", "--weights-data", "rows.jsonl"],
+            "--weights-data: only `--weights fit`",
+        ),
         ([], "--markers must"),
     ],
 )
 def test_an_impossible_command_gets_one_plain_line(
-    folders: dict[str, Path], rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+    folders: dict[str, Path],
+    rows_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
 ) -> None:
-    assert main([str(folders["roberta"]), "--output", str(tmp_path / "bundle"), "--data", str(rows_file), *options]) == 2
+    assert (
+        main(
+            [
+                str(folders["roberta"]),
+                "--output",
+                str(tmp_path / "bundle"),
+                "--data",
+                str(rows_file),
+                *options,
+            ]
+        )
+        == 2
+    )
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
 
 
 def only(manifest: dict[str, Any], shape: str, **fields: object) -> None:
     """Leave one member in a manifest."""
-    manifest.update(members=[member for member in manifest["members"] if member["name"].endswith(f"-{shape}")], cascade=None, **fields)
+    manifest.update(
+        members=[member for member in manifest["members"] if member["name"].endswith(f"-{shape}")],
+        cascade=None,
+        **fields,
+    )
 
 
 def test_a_window_longer_than_robertas_positions_is_refused(mixed_fp32: Path, tmp_path: Path) -> None:
@@ -380,8 +470,15 @@ def test_a_window_longer_than_robertas_positions_is_refused(mixed_fp32: Path, tm
 
 def test_a_bundle_whose_tokenizer_lacks_the_markers_is_refused(mixed_fp32: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(mixed_fp32, tmp_path / "copy"))
-    rewrite(copy, lambda manifest: [member["encoding"].update(markers="entity_tokens") for member in manifest["members"]])
-    with pytest.raises(BundleRefused, match=r"tokenizers/.*: the tokenizer lacks <subj>, </subj>, <obj>, </obj>, which"):
+    rewrite(
+        copy,
+        lambda manifest: [
+            member["encoding"].update(markers="entity_tokens") for member in manifest["members"]
+        ],
+    )
+    with pytest.raises(
+        BundleRefused, match=r"tokenizers/.*: the tokenizer lacks <subj>, </subj>, <obj>, </obj>, which"
+    ):
         Ensemble.load(Bundle.open(copy))
 
 
@@ -390,25 +487,64 @@ def test_a_bundle_whose_tokenizer_lacks_the_markers_is_refused(mixed_fp32: Path,
     [
         ("xlm_roberta", "entity_tokens", ("input_ids", "attention_mask", "entity_positions")),
         ("xlm_roberta", "typed_punctuation_question", ("input_ids", "attention_mask", "entity_positions")),
-        ("bert", "typed_punctuation_question", ("input_ids", "attention_mask", "token_type_ids", "entity_positions")),
+        (
+            "bert",
+            "typed_punctuation_question",
+            ("input_ids", "attention_mask", "token_type_ids", "entity_positions"),
+        ),
     ],
 )
 def test_training_takes_every_marker_style_and_export_takes_what_it_made(
-    folders: dict[str, Path], recipe_file: Path, rows: list[Row], tmp_path: Path, encoder: str, markers: str, inputs: tuple[str, ...]
+    folders: dict[str, Path],
+    recipe_file: Path,
+    rows: list[Row],
+    tmp_path: Path,
+    encoder: str,
+    markers: str,
+    inputs: tuple[str, ...],
 ) -> None:
-    recipe = {"encoder": folders[encoder], "markers": markers, "output": tmp_path / "member", "train_rows": 64, "epochs": 1}
-    assert train([str(recipe_file), *(part for field, value in recipe.items() for part in ("--set", f"{field}={value}"))]) == 0
+    recipe = {
+        "encoder": folders[encoder],
+        "markers": markers,
+        "output": tmp_path / "member",
+        "train_rows": 64,
+        "epochs": 1,
+    }
+    assert (
+        train(
+            [
+                str(recipe_file),
+                *(part for field, value in recipe.items() for part in ("--set", f"{field}={value}")),
+            ]
+        )
+        == 0
+    )
     member = load(tmp_path / "member")
     assert (member.markers, member.inputs) == (markers, inputs)
     convert(member.model, member.inputs, tmp_path / "converted.onnx")
     fuse(tmp_path / "converted.onnx", tmp_path / "fused.onnx", layers=2, heads=2, hidden_size=32)
-    batch = EncodedBatch.collate([member.encoder.encode(Example.from_row(row)) for row in rows[:20]], member.encoder.pad_token_id)
-    assert np.abs(OnnxClassifier(tmp_path / "fused.onnx", threads=1)(batch) - member.logits(batch)).max() < 1e-4
+    batch = EncodedBatch.collate(
+        [member.encoder.encode(Example.from_row(row)) for row in rows[:20]], member.encoder.pad_token_id
+    )
+    assert (
+        np.abs(OnnxClassifier(tmp_path / "fused.onnx", threads=1)(batch) - member.logits(batch)).max() < 1e-4
+    )
 
 
 def test_an_encoder_that_joins_no_segments_cannot_be_trained_with_a_question(
     recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train([str(recipe_file), "--set", "markers=typed_punctuation_question", "--set", f"output={tmp_path / 'member'}"]) == 2
+    assert (
+        train(
+            [
+                str(recipe_file),
+                "--set",
+                "markers=typed_punctuation_question",
+                "--set",
+                f"output={tmp_path / 'member'}",
+            ]
+        )
+        == 2
+    )
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "encoder: the tokenizer puts nothing between two segments" in line

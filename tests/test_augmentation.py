@@ -1,4 +1,5 @@
-"""Augmentation: whatever it does to a sentence, both entities stay where their spans say, and the label stays true."""
+"""Augmentation: whatever it does to a sentence, both entities stay where their spans say, and the label stays
+true."""
 
 import json
 import os
@@ -24,7 +25,7 @@ from training.augmentation.entities import REVERSED, SUBJECT_TYPES, EntityMask, 
 from training.augmentation.synonyms import PARTICLES, ending, nouns_by_kiwi, nouns_by_particle, synonyms
 from training.augmentation.variants import Augmentation, variants
 from training.augmentation.words import join, split
-from training.recipe import InvalidRecipe, Recipe
+from training.run.recipe import InvalidRecipe, Recipe
 from training.train import main as train
 
 METHODS: list[Augmentation] = [
@@ -38,13 +39,23 @@ METHODS: list[Augmentation] = [
     EntitySwap(),
     Eda(morphemes="kiwi"),
 ]
-MASKS = [EntityMask(), EntityMask(entity="subject"), EntityMask(entity="object"), EntityMask(entity="both", placeholder="@ [MASK] #")]
+MASKS = [
+    EntityMask(),
+    EntityMask(entity="subject"),
+    EntityMask(entity="object"),
+    EntityMask(entity="both", placeholder="@ [MASK] #"),
+]
 
 
 def example(sentence: str, subject: str, object_: str) -> Example:
     """An example whose entities are the first occurrences of two words."""
     spans = [
-        {"word": word, "start_idx": sentence.index(word), "end_idx": sentence.index(word) + len(word) - 1, "type": type_}
+        {
+            "word": word,
+            "start_idx": sentence.index(word),
+            "end_idx": sentence.index(word) + len(word) - 1,
+            "type": type_,
+        }
         for word, type_ in ((subject, "PER"), (object_, "PER"))
     ]
     return Example.from_row({"sentence": sentence, "subject_entity": spans[0], "object_entity": spans[1]})
@@ -55,7 +66,9 @@ HOSTILE = [
     example("문종은 관계를 정리하고 회사의 가격을 세종", "세종", "문종"),
     example("세종문종", "세종", "문종"),  # adjacent, one word
     example("세종문종은 왕의 관계를 밝혔다", "문종", "세종"),
-    example("앞 세종은 뒤의 세종과 세종시에서 세종을 문종에게 보냈다 세종", "세종", "문종"),  # the word again elsewhere
+    example(
+        "앞 세종은 뒤의 세종과 세종시에서 세종을 문종에게 보냈다 세종", "세종", "문종"
+    ),  # the word again elsewhere
     example("😀 배우 👨‍👩‍👧가람은 😀🏽 관계 누리👍🏿 정부 정책", "👨‍👩‍👧가람", "누리👍🏿"),
     example(
         unicodedata.normalize("NFD", "배우 윤가람은 회사의 관계를 누리와 끊었다."),
@@ -73,7 +86,11 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def ordinary() -> list[Example]:
-    real = read_labelled(Path(os.environ["KLUE_RE_DATA"]) / "train.jsonl")[:300] if os.environ.get("KLUE_RE_DATA") else []
+    real = (
+        read_labelled(Path(os.environ["KLUE_RE_DATA"]) / "train.jsonl")[:300]
+        if os.environ.get("KLUE_RE_DATA")
+        else []
+    )
     return [*(Example.from_row(row) for row in make_long_rows(300)), *(row.example for row in real)]
 
 
@@ -81,13 +98,19 @@ def as_row(example: Example) -> Row:
     entities = {
         field: {"word": entity.word, "start_idx": entity.start_idx, "end_idx": entity.end_idx}
         | ({"type": entity.type} if entity.type else {})
-        for field, entity in (("subject_entity", example.subject_entity), ("object_entity", example.object_entity))
+        for field, entity in (
+            ("subject_entity", example.subject_entity),
+            ("object_entity", example.object_entity),
+        )
     }
     return {"sentence": example.sentence, **entities}
 
 
-def many(examples: list[Example], methods: list[Augmentation], times: int) -> Iterator[tuple[Augmentation, Example, Example, int]]:
-    """(method, example, what became of it, seed), `times` in all, the hostile examples as often as the ordinary ones."""
+def many(
+    examples: list[Example], methods: list[Augmentation], times: int
+) -> Iterator[tuple[Augmentation, Example, Example, int]]:
+    """(method, example, what became of it, seed), `times` in all, the hostile examples as often as the
+    ordinary ones."""
     generator = np.random.default_rng(0)
     made = seed = 0
     while made < times:
@@ -101,7 +124,9 @@ def many(examples: list[Example], methods: list[Augmentation], times: int) -> It
             yield method, before, after, seed
 
 
-def test_ten_thousand_times_both_entities_stay_letter_for_letter_under_their_spans(ordinary: list[Example]) -> None:
+def test_ten_thousand_times_both_entities_stay_letter_for_letter_under_their_spans(
+    ordinary: list[Example],
+) -> None:
     used = Counter[str]()
     for method, before, after, seed in many(ordinary, METHODS, 10_000):
         context = f"{method!r}, seed {seed}: {before!r} became {after!r}"
@@ -109,7 +134,10 @@ def test_ten_thousand_times_both_entities_stay_letter_for_letter_under_their_spa
         assert after != before, context
         pairs = [(before.subject_entity, after.subject_entity), (before.object_entity, after.object_entity)]
         if isinstance(method, EntitySwap):
-            pairs = [(before.object_entity, after.subject_entity), (before.subject_entity, after.object_entity)]
+            pairs = [
+                (before.object_entity, after.subject_entity),
+                (before.subject_entity, after.object_entity),
+            ]
         for old, new in pairs:
             assert (new.word, new.type) == (old.word, old.type), context
             assert after.sentence[new.start_idx : new.end_idx + 1] == old.word, context
@@ -127,7 +155,12 @@ def test_ten_thousand_times_both_entities_stay_letter_for_letter_under_their_spa
 def holder(example: Example, index: int) -> str:
     """The text between white space around a character of an entity."""
     words, _ = split(example)
-    return next(word.text for word in words for field, offset in word.opens if getattr(example, field).start_idx == index)
+    return next(
+        word.text
+        for word in words
+        for field, offset in word.opens
+        if getattr(example, field).start_idx == index
+    )
 
 
 def second_mentions(example: Example, entity: str) -> Counter[str]:
@@ -140,7 +173,10 @@ def test_a_masked_entity_stands_under_its_span_as_the_placeholder(ordinary: list
         context = f"{method!r}, seed {seed}: {before!r} became {after!r}"
         assert Example.from_row(as_row(after)) == after, context
         masked = 0
-        for old, new in ((before.subject_entity, after.subject_entity), (before.object_entity, after.object_entity)):
+        for old, new in (
+            (before.subject_entity, after.subject_entity),
+            (before.object_entity, after.object_entity),
+        ):
             assert new.type == old.type
             assert after.sentence[new.start_idx : new.end_idx + 1] == new.word, context
             placeholder = method.placeholder or TYPE_WORDS[old.type or "PER"]
@@ -156,9 +192,15 @@ def test_a_masked_entity_stands_under_its_span_as_the_placeholder(ordinary: list
 
 
 def around(example: Example) -> list[str]:
-    first, second = sorted((example.subject_entity, example.object_entity), key=lambda entity: entity.start_idx)
+    first, second = sorted(
+        (example.subject_entity, example.object_entity), key=lambda entity: entity.start_idx
+    )
     sentence = example.sentence
-    return [sentence[: first.start_idx], sentence[first.end_idx + 1 : second.start_idx], sentence[second.end_idx + 1 :]]
+    return [
+        sentence[: first.start_idx],
+        sentence[first.end_idx + 1 : second.start_idx],
+        sentence[second.end_idx + 1 :],
+    ]
 
 
 def test_words_join_to_the_sentence_they_were_split_from(ordinary: list[Example]) -> None:
@@ -214,7 +256,9 @@ def test_swapped_twice_a_row_is_itself_again() -> None:
     assert all(REVERSED[reversed_] == relation for relation, reversed_ in REVERSED.items())
     swap, sentence = EntitySwap(), example("세종의 아들 문종", "세종", "문종")
     for relation in RELATIONS:
-        types = [SUBJECT_TYPES.get(name.partition(":")[0]) for name in (relation, REVERSED.get(relation, relation))]
+        types = [
+            SUBJECT_TYPES.get(name.partition(":")[0]) for name in (relation, REVERSED.get(relation, relation))
+        ]
         typed = replace(
             sentence,
             subject_entity=replace(sentence.subject_entity, type=types[0]),
@@ -239,11 +283,18 @@ def test_a_swap_that_would_make_a_subject_of_the_wrong_type_is_left_out() -> Non
 def test_no_row_comes_twice_and_none_contradicts_a_row_that_is_there() -> None:
     there, back = HOSTILE[0], EntitySwap().vary(HOSTILE[0], np.random.default_rng(0))
     assert back is not None
-    rows = [LabelledExample(there, RELATION_IDS["per:children"]), LabelledExample(back, RELATION_IDS["no_relation"])]
+    rows = [
+        LabelledExample(there, RELATION_IDS["per:children"]),
+        LabelledExample(back, RELATION_IDS["no_relation"]),
+    ]
     assert list(variants(rows, EntitySwap(), seed=1)) == []
     masked = list(variants(rows[:1], EntityMask(copies=5), seed=1))
     assert [variant.row.example.sentence for variant in masked] in (
-        [first, second] for first, second in (("사람의 아들 문종", "세종의 아들 사람"), ("세종의 아들 사람", "사람의 아들 문종"))
+        [first, second]
+        for first, second in (
+            ("사람의 아들 문종", "세종의 아들 사람"),
+            ("세종의 아들 사람", "사람의 아들 문종"),
+        )
     )
 
 
@@ -263,7 +314,10 @@ def test_balancing_brings_rare_labels_up_to_the_target_and_leaves_the_others(row
 
 
 def test_balancing_by_swap_counts_the_label_that_comes_out() -> None:
-    rows = [LabelledExample(example(f"{number} 세종의 아들 문종", "세종", "문종"), RELATION_IDS["per:children"]) for number in range(9)]
+    rows = [
+        LabelledExample(example(f"{number} 세종의 아들 문종", "세종", "문종"), RELATION_IDS["per:children"])
+        for number in range(9)
+    ]
     new = list(variants(rows, EntitySwap(balance=5), seed=3))
     assert [RELATIONS[variant.row.label_id] for variant in new] == ["per:parents"] * 5
     assert len(list(variants(rows, EntitySwap(balance=50), seed=3))) == 9, "a row can be swapped once"
@@ -271,9 +325,18 @@ def test_balancing_by_swap_counts_the_label_that_comes_out() -> None:
 
 def test_synonyms_take_the_same_particles() -> None:
     assert len(synonyms()) > 4_000
-    assert all(ending(word) == ending(other) != 3 and word != other for word, others in synonyms().items() for other in others)
+    assert all(
+        ending(word) == ending(other) != 3 and word != other
+        for word, others in synonyms().items()
+        for other in others
+    )
     assert [ending(word) for word in ("관계", "길", "결정", "ABC")] == [0, 1, 2, 0]
-    assert all(particle not in other for other in PARTICLES[:4] for particle in PARTICLES[4:] if len(particle) > len(other))
+    assert all(
+        particle not in other
+        for other in PARTICLES[:4]
+        for particle in PARTICLES[4:]
+        if len(particle) > len(other)
+    )
 
 
 def test_nouns_are_found_in_front_of_particles() -> None:
@@ -281,7 +344,9 @@ def test_nouns_are_found_in_front_of_particles() -> None:
     assert [sentence[slice(*span)] for span in nouns_by_particle(sentence)] == ["회사", "관계", "결정"]
 
 
-def test_without_kiwipiepy_that_is_said_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_kiwipiepy_that_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(synonyms_module, "has_kiwi", lambda: False)
     synonyms_module._say_once.cache_clear()
     assert {Eda().morphemes for _ in range(3)} == {"particles"}
@@ -302,9 +367,13 @@ def test_kiwipiepy_finds_nouns_within_words(ordinary: list[Example]) -> None:
 
 
 @pytest.mark.parametrize("method", ["eda", "aeda", "entity_mask", "entity_swap"])
-def test_file_to_file(method: str, rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_to_file(
+    method: str, rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows_file = tmp_path / "rows.jsonl"
-    rows_file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[:150]), encoding="utf-8")
+    rows_file.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[:150]), encoding="utf-8"
+    )
     outputs = [tmp_path / f"{name}.jsonl" for name in ("first", "again", "other", "new")]
     for output, more in zip(outputs, [[], [], ["--seed", "7"], ["--only-new"]], strict=True):
         assert main([str(rows_file), str(output), "--method", method, "--copies", "2", *more]) == 0
@@ -324,7 +393,9 @@ def test_file_to_file(method: str, rows: list[Row], tmp_path: Path, capsys: pyte
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_a_file_of_odd_rows_keeps_what_augmentation_does_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_of_odd_rows_keeps_what_augmentation_does_not_know(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "rows.jsonl"
     row = '{"label": "per:children", "sentence": "세종의 아들 문종", "subject_entity": {"word": "세종"}, '
     row += '"object_entity": {"word": "문종"}, %s}'
@@ -358,7 +429,12 @@ def test_a_file_of_odd_rows_keeps_what_augmentation_does_not_know(tmp_path: Path
     ],
 )
 def test_what_cannot_be_done_gets_one_plain_line(
-    arguments: list[str], message: str, rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    message: str,
+    rows_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     places = {"IN": str(rows_file), "OUT": str(tmp_path / "out.jsonl")}
@@ -369,12 +445,16 @@ def test_what_cannot_be_done_gets_one_plain_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_recipe_augments_the_rows_it_trains_on(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_augments_the_rows_it_trains_on(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
 
     class Stop(Exception): ...
 
-    def note(self: object, recipe: Recipe, model: object, training: object, validation: object, *_: object) -> None:
+    def note(
+        self: object, recipe: Recipe, model: object, training: object, validation: object, *_: object
+    ) -> None:
         seen.append((training.rows, validation.rows))
         raise Stop
 
@@ -382,7 +462,18 @@ def test_a_recipe_augments_the_rows_it_trains_on(recipe_file: Path, tmp_path: Pa
     block = "augmentation={method: aeda, copies: 2, ratio: 0.2}"
     for more in ([], [], ["--set", "seed=5"]):
         with pytest.raises(Stop):
-            train([str(recipe_file), "--set", block, "--set", "train_rows=20", "--set", f"output={tmp_path}", *more])
+            train(
+                [
+                    str(recipe_file),
+                    "--set",
+                    block,
+                    "--set",
+                    "train_rows=20",
+                    "--set",
+                    f"output={tmp_path}",
+                    *more,
+                ]
+            )
     (rows, validation), (again, _), (other, _) = seen
     assert len(rows) == 60
     assert len(validation) == len(read_labelled(Path(Recipe.read(recipe_file).validation)))
@@ -390,7 +481,10 @@ def test_a_recipe_augments_the_rows_it_trains_on(recipe_file: Path, tmp_path: Pa
     assert rows != other
 
 
-@pytest.mark.parametrize("block", ["{method: magic}", "{method: eda, alpha_sr: 2}", "{method: aeda, colour: red}", "eda", "{copies: 1}"])
+@pytest.mark.parametrize(
+    "block",
+    ["{method: magic}", "{method: eda, alpha_sr: 2}", "{method: aeda, colour: red}", "eda", "{copies: 1}"],
+)
 def test_a_recipe_with_a_wrong_augmentation_is_refused(recipe_file: Path, block: str) -> None:
     with pytest.raises(InvalidRecipe, match="augmentation"):
         Recipe.read(recipe_file, {"augmentation": block})

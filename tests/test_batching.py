@@ -1,6 +1,7 @@
 """The batcher: every request gets exactly its own answer, whatever happens beside it.
 
-The engine here is a function, so that a test can hold it, fail it and see what it was given; the real one is behind test_api.py.
+The engine here is a function, so that a test can hold it, fail it and see what it was given; the real one is
+behind test_api.py.
 """
 
 import asyncio
@@ -16,15 +17,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.batching import CAUTION, FURTHEST_PROMISE_S, DynamicBatcher, Run
-from api.errors import BatchLost, DeadlineExceeded, NotReady, QueueFull, WaitTooLong
-from models.batches import BatchPlanner
-from models.cost import CostModel
+from engine.cost import CostModel
+from engine.errors import BatchLost, DeadlineExceeded, NotReady, QueueFull, WaitTooLong
+from engine.planner import TOKEN_BUDGET, BatchPlanner
+from engine.queue import CAUTION, FURTHEST_PROMISE_S, DynamicBatcher, Run
 from models.encoding import Encoded
 from models.ensemble import EncodedExample
 from models.example import Prediction
 from models.labels import RELATIONS
-from models.lanes import TOKEN_BUDGET
 
 PLANNER = BatchPlanner(CostModel(run=1e-4, row=0.0, token=1e-6, token_length=0.0), TOKEN_BUDGET)
 """A run costs as much as a hundred tokens."""
@@ -102,7 +102,10 @@ def test_a_thousand_requests_each_get_their_own_answers_in_order() -> None:
     async def test(batcher: DynamicBatcher, engine: Engine) -> None:
         generator = np.random.default_rng(0)
         requests = [[100 + 10 * n + k for k in range(generator.integers(1, 8))] for n in range(1000)]
-        asked = [ask(batcher, *(row(mark, int(generator.integers(5, 200))) for mark in request)) for request in requests]
+        asked = [
+            ask(batcher, *(row(mark, int(generator.integers(5, 200))) for mark in request))
+            for request in requests
+        ]
         assert await asyncio.gather(*asked) == requests
         assert sum(map(len, engine.batches)) == sum(map(len, requests)), "every row ran exactly once"
 
@@ -112,7 +115,10 @@ def test_a_thousand_requests_each_get_their_own_answers_in_order() -> None:
 def test_batches_hold_rows_of_like_length_within_the_budget() -> None:
     async def test(batcher: DynamicBatcher, engine: Engine) -> None:
         held = await hold(batcher, engine)
-        asked = [asyncio.create_task(ask(batcher, row(n, length))) for n, length in enumerate([20, 200, 21, 190, 22, 210, 23])]
+        asked = [
+            asyncio.create_task(ask(batcher, row(n, length)))
+            for n, length in enumerate([20, 200, 21, 190, 22, 210, 23])
+        ]
         await asyncio.sleep(0)
         engine.open.set()
         await asyncio.gather(held, *asked)
@@ -257,7 +263,8 @@ def test_a_small_request_that_comes_into_the_middle_of_a_large_one_waits_for_a_t
     batcher = DynamicBatcher(run, PLANNER, 1, 1000)
 
     async def test() -> None:
-        lengths = np.random.default_rng(0).integers(20, 200, 200).tolist()  # rows of like length are taken from all over the request
+        # rows of like length are taken from all over the request
+        lengths = np.random.default_rng(0).integers(20, 200, 200).tolist()
         large = asyncio.create_task(ask(batcher, *(row(100 + n, length) for n, length in enumerate(lengths))))
         while len(ran) < 21:
             await asyncio.sleep(0)
@@ -298,8 +305,12 @@ def test_a_request_of_several_ends_though_single_ones_never_cease() -> None:
 def test_an_idle_server_refuses_nobody_whatever_ran_before() -> None:
     async def test(batcher: DynamicBatcher, engine: Engine) -> None:
         lengths = np.random.default_rng(0).integers(5, 200, 40).tolist()
-        await asyncio.gather(*(ask(batcher, row(100 + n, length), timeout=1000) for n, length in enumerate(lengths)))
-        assert await ask(batcher, row(1, 300), timeout=1) == [1], "3 s of work, but it may well be done sooner: nobody waits for it"
+        await asyncio.gather(
+            *(ask(batcher, row(100 + n, length), timeout=1000) for n, length in enumerate(lengths))
+        )
+        assert await ask(batcher, row(1, 300), timeout=1) == [1], (
+            "3 s of work, but it may well be done sooner: nobody waits for it"
+        )
 
     with_batcher(test, lanes=2, planner=SLOW)
 
@@ -307,7 +318,9 @@ def test_an_idle_server_refuses_nobody_whatever_ran_before() -> None:
 def test_a_small_request_is_not_refused_for_a_large_one_that_it_overtakes() -> None:
     async def test(batcher: DynamicBatcher, engine: Engine) -> None:
         held = await hold(batcher, engine)
-        large = asyncio.create_task(ask(batcher, *(row(100 + n, TOKEN_BUDGET) for n in range(20)), timeout=1000))
+        large = asyncio.create_task(
+            ask(batcher, *(row(100 + n, TOKEN_BUDGET) for n in range(20)), timeout=1000)
+        )
         await asyncio.sleep(0)
         # The large request takes 102.4 s, its first example 5.
         small = asyncio.create_task(ask(batcher, row(1, 10), timeout=30))
@@ -331,8 +344,12 @@ def test_those_who_are_refused_are_told_to_come_back_one_after_another() -> None
             with pytest.raises(WaitTooLong) as error:
                 await ask(batcher, row(2 + number, 200), timeout=3)
             refused.append(error.value.retry_after_s)
-        assert refused[0] == pytest.approx((0.1 + 1 + 2) * CAUTION - 3, abs=0.1), "by then the predicted wait fits the deadline"
-        assert np.diff(refused) == pytest.approx([2] * 4, abs=0.1), "each leaves room for the work of the one before"
+        assert refused[0] == pytest.approx((0.1 + 1 + 2) * CAUTION - 3, abs=0.1), (
+            "by then the predicted wait fits the deadline"
+        )
+        assert np.diff(refused) == pytest.approx([2] * 4, abs=0.1), (
+            "each leaves room for the work of the one before"
+        )
         engine.open.set()
         await asyncio.gather(held, waits)
 
@@ -353,7 +370,9 @@ def test_who_would_be_refused_whatever_he_asks_need_not_be_read_first() -> None:
                 batcher.require_room(time.monotonic() + 3)
             refused.append(error.value.retry_after_s)
         assert refused[0] == pytest.approx(in_time - 3, abs=0.1)
-        assert np.diff(refused) == pytest.approx([2] * 3, abs=0.1), "what he asks is taken for the mean of what waits"
+        assert np.diff(refused) == pytest.approx([2] * 3, abs=0.1), (
+            "what he asks is taken for the mean of what waits"
+        )
         engine.open.set()
         await asyncio.gather(held, *waits)
 
@@ -412,10 +431,11 @@ def test_an_example_without_company_has_the_whole_machine() -> None:
 
 
 def test_a_stall_is_not_believed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else every request that finds another one running would be refused, and so no lane would ever run again to tell better."""
+    """Else every request that finds another one running would be refused, and so no lane would ever run again
+    to tell better."""
     clock = itertools.count(step=1e-3)
     stalled: list[float] = [0.0]
-    monkeypatch.setattr("api.batching.time", SimpleNamespace(monotonic=lambda: next(clock) + sum(stalled)))
+    monkeypatch.setattr("engine.queue.time", SimpleNamespace(monotonic=lambda: next(clock) + sum(stalled)))
     alone = Engine()
 
     async def test(batcher: DynamicBatcher, engine: Engine) -> None:
@@ -504,29 +524,46 @@ def test_a_closed_batcher_finishes_what_waits_and_refuses_what_comes() -> None:
 
 @st.composite
 def storms(draw: st.DrawFn) -> list[tuple[float, list[tuple[int, int]], float, float | None]]:
-    """Requests as (arrives at, rows as (kind, length), deadline, leaves at); times in hundredths of a second, kind 13 fails its run."""
+    """Requests as (arrives at, rows as (kind, length), deadline, leaves at); times in hundredths of a second,
+    kind 13 fails its run."""
     request = st.tuples(
         st.floats(0, 5),
-        st.lists(st.tuples(st.sampled_from([0, 0, 0, 0, POISON]), st.integers(3, 400)), min_size=1, max_size=6),
+        st.lists(
+            st.tuples(st.sampled_from([0, 0, 0, 0, POISON]), st.integers(3, 400)), min_size=1, max_size=6
+        ),
         st.sampled_from([FAR, FAR, 0.01, 0.0]),
         st.sampled_from([None, None, None, 1.0]),
     )
     return draw(st.lists(request, min_size=1, max_size=30))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(storms(), st.integers(1, 3), st.sampled_from([4, 20, 1000]))
 def test_whatever_comes_every_request_gets_exactly_one_answer_its_own(
-    caplog: pytest.LogCaptureFixture, storm: list[tuple[float, list[tuple[int, int]], float, float | None]], lanes: int, max_queue: int
+    caplog: pytest.LogCaptureFixture,
+    storm: list[tuple[float, list[tuple[int, int]], float, float | None]],
+    lanes: int,
+    max_queue: int,
 ) -> None:
     caplog.set_level("CRITICAL")
     ran: list[int] = []
 
     async def test(batcher: DynamicBatcher, engine: Engine) -> None:
-        async def one(number: int, arrives: float, rows: list[tuple[int, int]], timeout: float, leaves: float | None) -> None:
+        async def one(
+            number: int, arrives: float, rows: list[tuple[int, int]], timeout: float, leaves: float | None
+        ) -> None:
             await asyncio.sleep(arrives / 100)
-            own = [POISON if kind == POISON else 100 + 10 * number + place for place, (kind, _) in enumerate(rows)]
-            asked = asyncio.create_task(ask(batcher, *map(row, own, (length for _, length in rows)), timeout=timeout))  # noqa: RUF006
+            own = [
+                POISON if kind == POISON else 100 + 10 * number + place
+                for place, (kind, _) in enumerate(rows)
+            ]
+            asked = asyncio.create_task(  # noqa: RUF006
+                ask(batcher, *map(row, own, (length for _, length in rows)), timeout=timeout)
+            )
             if leaves is not None:
                 await asyncio.sleep(leaves / 100)
                 asked.cancel()

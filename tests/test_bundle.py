@@ -173,18 +173,23 @@ assert Bundle.open(path).manifest.name == str(line)
 assert before in names and len(set(names)) > 1, "killed before it was replaced, and after"
 print(line)
 """
-"""Replaces a bundle's manifest in processes that are killed before each line of code in turn, and in one whose disk is full."""
+"""Replaces a bundle's manifest in processes that are killed before each line of code in turn, and in one
+whose disk is full."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can exchange two folders")
 def test_whenever_a_change_is_killed_there_is_a_whole_bundle(copy: Path) -> None:
     command = [sys.executable, "-c", REPLACED, str(copy)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 30
 
 
-def test_where_folders_cannot_be_exchanged_they_are_renamed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_folders_cannot_be_exchanged_they_are_renamed(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(replace.sys, "platform", "another")
     manifest = Bundle.open(copy).manifest.model_copy(update={"name": "changed"})
     with replace.replacing(copy) as changed:
@@ -209,7 +214,9 @@ def test_a_manifest_that_is_not_json_is_refused(copy: Path) -> None:
     assert "manifest.json" in refusal(copy)
 
 
-def test_a_link_that_is_moved_after_the_check_does_not_lead_to_what_nobody_checked(tiny_bundle: Path, copy: Path, tmp_path: Path) -> None:
+def test_a_link_that_is_moved_after_the_check_does_not_lead_to_what_nobody_checked(
+    tiny_bundle: Path, copy: Path, tmp_path: Path
+) -> None:
     link = tmp_path / "current"
     link.symlink_to(tiny_bundle)
     opened = Bundle.open(link)

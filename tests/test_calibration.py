@@ -1,4 +1,5 @@
-"""Calibration: by hand, on simulated rows whose temperature and priors are known, and folded into a checkpoint that exports as ever."""
+"""Calibration: by hand, on simulated rows whose temperature and priors are known, and folded into a
+checkpoint that exports as ever."""
 
 import json
 from dataclasses import replace
@@ -15,7 +16,7 @@ from models.labels import NO_RELATION, RELATION_IDS
 from models.rows import read_labelled, sentence_halves
 from models.voting import softmax
 from training.calibrate import fit, main
-from training.calibration import (
+from training.model.calibration import (
     Calibration,
     expected_calibration_error,
     fit_temperature,
@@ -23,7 +24,7 @@ from training.calibration import (
     prior_shift,
     reestimate_priors,
 )
-from training.member import TrainedMember
+from training.model.member import TrainedMember
 
 
 def drawn(logits: np.ndarray, seed: int) -> np.ndarray:
@@ -43,7 +44,10 @@ def test_the_fitted_temperature_is_the_likeliest_on_a_grid() -> None:
     logits = np.random.default_rng(2).normal(scale=3, size=(300, 30)).astype(np.float32)
     labels = drawn(logits / 1.7, seed=3)
     likeliest = negative_log_likelihood(softmax(logits / fit_temperature(logits, labels)), labels)
-    assert all(likeliest <= negative_log_likelihood(softmax(logits / t), labels) + 1e-9 for t in np.linspace(0.3, 6, 200))
+    assert all(
+        likeliest <= negative_log_likelihood(softmax(logits / t), labels) + 1e-9
+        for t in np.linspace(0.3, 6, 200)
+    )
 
 
 def test_a_model_that_is_always_right_or_always_wrong_gets_a_finite_temperature() -> None:
@@ -53,7 +57,8 @@ def test_a_model_that_is_always_right_or_always_wrong_gets_a_finite_temperature(
 
 
 def test_errors_by_hand() -> None:
-    # Confidences 0.9, 0.9 (bin 13), 0.6 (bin 9): one of two right at 0.9, right at 0.6: (2 · |0.5 - 0.9| + |1 - 0.6|) / 3
+    # Confidences 0.9, 0.9 (bin 13), 0.6 (bin 9): one of two right at 0.9, right at 0.6: (2 · |0.5 - 0.9| + |1
+    # - 0.6|) / 3
     probabilities, labels = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]]), np.array([0, 1, 1])
     assert expected_calibration_error(probabilities, labels) == pytest.approx(0.4)
     assert negative_log_likelihood(probabilities, labels) == pytest.approx(-np.log([0.9, 0.1, 0.6]).mean())
@@ -62,10 +67,12 @@ def test_errors_by_hand() -> None:
 
 
 def test_priors_by_hand() -> None:
-    # Three rows at (0.8, 0.2) and one at (0.2, 0.8), learned from equal priors: the likelihood 3 ln(0.4 + 1.2 π) + ln(1.6 - 1.2 π)
-    # is highest where 3 (1.6 - 1.2 π) = 0.4 + 1.2 π, at π = 11/12.
+    # Three rows at (0.8, 0.2) and one at (0.2, 0.8), learned from equal priors: the likelihood 3 ln(0.4 + 1.2
+    # π) + ln(1.6 - 1.2 π) is highest where 3 (1.6 - 1.2 π) = 0.4 + 1.2 π, at π = 11/12.
     probabilities = np.array([[0.8, 0.2]] * 3 + [[0.2, 0.8]])
-    assert reestimate_priors(probabilities, np.array([0.5, 0.5])) == pytest.approx([11 / 12, 1 / 12], abs=1e-4)
+    assert reestimate_priors(probabilities, np.array([0.5, 0.5])) == pytest.approx(
+        [11 / 12, 1 / 12], abs=1e-4
+    )
     # Bayes: a row at (1/2, 1/2) is at (3/4, 1/4) where the first class is three times as frequent.
     shift = prior_shift(np.array([0.75, 0.25]), np.array([0.5, 0.5]))
     assert softmax(np.zeros((1, 2)) + shift)[0] == pytest.approx([0.75, 0.25])
@@ -93,7 +100,8 @@ def test_the_whole_shift_restores_rows_with_twice_the_share_of_no_relation(metho
     generator = np.random.default_rng(5)
     labels = np.where(generator.random(20_000) < 0.6, 0, generator.integers(1, 30, 20_000))
     logits = generator.normal(size=(20_000, 30))
-    logits[np.arange(20_000), labels] += 3  # Gaussian classes 3 apart: log-likelihoods 3 x, up to what all classes share
+    # Gaussian classes 3 apart: log-likelihoods 3 x, up to what all classes share
+    logits[np.arange(20_000), labels] += 3
     logits *= 3
     learned = logits + np.log([0.3] + [0.7 / 29] * 29)
     true = prior_shift(np.array([0.6, 0.4]), np.array([0.3, 0.7]))
@@ -105,11 +113,16 @@ def test_the_whole_shift_restores_rows_with_twice_the_share_of_no_relation(metho
 
 
 def test_a_calibrated_checkpoint_gives_the_calibrated_logits_and_loads_for_export(
-    checkpoints: list[Path], rows: list[Row], rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoints: list[Path],
+    rows: list[Row],
+    rows_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     output, options = tmp_path / "calibrated", ["--data", str(rows_file), "--prior-shift", "labels"]
     train = tmp_path / "train.jsonl"
-    spaced = [{**row, "sentence": f"{row['sentence']} "} for row in rows[:100] if row["label"] != NO_RELATION]  # the same for all that
+    # the same for all that
+    spaced = [{**row, "sentence": f"{row['sentence']} "} for row in rows[:100] if row["label"] != NO_RELATION]
     train.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in spaced))
     known = {row["sentence"] for row in rows[:100] if row["label"] != NO_RELATION}
     assert main([str(checkpoints[1]), *options, "--output", str(output), "--train", str(train)]) == 0
@@ -134,15 +147,42 @@ def test_a_calibrated_checkpoint_gives_the_calibrated_logits_and_loads_for_expor
 
 
 def test_target_rows_need_no_labels(
-    checkpoints: list[Path], rows: list[Row], rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoints: list[Path],
+    rows: list[Row],
+    rows_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     target = tmp_path / "target.jsonl"
-    unlabelled = [{key: value for key, value in row.items() if key != "label"} for row in rows if row["label"] == NO_RELATION]
-    target.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in unlabelled), encoding="utf-8")
+    unlabelled = [
+        {key: value for key, value in row.items() if key != "label"}
+        for row in rows
+        if row["label"] == NO_RELATION
+    ]
+    target.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in unlabelled), encoding="utf-8"
+    )
     other = tmp_path / "other.jsonl"
-    other.write_text(json.dumps({**rows[0], "sentence": str(rows[0]["sentence"]) + " 끝."}) + "\n", encoding="utf-8")
+    other.write_text(
+        json.dumps({**rows[0], "sentence": str(rows[0]["sentence"]) + " 끝."}) + "\n", encoding="utf-8"
+    )
     arguments = [str(checkpoints[1]), "--data", str(rows_file), "--output", str(tmp_path / "calibrated")]
-    assert main([*arguments, "--train", str(other), "--prior-shift", "em", "--target", str(target), "--strength", "1"]) == 0
+    assert (
+        main(
+            [
+                *arguments,
+                "--train",
+                str(other),
+                "--prior-shift",
+                "em",
+                "--target",
+                str(target),
+                "--strength",
+                "1",
+            ]
+        )
+        == 0
+    )
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["no_relation_shift"] > 1
 
 
@@ -171,8 +211,14 @@ def test_what_cannot_be_calibrated_gets_one_plain_line(
 ) -> None:
     single = tmp_path / "single.jsonl"
     single.write_text(json.dumps(rows[0]) + "\n")
-    filled = [argument.format(checkpoint=checkpoints[1], encoder=encoder_folder, rows=rows_file, single=single) for argument in arguments]
-    assert main([filled[0], "--data", str(rows_file), "--output", str(tmp_path / "calibrated"), *filled[1:]]) == 2
+    filled = [
+        argument.format(checkpoint=checkpoints[1], encoder=encoder_folder, rows=rows_file, single=single)
+        for argument in arguments
+    ]
+    assert (
+        main([filled[0], "--data", str(rows_file), "--output", str(tmp_path / "calibrated"), *filled[1:]])
+        == 2
+    )
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
     assert not (tmp_path / "calibrated").exists()

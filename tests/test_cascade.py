@@ -1,4 +1,5 @@
-"""Rows whose vote is certain stop early: thresholds that keep to a loss, answers that do not depend on their neighbours, a setting."""
+"""Rows whose vote is certain stop early: thresholds that keep to a loss, answers that do not depend on their
+neighbours, a setting."""
 
 import errno
 import hashlib
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.lanes import Lanes
 from export import cascade, inspect, verify
 from export.cascade import Votes, fit
 from loadtest.sentences import Row
@@ -84,7 +86,11 @@ def test_the_command_writes_a_bundle_that_opens_verifies_and_tells(
 
 
 def test_a_fit_that_fails_at_the_end_leaves_the_bundle_as_it_was(
-    tiny_bundle: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_bundle: Path,
+    rows_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def full(path: Path, _: Manifest) -> None:
         (path / "manifest.json").write_text('{"format_')
@@ -98,15 +104,18 @@ def test_a_fit_that_fails_at_the_end_leaves_the_bundle_as_it_was(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_rows_that_stop_have_the_vote_of_the_members_so_far_alone_and_in_any_batch(cascaded: Path, rows: list[Row]) -> None:
+def test_rows_that_stop_have_the_vote_of_the_members_so_far_alone_and_in_any_batch(
+    cascaded: Path, rows: list[Row]
+) -> None:
     bundle = Bundle.open(cascaded)
     assert bundle.manifest.cascade is not None
     (threshold,) = bundle.manifest.cascade.thresholds
-    ensemble = Ensemble.load(bundle)
+    lanes = Lanes.load(bundle)
+    ensemble = lanes.ensemble
     examples = [Example.from_row(row) for row in rows[:200]]
-    members = ensemble.member_probabilities(examples)
+    members = lanes.member_probabilities(examples)
     votes = np.average(members, axis=0, weights=[member.weight for member in bundle.manifest.members])
-    together, everyone = ensemble.predict(examples), Ensemble.load(bundle, cascade_caution=1.0).predict(examples)
+    together, everyone = lanes.predict(examples), Lanes.load(bundle, cascade_caution=1.0).predict(examples)
     for index, example in enumerate(examples):
         stops = members[0, index].max() >= threshold
         expected = members[0, index] if stops else votes[index]
@@ -124,7 +133,9 @@ def test_caution_raises_the_thresholds(cascaded: Path) -> None:
     assert bundle.manifest.cascade is not None
     (threshold,) = bundle.manifest.cascade.thresholds
     assert Ensemble.load(bundle).thresholds == (threshold,)
-    assert Ensemble.load(bundle, cascade_caution=0.5).thresholds == pytest.approx((threshold + (1 - threshold) / 2,))
+    assert Ensemble.load(bundle, cascade_caution=0.5).thresholds == pytest.approx(
+        (threshold + (1 - threshold) / 2,)
+    )
     assert Ensemble.load(bundle, cascade_caution=1.0).thresholds == ()
 
 
@@ -132,7 +143,9 @@ def test_caution_raises_the_thresholds(cascaded: Path) -> None:
 def test_in_fp16_every_member_votes_whatever_the_bundle_says(cascaded: Path, precision: str) -> None:
     manifest = Bundle.open(cascaded).manifest
     halved = [
-        member.model_copy(update={"files": [member.files[0].model_copy(update={"device": "cuda", "precision": precision})]})
+        member.model_copy(
+            update={"files": [member.files[0].model_copy(update={"device": "cuda", "precision": precision})]}
+        )
         for member in manifest.members
     ]
     bundle = Bundle(cascaded, manifest.model_copy(update={"members": halved}))
@@ -140,7 +153,9 @@ def test_in_fp16_every_member_votes_whatever_the_bundle_says(cascaded: Path, pre
 
 
 @pytest.mark.parametrize(("caution", "members"), [(0, {1}), (1, {2})])
-def test_the_server_says_how_many_voted_and_obeys_the_setting(cascaded: Path, rows: list[Row], caution: int, members: set[int]) -> None:
+def test_the_server_says_how_many_voted_and_obeys_the_setting(
+    cascaded: Path, rows: list[Row], caution: int, members: set[int]
+) -> None:
     with running(cascaded, cascade_caution=caution) as server:
         answer = server.client.post("/relations", json={"examples": rows[:200]}).json()
         thresholds = server.client.get("/info").json()["cascade_thresholds"]
@@ -153,16 +168,25 @@ def test_the_server_says_how_many_voted_and_obeys_the_setting(cascaded: Path, ro
     [
         (lambda fitted: {**fitted, "thresholds": [0.5, 0.6]}, "one threshold after each member but the last"),
         (lambda fitted: {**fitted, "thresholds": [0.0]}, "one threshold after each member but the last"),
-        (lambda fitted: {**fitted, "thresholds": [0.5, 0.6], "shares": [0.2, 0.3, 0.5]}, "3 stages for 2 members"),
+        (
+            lambda fitted: {**fitted, "thresholds": [0.5, 0.6], "shares": [0.2, 0.3, 0.5]},
+            "3 stages for 2 members",
+        ),
     ],
 )
-def test_a_cascade_that_does_not_fit_the_members_is_refused(cascaded: Path, tmp_path: Path, change: object, words: str) -> None:
+def test_a_cascade_that_does_not_fit_the_members_is_refused(
+    cascaded: Path, tmp_path: Path, change: object, words: str
+) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(cascaded, folder)
     document = json.loads((folder / "manifest.json").read_text())
     document["cascade"] = change(document["cascade"])  # type: ignore[operator]
     (folder / "manifest.json").write_text(json.dumps(document))
-    sums = [line for line in (folder / "SHA256SUMS").read_text().splitlines() if not line.endswith("manifest.json")]
+    sums = [
+        line
+        for line in (folder / "SHA256SUMS").read_text().splitlines()
+        if not line.endswith("manifest.json")
+    ]
     digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
     (folder / "SHA256SUMS").write_text("\n".join([*sums, f"{digest}  manifest.json"]) + "\n")
     with pytest.raises(BundleRefused, match=words):

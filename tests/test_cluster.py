@@ -1,4 +1,5 @@
-"""The server on a Ray cluster: Ray Serve's own front door, and behind it the same answers, errors and documents as without Ray."""
+"""The server on a Ray cluster: Ray Serve's own front door, and behind it the same answers, errors and
+documents as without Ray."""
 
 import json
 import os
@@ -8,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.lanes import Lanes
 from loadtest.sentences import make_long_rows
 from models.bundle import Bundle
-from models.ensemble import Ensemble
 from models.example import Example
 
 pytest.importorskip("ray.serve")
@@ -26,7 +27,8 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
 ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 from api.cluster import Deployment, build
 
-with contextlib.suppress(TimeoutError, ray.exceptions.RayError):  # on a busy machine the front door comes later than it waits
+# on a busy machine the front door comes later than it waits
+with contextlib.suppress(TimeoutError, ray.exceptions.RayError):
     serve.start(http_options={"host": "127.0.0.1", "port": port})
 serve.run(build(Deployment(bundle=sys.argv[1], cpus=1)), name="relations", route_prefix="/")
 with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
@@ -53,7 +55,11 @@ def test_behind_ray_serve_answers_are_those_of_the_ensemble(tiny_bundle: Path, t
         [sys.executable, "-c", CLUSTER, str(tiny_bundle), str(tmp_path / "found.json")],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "KORE_"))}
-        | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60", "KORE_TUNING_S": "0"},
+        | {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+            "KORE_TUNING_S": "0",
+        },
         input=json.dumps(bodies),
         capture_output=True,
         text=True,
@@ -63,14 +69,19 @@ def test_behind_ray_serve_answers_are_those_of_the_ensemble(tiny_bundle: Path, t
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "found.json").read_bytes())
     *single, several, bad = found["said"]
-    expected = Ensemble.load(Bundle.open(tiny_bundle)).predict([Example.from_row(row) for row in rows])
+    expected = Lanes.load(Bundle.open(tiny_bundle)).predict([Example.from_row(row) for row in rows])
     for (status, answer, timing), prediction in zip(single, expected, strict=True):
         assert (status, answer["relation"]) == (200, prediction.relation)
         assert answer["score"] == pytest.approx(prediction.score, abs=1e-6)
         assert "inference;dur=" in timing
-    assert [answer["relation"] for answer in several[1]["predictions"]] == [prediction.relation for prediction in expected]
+    assert [answer["relation"] for answer in several[1]["predictions"]] == [
+        prediction.relation for prediction in expected
+    ]
     assert bad[0] == 422
-    assert {tuple(fault["loc"]) for fault in bad[1]["detail"]} == {("body", "subject_entity"), ("body", "object_entity")}
+    assert {tuple(fault["loc"]) for fault in bad[1]["detail"]} == {
+        ("body", "subject_entity"),
+        ("body", "object_entity"),
+    }
     assert found["/ready"] == {"status": "ready"}
     assert found["/info"]["lanes"] == 1, "the replica has one core of the machine"
     assert "/relations" in found["/openapi.json"]["paths"]

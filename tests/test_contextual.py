@@ -35,12 +35,12 @@ from training.augmentation.contextual import Contextual
 from training.augmentation.refill import Refiller
 from training.augmentation.variants import variants
 from training.augmentation.words import split
-from training.conditional import ConditionalMaskedLM
 from training.contextual import ConditionalTrainer, _rows, main
-from training.masking import MASKABLE, WordMasker, choose, maskable
-from training.recipe import ContextualRecipe
+from training.data.masking import MASKABLE, WordMasker, choose, maskable
+from training.model.conditional import ConditionalMaskedLM
+from training.run.recipe import ContextualRecipe
+from training.run.trainer import RelationTrainer
 from training.train import main as train
-from training.trainer import RelationTrainer
 
 WORD_OF = {
     "no_relation": "우산을",
@@ -56,18 +56,29 @@ WILD = [
     *HOSTILE,
     example("한빛전자 배우자 이름난 누리", "한빛전자", "누리"),  # an entity at either end
     example("노래를 한빛누리 이름난", "누리", "한빛"),  # adjacent
-    example("누리 노래를 한빛 책을 누리 상을 한빛은 누리는 이름난 세워진", "누리", "한빛"),  # the entities' words again elsewhere
+    example(
+        "누리 노래를 한빛 책을 누리 상을 한빛은 누리는 이름난 세워진", "누리", "한빛"
+    ),  # the entities' words again elsewhere
     example("😀 노래를 👨‍👩‍👧누리 이름난👍🏿 배우자 😀🏽 한빛", "👨‍👩‍👧누리", "한빛"),
     example("누\u0301리 노래를 세워진\u0301 이름난 한빛\u0301 배우자\u200b", "누\u0301리", "한빛\u0301"),
-    example("[MASK] 누리 <mask> 노래를 </s> 한빛 [SEP] <mask>이름난 노래를[MASK] (배우자) “세워진”, ▁본사를 ##상을", "누리", "한빛"),
+    example(
+        "[MASK] 누리 <mask> 노래를 </s> 한빛 [SEP] <mask>이름난 노래를[MASK] (배우자) “세워진”, ▁본사를 ##상을",
+        "누리",
+        "한빛",
+    ),
     example("  노래를\t\n누리 은  이름난\r\n 한빛 빛  배우자 \u3000", "누리 은", "한빛 빛"),
 ]
 
 
 def corpus(people: list[str]) -> list[Row]:
     return [
-        {"guid": f"own-{number}-{person}", **mark(f"{{s}} {word} {{o}} {other} 눈이 왔다.", person, "PER", company, "ORG", relation)}
-        for number, (company, other) in enumerate((company, other) for company in COMPANIES for other in ("노래를", "책을"))
+        {
+            "guid": f"own-{number}-{person}",
+            **mark(f"{{s}} {word} {{o}} {other} 눈이 왔다.", person, "PER", company, "ORG", relation),
+        }
+        for number, (company, other) in enumerate(
+            (company, other) for company in COMPANIES for other in ("노래를", "책을")
+        )
         for person in people
         for relation, word in WORD_OF.items()
     ]
@@ -82,7 +93,13 @@ def write(path: Path, rows: list[Row]) -> Path:
 def environment(encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory):
     """A folder of rows, and a recipe that names them and an encoder."""
     folder = tmp_path_factory.mktemp("corpus")
-    fields = {"encoder": str(encoder_folder), "train": f"{folder}/train.jsonl", "output": f"{folder}/model", "seed": 1, "epochs": 2}
+    fields = {
+        "encoder": str(encoder_folder),
+        "train": f"{folder}/train.jsonl",
+        "output": f"{folder}/model",
+        "seed": 1,
+        "epochs": 2,
+    }
     (folder / "recipe.yaml").write_text(json.dumps(fields | {"max_length": 128}), encoding="utf-8")
     write(folder / "train.jsonl", corpus(PEOPLE[:5]))
     write(folder / "held_out.jsonl", corpus(PEOPLE[5:7]))
@@ -114,18 +131,40 @@ def overrides(*fields: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def word_piece() -> PreTrainedTokenizerFast:
-    characters = sorted({character for row in WILD for character in row.sentence if "가" <= character <= "힣"})
-    words = [*characters, *(f"##{character}" for character in characters), "노래", "##를", "##난", "이름", "."]
+    characters = sorted(
+        {character for row in WILD for character in row.sentence if "가" <= character <= "힣"}
+    )
+    words = [
+        *characters,
+        *(f"##{character}" for character in characters),
+        "노래",
+        "##를",
+        "##난",
+        "이름",
+        ".",
+    ]
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece({word: index for index, word in enumerate(dict.fromkeys(specials + words))}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordPiece(
+            {word: index for index, word in enumerate(dict.fromkeys(specials + words))}, unk_token="[UNK]"
+        )
+    )
     tokenizer.normalizer = normalizers.BertNormalizer(strip_accents=False, lowercase=False)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **dict(zip(names, specials, strict=True)))
 
 
-SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 130}
+SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 130,
+}
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +172,9 @@ def word_piece_model(word_piece: PreTrainedTokenizerFast, tmp_path_factory: pyte
     """RoBERTa's form with WordPiece tokens, as Korean RoBERTas are; random weights."""
     folder = tmp_path_factory.mktemp("word-piece")
     torch.manual_seed(0)
-    RobertaForMaskedLM(RobertaConfig(vocab_size=len(word_piece), type_vocab_size=1, pad_token_id=0, **SIZES)).save_pretrained(
-        folder / "old"
-    )
+    RobertaForMaskedLM(
+        RobertaConfig(vocab_size=len(word_piece), type_vocab_size=1, pad_token_id=0, **SIZES)
+    ).save_pretrained(folder / "old")
     ConditionalMaskedLM.from_encoder(str(folder / "old"), window=128).save_pretrained(folder / "new")
     word_piece.save_pretrained(folder / "new")
     return folder / "new"
@@ -171,7 +210,9 @@ def test_words_are_refilled_under_the_relation(model: Path, environment: Path) -
     for relation in of_one_piece:
         # As many masks as the word had pieces: a word of one piece gives way to another.
         short = [row for row in rows if "태어났다" not in row.example.sentence]
-        examples = refiller([replace(row, label_id=RELATION_IDS[relation]) for row in short], generators[: len(short)])
+        examples = refiller(
+            [replace(row, label_id=RELATION_IDS[relation]) for row in short], generators[: len(short)]
+        )
         right = [WORD_OF[relation] in one.sentence for one in examples if one is not None]
         assert np.mean(right) > 0.9
     long = [row for row in rows if "태어났다" in row.example.sentence]
@@ -180,7 +221,9 @@ def test_words_are_refilled_under_the_relation(model: Path, environment: Path) -
 
 
 @pytest.mark.parametrize("kind", ["model", "word_piece_model"])
-def test_whatever_is_drawn_both_entities_and_everything_around_the_words_stay(kind: str, request: pytest.FixtureRequest) -> None:
+def test_whatever_is_drawn_both_entities_and_everything_around_the_words_stay(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
     refiller = Refiller(str(request.getfixturevalue(kind)), alpha=0.6, temperature=20, top_k=10_000)
     rows = labelled(WILD)
     changed = [0] * len(rows)
@@ -192,7 +235,10 @@ def test_whatever_is_drawn_both_entities_and_everything_around_the_words_stay(ki
                 continue
             context = f"seed {seed}: {before!r} became {after!r}"
             assert Example.from_row(as_row(after)) == after, context
-            for old, new in [(before.subject_entity, after.subject_entity), (before.object_entity, after.object_entity)]:
+            for old, new in [
+                (before.subject_entity, after.subject_entity),
+                (before.object_entity, after.object_entity),
+            ]:
                 assert (new.word, new.type) == (old.word, old.type), context
                 assert after.sentence[new.start_idx : new.end_idx + 1] == old.word, context
             (old_words, old_space), (new_words, new_space) = split(before), split(after)
@@ -206,7 +252,11 @@ def test_whatever_is_drawn_both_entities_and_everything_around_the_words_stay(ki
                 old_parts, new_parts = MASKABLE.fullmatch(old_word.text), MASKABLE.fullmatch(new_word.text)
                 assert old_parts is not None, context
                 assert new_parts is not None, context
-                assert (old_word.space, old_parts[1], old_parts[3]) == (new_word.space, new_parts[1], new_parts[3]), context
+                assert (old_word.space, old_parts[1], old_parts[3]) == (
+                    new_word.space,
+                    new_parts[1],
+                    new_parts[3],
+                ), context
     assert min(changed[len(HOSTILE) :]) > 10, changed
 
 
@@ -218,10 +268,15 @@ def test_variants_depend_on_seed_and_row_alone(model: Path, environment: Path) -
     assert made != list(variants(rows, method, seed=4))
     assert [(one.source, one.number) for one in made] == sorted((one.source, one.number) for one in made)
     refiller = Refiller(str(model), alpha=0.4, temperature=3, top_k=50)
-    together, alone = (refiller(some, [np.random.default_rng((5, index)) for index in range(len(some))]) for some in (rows, rows[:1]))
+    together, alone = (
+        refiller(some, [np.random.default_rng((5, index)) for index in range(len(some))])
+        for some in (rows, rows[:1])
+    )
     assert together[0] == alone[0]
     there = {row.example.sentence for row in rows}
-    assert len({one.row.example.sentence for one in made} | there) == len(made) + len(there), "each says something new"
+    assert len({one.row.example.sentence for one in made} | there) == len(made) + len(there), (
+        "each says something new"
+    )
     assert all(one.row.label_id == rows[one.source].label_id for one in made)
     balanced = list(variants(rows, Contextual(model=str(model), balance=20, temperature=3), seed=3))
     have = [row.label_id for row in rows] + [one.row.label_id for one in balanced]
@@ -232,7 +287,13 @@ def test_words_that_are_masked_hold_no_entity_and_their_tokens_spell_them(
     word_piece: PreTrainedTokenizerFast, encoder_folder: Path
 ) -> None:
     row = WILD[len(HOSTILE) + 2]
-    assert [split(row)[0][place].text for place in maskable(row)] == ["노래를", "책을", "상을", "이름난", "세워진"]
+    assert [split(row)[0][place].text for place in maskable(row)] == [
+        "노래를",
+        "책을",
+        "상을",
+        "이름난",
+        "세워진",
+    ]
     assert len(choose(row, 0.2, np.random.default_rng(0))) == 2
     assert choose(HOSTILE[2], 1, np.random.default_rng(0)) == []
     for tokenizer in (word_piece, AutoTokenizer.from_pretrained(encoder_folder)):
@@ -241,7 +302,11 @@ def test_words_that_are_masked_hold_no_entity_and_their_tokens_spell_them(
             words = split(before)[0]
             encoded = masker.encode(before, maskable(before))
             assert masker.mask_token_id not in encoded.input_ids
-            assert not set(encoded.input_ids[1:-1]) & {tokenizer.pad_token_id, tokenizer.sep_token_id, tokenizer.eos_token_id}
+            assert not set(encoded.input_ids[1:-1]) & {
+                tokenizer.pad_token_id,
+                tokenizer.sep_token_id,
+                tokenizer.eos_token_id,
+            }
             for place, start, stop in encoded.spans:
                 match = MASKABLE.fullmatch(words[place].text)
                 assert match is not None
@@ -261,7 +326,9 @@ def test_words_that_are_masked_hold_no_entity_and_their_tokens_spell_them(
         lambda: RobertaForMaskedLM(RobertaConfig(vocab_size=50, type_vocab_size=1, **SIZES)),
     ],
 )
-def test_the_conditional_model_starts_as_the_pretrained_one(make: Callable[[], torch.nn.Module], tmp_path: Path) -> None:
+def test_the_conditional_model_starts_as_the_pretrained_one(
+    make: Callable[[], torch.nn.Module], tmp_path: Path
+) -> None:
     torch.manual_seed(1)
     old = make().eval()
     for parameter in old.parameters():
@@ -273,7 +340,9 @@ def test_the_conditional_model_starts_as_the_pretrained_one(make: Callable[[], t
     attention_mask = torch.ones_like(input_ids)
     with torch.inference_mode():
         expected = old(input_ids=input_ids, attention_mask=attention_mask).logits[masked]
-        assert torch.allclose(new(input_ids, attention_mask, torch.tensor([0, 7, 29]), masked).logits, expected, atol=1e-5)
+        assert torch.allclose(
+            new(input_ids, attention_mask, torch.tensor([0, 7, 29]), masked).logits, expected, atol=1e-5
+        )
         new.encoder.embeddings.token_type_embeddings.weight[7] += torch.randn(SIZES["hidden_size"])
         other = new(input_ids, attention_mask, torch.tensor([0, 7, 29]), masked).logits
     same = masked.nonzero()[:, 0] != 1
@@ -287,15 +356,28 @@ def test_an_encoder_without_a_head_gets_one_that_is_its_own_embeddings(encoder_f
     encoder = AutoModel.from_pretrained(encoder_folder, num_hidden_layers=1).eval()
     input_ids = torch.arange(5, 12).unsqueeze(0)
     with torch.inference_mode():
-        states = model.norm(model.activation(encoder(input_ids, torch.ones_like(input_ids)).last_hidden_state[0]))
-        logits = model(input_ids, torch.ones_like(input_ids), torch.tensor([4]), torch.ones_like(input_ids, dtype=torch.bool)).logits
+        states = model.norm(
+            model.activation(encoder(input_ids, torch.ones_like(input_ids)).last_hidden_state[0])
+        )
+        logits = model(
+            input_ids,
+            torch.ones_like(input_ids),
+            torch.tensor([4]),
+            torch.ones_like(input_ids, dtype=torch.bool),
+        ).logits
         assert torch.allclose(logits, states @ encoder.embeddings.word_embeddings.weight.T, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:mtime may not be reliable")  # the Trainer's, of checkpoints within a second of each other
-def test_an_interrupted_run_resumes_to_the_same_weights(environment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+# the Trainer's, of checkpoints within a second of each other
+@pytest.mark.filterwarnings("ignore:mtime may not be reliable")
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    environment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     short = overrides("train_rows=160", "batch_size=16", "epochs=2", "save_steps=5", "bf16=false")
-    whole, resumed = ([f"{environment}/recipe.yaml", *short, *overrides(f"output={tmp_path / name}")] for name in ("whole", "resumed"))
+    whole, resumed = (
+        [f"{environment}/recipe.yaml", *short, *overrides(f"output={tmp_path / name}")]
+        for name in ("whole", "resumed")
+    )
     assert main(whole) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (summary["model"], summary["rows"], summary["held_out"]) == (str(tmp_path / "whole"), 144, 16)
@@ -325,12 +407,17 @@ def test_an_interrupted_run_resumes_to_the_same_weights(environment: Path, tmp_p
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
-def test_file_to_file(model: Path, environment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_to_file(
+    model: Path, environment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = write(tmp_path / "rows.jsonl", corpus(PEOPLE[7:8])[:40])
     outputs = [tmp_path / f"{name}.jsonl" for name in ("first", "again", "other", "new")]
     wild = ["--alpha", "0.4", "--temperature", "5", "--top-k", "100"]
     for output, more in zip(outputs, [[], [], ["--seed", "7"], ["--only-new"]], strict=True):
-        assert augment([str(source), str(output), "--method", "contextual", "--model", str(model), *wild, *more]) == 0
+        assert (
+            augment([str(source), str(output), "--method", "contextual", "--model", str(model), *wild, *more])
+            == 0
+        )
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     first, again, other, new = (output.read_bytes() for output in outputs)
     assert first == again != other
@@ -355,7 +442,15 @@ def test_a_recipe_trains_on_refilled_rows(
     monkeypatch.setenv("CONDITIONAL", str(model))
     block = "augmentation={method: contextual, model: $CONDITIONAL, copies: 2}"
     rows = f"train={environment}/train.jsonl"
-    assert train([str(recipe_file), *overrides(block, rows, "epochs=1", "train_rows=30", f"output={tmp_path}/member")]) == 0
+    assert (
+        train(
+            [
+                str(recipe_file),
+                *overrides(block, rows, "epochs=1", "train_rows=30", f"output={tmp_path}/member"),
+            ]
+        )
+        == 0
+    )
     assert seen[0] > 50
     assert (tmp_path / "member" / "metrics.json").is_file()
 
@@ -364,7 +459,10 @@ def test_a_recipe_trains_on_refilled_rows(
     ("more", "message"),
     [
         ([], "--model: Field required"),
-        (["--model", "no/such/folder"], "--model: Value error, no/such/folder is no folder that python -m training.contextual wrote"),
+        (
+            ["--model", "no/such/folder"],
+            "--model: Value error, no/such/folder is no folder that python -m training.contextual wrote",
+        ),
         (["--model", "ENCODER"], "is no folder that"),
         (["--model", "MODEL", "--top-k", "0"], "--top-k"),
         (["--model", "MODEL", "--temperature", "0"], "--temperature"),
@@ -372,10 +470,22 @@ def test_a_recipe_trains_on_refilled_rows(
     ],
 )
 def test_what_cannot_be_done_gets_one_plain_line(
-    more: list[str], message: str, model: Path, encoder_folder: Path, rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    more: list[str],
+    message: str,
+    model: Path,
+    encoder_folder: Path,
+    rows_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     places = {"MODEL": str(model), "ENCODER": str(encoder_folder)}
-    arguments = [str(rows_file), str(tmp_path / "out"), "--method", "contextual", *(places.get(one, one) for one in more)]
+    arguments = [
+        str(rows_file),
+        str(tmp_path / "out"),
+        "--method",
+        "contextual",
+        *(places.get(one, one) for one in more),
+    ]
     assert augment(arguments) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
@@ -396,13 +506,17 @@ def test_a_recipe_or_encoder_that_cannot_be_used_gets_one_plain_line(
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ValueError, match="is no folder that"):
         Contextual(model=str(tmp_path))
-    assert "Hangul" in line(f"train={write(tmp_path / 'latin.jsonl', [as_row(HOSTILE[10]) | {'label': 'no_relation'}] * 20)}")
+    assert "Hangul" in line(
+        f"train={write(tmp_path / 'latin.jsonl', [as_row(HOSTILE[10]) | {'label': 'no_relation'}] * 20)}"
+    )
     tokenizer = AutoTokenizer.from_pretrained(encoder_folder)
     tokenizer.mask_token = None
     AutoModel.from_pretrained(encoder_folder).save_pretrained(tmp_path / "maskless")
     tokenizer.save_pretrained(tmp_path / "maskless")
     assert "no mask token" in line(f"encoder={tmp_path}/maskless")
-    DistilBertModel(DistilBertConfig(vocab_size=500, dim=16, n_layers=1, n_heads=2, hidden_dim=16)).save_pretrained(tmp_path / "other")
+    DistilBertModel(
+        DistilBertConfig(vocab_size=500, dim=16, n_layers=1, n_heads=2, hidden_dim=16)
+    ).save_pretrained(tmp_path / "other")
     AutoTokenizer.from_pretrained(encoder_folder).save_pretrained(tmp_path / "other")
     assert "neither of BERT's nor of RoBERTa's form" in line(f"encoder={tmp_path}/other")
 
@@ -410,7 +524,10 @@ def test_a_recipe_or_encoder_that_cannot_be_used_gets_one_plain_line(
 @pytest.mark.parametrize("folder", ["tiny", "ablation"])
 def test_the_recipes_that_come_along_are_recipes(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KORE_ENCODER", "an-encoder")
-    assert ContextualRecipe.read(ROOT / "recipes" / folder / "contextual.yaml").output == Path("runs") / folder / "contextual"
+    assert (
+        ContextualRecipe.read(ROOT / "recipes" / folder / "contextual.yaml").output
+        == Path("runs") / folder / "contextual"
+    )
 
 
 def test_other_methods_do_not_wait_for_pytorch() -> None:

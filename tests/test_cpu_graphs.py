@@ -1,5 +1,5 @@
-"""What export does to a fused graph for speed alone: the last layer for the tokens that are read, and CPU kernels in their fastest parts.
-Answers stay as they are."""
+"""What export does to a fused graph for speed alone: the last layer for the tokens that are read, and CPU
+kernels in their fastest parts. Answers stay as they are."""
 
 from collections import Counter
 from pathlib import Path
@@ -27,7 +27,7 @@ from export.narrow import narrow
 from export.quantize import quantize
 from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS, OnnxClassifier, feed
 from models.encoding import Encoded, EncodedBatch
-from training.heads import RelationClassifier
+from training.model.heads import RelationClassifier
 
 PAD = 1
 TINY = {
@@ -57,7 +57,8 @@ def model_of(head: str) -> PreTrainedModel:
     config.pooling, config.markers, config.window, config.head_dropout = head, "typed_punctuation", 128, 0.0
     model = RelationClassifier(config).eval()
     with torch.no_grad():
-        for weight in model.parameters():  # the base class leaves them as PyTorch made them, nearly the same for all rows
+        # the base class leaves them as PyTorch made them, nearly the same for all rows
+        for weight in model.parameters():
             weight *= 5 if weight.dim() > 1 else 1
     return model
 
@@ -65,7 +66,10 @@ def model_of(head: str) -> PreTrainedModel:
 @pytest.fixture(scope="module")
 def batch() -> EncodedBatch:
     generator = np.random.default_rng(0)
-    rows = [Encoded(generator.integers(5, 300, length), generator.integers(1, length, 2)) for length in (40, 12, 33, 25)]
+    rows = [
+        Encoded(generator.integers(5, 300, length), generator.integers(1, length, 2))
+        for length in (40, 12, 33, 25)
+    ]
     return EncodedBatch.collate(rows, PAD)
 
 
@@ -74,7 +78,11 @@ def head(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """How many tokens a head reads, and the fused graph of a member that has it."""
     folder = tmp_path_factory.mktemp(request.param)
     model = model_of(request.param)
-    inputs = (INPUT_IDS, ATTENTION_MASK, *([ENTITY_POSITIONS] if isinstance(model, RelationClassifier) else []))
+    inputs = (
+        INPUT_IDS,
+        ATTENTION_MASK,
+        *([ENTITY_POSITIONS] if isinstance(model, RelationClassifier) else []),
+    )
     convert(model, inputs, folder / "converted.onnx")
     fuse(folder / "converted.onnx", folder / "fused.onnx", layers=2, heads=2, hidden_size=32)
     return READ[request.param], folder / "fused.onnx"
@@ -95,7 +103,9 @@ def tokens_of_last_norm(model: onnx.ModelProto, batch: EncodedBatch) -> int:
     return int(states.shape[1])
 
 
-def test_the_last_layer_is_for_the_tokens_that_are_read(head: tuple[int, Path], batch: EncodedBatch, tmp_path: Path) -> None:
+def test_the_last_layer_is_for_the_tokens_that_are_read(
+    head: tuple[int, Path], batch: EncodedBatch, tmp_path: Path
+) -> None:
     read, fused = head
     model = onnx.load(fused)
     narrowed = narrow(model)
@@ -104,7 +114,9 @@ def test_the_last_layer_is_for_the_tokens_that_are_read(head: tuple[int, Path], 
     assert narrow(narrowed) is narrowed
 
 
-def test_in_parts_for_a_cpu_the_answers_stay(head: tuple[int, Path], batch: EncodedBatch, tmp_path: Path) -> None:
+def test_in_parts_for_a_cpu_the_answers_stay(
+    head: tuple[int, Path], batch: EncodedBatch, tmp_path: Path
+) -> None:
     before = logits(onnx.load(head[1]), batch, tmp_path)
     model = for_cpu(onnx.load(head[1]))
     assert "SkipLayerNormalization" not in {node.op_type for node in model.graph.node}
@@ -113,25 +125,37 @@ def test_in_parts_for_a_cpu_the_answers_stay(head: tuple[int, Path], batch: Enco
 
 def test_int8_and_what_a_gpu_makes_of_it(head: tuple[int, Path], batch: EncodedBatch, tmp_path: Path) -> None:
     quantized = quantize(onnx.load(head[1]), [batch])
-    before, floats_before = (logits(model, batch, tmp_path) for model in (quantized, dequantize(quantized, half=False)))
+    before, floats_before = (
+        logits(model, batch, tmp_path) for model in (quantized, dequantize(quantized, half=False))
+    )
     model = for_cpu(narrow(quantized))
     assert {node.op_type for node in model.graph.node}.isdisjoint({"SkipLayerNormalization", "BiasGelu"})
     # A sum in another order may round to another integer, one step of 255.
     assert np.abs(logits(model, batch, tmp_path) - before).max() < 0.05
     floats = dequantize(model, half=False)
     operators = Counter(node.op_type for node in floats.graph.node)
-    assert (operators["SkipLayerNormalization"], operators["BiasGelu"], operators["Attention"]) == (4, 2, 2), "fused again"
+    assert (operators["SkipLayerNormalization"], operators["BiasGelu"], operators["Attention"]) == (
+        4,
+        2,
+        2,
+    ), "fused again"
     assert np.abs(logits(floats, batch, tmp_path) - floats_before).max() < 1e-4
 
 
-def test_a_cpu_session_leaves_the_parts_apart(head: tuple[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_session_leaves_the_parts_apart(
+    head: tuple[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     onnx.save(for_cpu(narrow(onnx.load(head[1]))), tmp_path / "graph.onnx")
     session = onnxruntime.InferenceSession
 
-    def keep(path: str, options: onnxruntime.SessionOptions, **others: object) -> onnxruntime.InferenceSession:
+    def keep(
+        path: str, options: onnxruntime.SessionOptions, **others: object
+    ) -> onnxruntime.InferenceSession:
         options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
         return session(path, options, **others)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", keep)
     OnnxClassifier(tmp_path / "graph.onnx", threads=1)
-    assert "SkipLayerNormalization" not in {node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node}
+    assert "SkipLayerNormalization" not in {
+        node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node
+    }

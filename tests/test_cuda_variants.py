@@ -1,8 +1,10 @@
-"""Graphs for CUDA: made, shared and proven here on the CPU as far as it goes; on a GPU with `pytest -m gpu`."""
+"""Graphs for CUDA: made, shared and proven here on the CPU as far as it goes; on a GPU with `pytest -m
+gpu`."""
 
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.gpu.__main__ import main as benchmark
-from export import add_cuda, checkpoint, member, parity
+from engine.devices import choose_device, gpus
+from engine.lanes import Lanes
+from engine.split import Split, possible_splits
+from export import add_cuda, checkpoint, member
 from export.__main__ import main as export
 from export.convert import ConversionFailed, check_fusions, convert, fuse
 from export.cpu import for_cpu
@@ -26,20 +31,17 @@ from export.proof import at_work
 from export.quantize import quantize
 from export.verify import main as verify
 from export.weights import save_shared
-from models import classifier, ensemble, lanes
-from models.bundle import Bundle, ModelFile
+from models import classifier
+from models.bundle import Bundle, BundleRefused, ModelFile
 from models.classifier import OnnxClassifier, OutOfMemory
 from models.encoding import Encoded, EncodedBatch
-from models.ensemble import DeviceUnavailable, EncodedExample, Ensemble, choose_device
-from models.gpu import gpus
-from models.lanes import Split, possible_splits
+from models.ensemble import DeviceUnavailable, EncodedExample, Ensemble
+from models.precision import PRECISIONS
 from models.rows import read_labelled
 from models.voting import softmax
 
 PAD = 1
-ARENA = (
-    "Non-zero status code returned while running MatMul node. BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer"
-)
+ARENA = "Non-zero status code returned while running MatMul node. BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer"
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,12 @@ def test_fp16_asks_and_answers_as_fp32_does(fused: Path, batch: EncodedBatch, tm
 def test_packing_takes_padding_out_once_and_packs_every_layer(fused: Path) -> None:
     packed = pack(halve(onnx.load(fused)))
     counts = operators(packed)
-    assert (counts["RemovePadding"], counts["PackedAttention"], counts["Attention"], counts["RestorePadding"]) == (1, 2, 0, 1)
+    assert (
+        counts["RemovePadding"],
+        counts["PackedAttention"],
+        counts["Attention"],
+        counts["RestorePadding"],
+    ) == (1, 2, 0, 1)
     check_fusions(packed, layers=2)
     with pytest.raises(ConversionFailed, match="2 of 3 layers"):
         check_fusions(packed, layers=3)
@@ -119,7 +126,9 @@ def test_dequantized_weights_say_what_the_model_says(
     """Without rounded activations the int8 graph's weights are nearer to the model than the int8 graph is."""
     onnx.save(dequantize(onnx.load(int8), half=False), tmp_path / "fp32.onnx")
     model = softmax(trained.logits(batch))
-    floats, integers = (np.abs(probabilities(graph, batch) - model).mean() for graph in (tmp_path / "fp32.onnx", int8))
+    floats, integers = (
+        np.abs(probabilities(graph, batch) - model).mean() for graph in (tmp_path / "fp32.onnx", int8)
+    )
     assert floats < integers
     assert floats < 0.01
 
@@ -132,40 +141,60 @@ def test_nothing_is_dequantized_at_run_time(int8: Path, batch: EncodedBatch, tmp
     onnxruntime.InferenceSession(tmp_path / "fp16.onnx", options, providers=["CPUExecutionProvider"])
     loaded = onnx.load(tmp_path / "loaded.onnx").graph
     stored = {tensor.name: tensor.data_type for tensor in loaded.initializer}
-    assert [node.op_type for node in loaded.node if node.input and all(name in stored for name in node.input)] == []
-    assert list(stored.values()).count(onnx.TensorProto.INT8) == 1, "the embedding's table, of which a batch reads few rows"
+    assert [
+        node.op_type for node in loaded.node if node.input and all(name in stored for name in node.input)
+    ] == []
+    assert list(stored.values()).count(onnx.TensorProto.INT8) == 1, (
+        "the embedding's table, of which a batch reads few rows"
+    )
     assert operators(onnx.load(tmp_path / "loaded.onnx"))["Attention"] == 2
 
 
-def test_graphs_with_a_file_of_weights_between_them_answer_as_before(int8: Path, batch: EncodedBatch, tmp_path: Path) -> None:
+def test_graphs_with_a_file_of_weights_between_them_answer_as_before(
+    int8: Path, batch: EncodedBatch, tmp_path: Path
+) -> None:
     quantized = onnx.load(int8)
     half = dequantize(quantized)
     onnx.save(half, tmp_path / "alone.onnx")
     weights = save_shared({tmp_path / "int8.onnx": quantized, tmp_path / "fp16.onnx": half})
     assert np.array_equal(probabilities(tmp_path / "int8.onnx", batch), probabilities(int8, batch))
-    assert np.array_equal(probabilities(tmp_path / "fp16.onnx", batch), probabilities(tmp_path / "alone.onnx", batch))
+    assert np.array_equal(
+        probabilities(tmp_path / "fp16.onnx", batch), probabilities(tmp_path / "alone.onnx", batch)
+    )
     assert weights.stat().st_size < int8.stat().st_size, "what both have in common is stored once"
 
 
-def test_a_bundle_gets_graphs_for_cuda_without_its_checkpoints(tiny_bundle: Path, cuda_bundle: Path, batch: EncodedBatch) -> None:
+def test_a_bundle_gets_graphs_for_cuda_without_its_checkpoints(
+    tiny_bundle: Path, cuda_bundle: Path, batch: EncodedBatch
+) -> None:
     bundle = Bundle.open(cuda_bundle)
     before = Bundle.open(tiny_bundle).manifest
     assert bundle.devices() == ["cpu", "cuda"]
     assert bundle.manifest.golden["cpu"] == before.golden["cpu"]
     assert bundle.manifest.quality["cuda"].micro_f1 == pytest.approx(before.quality["cpu"].micro_f1, abs=1)
-    assert [row.relation for row in bundle.manifest.golden["cuda"].rows] == [row.relation for row in before.golden["cpu"].rows]
+    assert [row.relation for row in bundle.manifest.golden["cuda"].rows] == [
+        row.relation for row in before.golden["cpu"].rows
+    ]
     for each in bundle.manifest.members:
         files = {file.precision: file for file in each.files}
         cuda = files["fp16-from-int8"]
         assert cuda.weights == files["int8"].weights
-        assert (cuda.device, cuda.fusions["Attention"], cuda.parity.reference) == ("cuda", each.layers, add_cuda.REFERENCE)
-        assert cuda.parity.label_agreement >= parity.LEAST_AGREEMENT["fp16"]
+        assert (cuda.device, cuda.fusions["Attention"], cuda.parity.reference) == (
+            "cuda",
+            each.layers,
+            add_cuda.REFERENCE,
+        )
+        assert cuda.parity.label_agreement >= PRECISIONS["fp16"].agreement
         assert cuda.machine.endswith("ExecutionProvider")
-        assert np.array_equal(*(probabilities(path / files["int8"].path, batch) for path in (tiny_bundle, cuda_bundle)))
+        assert np.array_equal(
+            *(probabilities(path / files["int8"].path, batch) for path in (tiny_bundle, cuda_bundle))
+        )
     assert list(cuda_bundle.parent.iterdir()) == [cuda_bundle], "what was there before is gone"
 
 
-def test_added_again_the_graphs_stay_and_the_proof_is_new(cuda_bundle: Path, rows_file: Path, tmp_path: Path) -> None:
+def test_added_again_the_graphs_stay_and_the_proof_is_new(
+    cuda_bundle: Path, rows_file: Path, tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(cuda_bundle, tmp_path / "copy"))
     manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
     assert add_cuda.main([str(copy), "--data", str(rows_file)]) == 0
@@ -174,10 +203,14 @@ def test_added_again_the_graphs_stay_and_the_proof_is_new(cuda_bundle: Path, row
 
 
 def test_a_graph_for_cuda_that_fails_its_gate_leaves_the_bundle_alone(
-    tiny_bundle: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_bundle: Path,
+    rows_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     copy = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
-    monkeypatch.setitem(parity.LEAST_AGREEMENT, "fp16", 1.01)
+    monkeypatch.setitem(PRECISIONS, "fp16", replace(PRECISIONS["fp16"], agreement=1.01))
     assert add_cuda.main([str(copy), "--data", str(rows_file)]) == 2
     assert "labels agree with fp32 arithmetic on the same weights" in capsys.readouterr().err.splitlines()[-1]
     assert (copy / "SHA256SUMS").read_bytes() == (tiny_bundle / "SHA256SUMS").read_bytes()
@@ -187,11 +220,13 @@ def test_a_graph_for_cuda_that_fails_its_gate_leaves_the_bundle_alone(
 def test_a_missing_file_of_weights_is_refused(cuda_bundle: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(cuda_bundle, tmp_path / "copy"))
     next(copy.glob("members/*/weights.bin")).unlink()
-    with pytest.raises(ensemble.BundleRefused, match=r"weights\.bin is missing"):
+    with pytest.raises(BundleRefused, match=r"weights\.bin is missing"):
         Bundle.open(copy)
 
 
-def test_inspect_and_verify_know_the_new_graphs(cuda_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_and_verify_know_the_new_graphs(
+    cuda_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert inspect([str(cuda_bundle)]) == 0
     shown = capsys.readouterr().out
     assert "fp16-from-int8.onnx: cuda" in shown
@@ -202,14 +237,25 @@ def test_inspect_and_verify_know_the_new_graphs(cuda_bundle: Path, capsys: pytes
 
 
 def test_answers_that_are_no_numbers_are_refused() -> None:
-    broken = Parity(rows=10, label_agreement=1, largest_difference=float("nan"), mean_difference=0, micro_f1_before=50, micro_f1=50)
+    broken = Parity(
+        rows=10,
+        label_agreement=1,
+        largest_difference=float("nan"),
+        mean_difference=0,
+        micro_f1_before=50,
+        micro_f1=50,
+    )
     with pytest.raises(ParityFailed, match="not finite"):
         check(broken, "member", "fp16")
 
 
 @pytest.mark.parametrize(
     ("precision", "message"),
-    [("fp16-from-int8", "int8,fp16-from-int8 is required"), ("fp16-packed", "only be proven on a machine with a GPU"), ("int4", "int4")],
+    [
+        ("fp16-from-int8", "int8,fp16-from-int8 is required"),
+        ("fp16-packed", "only be proven on a machine with a GPU"),
+        ("int4", "int4"),
+    ],
 )
 def test_a_precision_that_cannot_be_had_gets_one_plain_line(
     checkpoints: list[Path],
@@ -221,7 +267,15 @@ def test_a_precision_that_cannot_be_had_gets_one_plain_line(
     message: str,
 ) -> None:
     monkeypatch.setattr("export.__main__.has_gpu", lambda: False)
-    arguments = [str(checkpoints[1]), "--output", str(tmp_path / "bundle"), "--data", str(rows_file), "--precision", precision]
+    arguments = [
+        str(checkpoints[1]),
+        "--output",
+        str(tmp_path / "bundle"),
+        "--data",
+        str(rows_file),
+        "--precision",
+        precision,
+    ]
     try:
         status = export(arguments)
     except SystemExit as refused:  # argparse's way
@@ -230,7 +284,9 @@ def test_a_precision_that_cannot_be_had_gets_one_plain_line(
     assert message in capsys.readouterr().err.strip().splitlines()[-1]
 
 
-def test_every_precision_is_exported_for_its_device(checkpoints: list[Path], rows_file: Path, tmp_path: Path) -> None:
+def test_every_precision_is_exported_for_its_device(
+    checkpoints: list[Path], rows_file: Path, tmp_path: Path
+) -> None:
     arguments = [str(checkpoints[1]), "--output", str(tmp_path / "bundle"), "--data", str(rows_file)]
     assert export([*arguments, "--precision", "int8,fp16,fp16-from-int8"]) == 0
     bundle = Bundle.open(tmp_path / "bundle")
@@ -247,30 +303,60 @@ def test_every_precision_is_exported_for_its_device(checkpoints: list[Path], row
 @pytest.mark.parametrize(
     ("seconds", "failing", "gpu", "taken"),
     [
-        pytest.param({"int8": 1, "fp32": 2}, [], False, ["int8", "fp16-from-int8"], id="int8 is fast: CUDA shares its weights"),
+        pytest.param(
+            {"int8": 1, "fp32": 2},
+            [],
+            False,
+            ["int8", "fp16-from-int8"],
+            id="int8 is fast: CUDA shares its weights",
+        ),
         pytest.param({"int8": 1, "fp32": 2}, ["int8"], False, ["fp32"], id="int8 fails its gate"),
-        pytest.param({"int8": 2, "fp32": 1}, [], False, ["fp32"], id="int8 is slow, so there is nothing to share"),
-        pytest.param({"int8": 1, "fp32": 0.99}, [], True, ["int8", "fp16-from-int8"], id="hardly faster is not faster"),
+        pytest.param(
+            {"int8": 2, "fp32": 1}, [], False, ["fp32"], id="int8 is slow, so there is nothing to share"
+        ),
+        pytest.param(
+            {"int8": 1, "fp32": 0.99}, [], True, ["int8", "fp16-from-int8"], id="hardly faster is not faster"
+        ),
         pytest.param({"int8": 1, "fp16-packed": 0.5}, [], True, ["int8", "fp16-packed"], id="packing pays"),
-        pytest.param({"int8": 1, "fp16-packed": 0.5}, ["fp16-packed"], True, ["int8", "fp16-from-int8"], id="packing fails its gate"),
+        pytest.param(
+            {"int8": 1, "fp16-packed": 0.5},
+            ["fp16-packed"],
+            True,
+            ["int8", "fp16-from-int8"],
+            id="packing fails its gate",
+        ),
         pytest.param({"int8": 1}, ["int8"], True, ["fp32", "fp16"], id="CUDA with weights of its own"),
     ],
 )
 def test_auto_takes_for_each_device_the_fastest_that_is_proven(
-    monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float], failing: list[str], gpu: bool, taken: list[str]
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: dict[str, float],
+    failing: list[str],
+    gpu: bool,
+    taken: list[str],
 ) -> None:
     def prove(precision: str) -> member._Proven:
         if precision in failing:
             raise ParityFailed(precision)
-        device = member.DEVICES[precision]  # type: ignore[index]
-        return member._Proven(Path(), ModelFile.model_construct(precision=precision, device=device), seconds.get(precision, 1))
+        device = PRECISIONS[precision].device  # type: ignore[index]
+        return member._Proven(
+            Path(), ModelFile.model_construct(precision=precision, device=device), seconds.get(precision, 1)
+        )
 
     monkeypatch.setattr(member, "has_gpu", lambda: gpu)
     assert [proven.file.precision for proven in member._fastest(prove)] == taken
 
 
 def test_auto_exports_what_is_proven_here(checkpoints: list[Path], rows_file: Path, tmp_path: Path) -> None:
-    arguments = [str(checkpoints[1]), "--output", str(tmp_path / "bundle"), "--data", str(rows_file), "--precision", "auto"]
+    arguments = [
+        str(checkpoints[1]),
+        "--output",
+        str(tmp_path / "bundle"),
+        "--data",
+        str(rows_file),
+        "--precision",
+        "auto",
+    ]
     assert export(arguments) == 0
     (only,) = Bundle.open(tmp_path / "bundle").manifest.members
     precisions = {file.precision for file in only.files}  # which it is depends on the machine's speed
@@ -305,7 +391,7 @@ class SmallMemory:
 
 @pytest.fixture
 def small(tiny_bundle: Path) -> Ensemble:
-    return Ensemble.load(Bundle.open(tiny_bundle), "cpu", Split(1, 1))
+    return Ensemble.load(Bundle.open(tiny_bundle))
 
 
 def give(ensemble: Ensemble, session: SmallMemory) -> None:
@@ -317,14 +403,20 @@ def numbered(rows: int) -> list[EncodedExample]:
     return [EncodedExample((Encoded(np.full(8, number + 1), np.array([1, 4])),)) for number in range(rows)]
 
 
-@pytest.mark.parametrize("message", [ARENA, "CUDA failure 2: out of memory ; GPU=0", "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED"])
+@pytest.mark.parametrize(
+    "message",
+    [ARENA, "CUDA failure 2: out of memory ; GPU=0", "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED"],
+)
 def test_a_batch_that_does_not_fit_goes_through_in_halves(small: Ensemble, message: str) -> None:
     roomy, narrow = SmallMemory(100), SmallMemory(3, message)
     give(small, roomy)
     expected = small.run(numbered(13))
     give(small, narrow)
     answers = small.run(numbered(13))
-    assert all(np.array_equal(one.probabilities, other.probabilities) for one, other in zip(answers, expected, strict=True))
+    assert all(
+        np.array_equal(one.probabilities, other.probabilities)
+        for one, other in zip(answers, expected, strict=True)
+    )
     assert max(batch for batch in narrow.batches if batch <= 3) == 3
     assert roomy.batches == [13, 13]
 
@@ -345,30 +437,36 @@ def test_another_failure_is_not_tried_again(small: Ensemble) -> None:
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ensemble, "gpus", lambda: ())
+    monkeypatch.setattr("engine.devices.gpus", lambda: ())
 
 
 @pytest.mark.usefixtures("no_gpu")
 def test_cuda_without_a_gpu_is_refused_and_auto_says_why_it_took_the_cpu(cuda_bundle: Path) -> None:
     bundle = Bundle.open(cuda_bundle)
     with pytest.raises(DeviceUnavailable, match="CUDA was asked for, but this machine has no GPU"):
-        Ensemble.load(bundle, "cuda")
+        Lanes.load(bundle, "cuda")
     device, why = choose_device(bundle, "auto")
     assert device == "cpu"
     assert "no GPU" in why
     assert "asked for" not in why
 
 
-def test_a_gpu_without_the_right_onnx_runtime_is_told_what_to_install(cuda_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ensemble, "gpus", lambda: ("a GPU",))
+def test_a_gpu_without_the_right_onnx_runtime_is_told_what_to_install(
+    cuda_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.devices.gpus", lambda: ("a GPU",))
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(DeviceUnavailable, match="install the extra `cuda`"):
-        Ensemble.load(Bundle.open(cuda_bundle), "cuda")
+        Lanes.load(Bundle.open(cuda_bundle), "cuda")
 
 
-@pytest.mark.parametrize(("found", "splits"), [((), [Split(1, 1), Split(2, 1)]), (("a", "b"), [Split(2, 1), Split(4, 1)])])
-def test_every_gpu_has_a_lane_or_two(monkeypatch: pytest.MonkeyPatch, found: tuple[str, ...], splits: list[Split]) -> None:
-    monkeypatch.setattr(lanes, "gpus", lambda: found)
+@pytest.mark.parametrize(
+    ("found", "splits"), [((), [Split(1, 1), Split(2, 1)]), (("a", "b"), [Split(2, 1), Split(4, 1)])]
+)
+def test_every_gpu_has_a_lane_or_two(
+    monkeypatch: pytest.MonkeyPatch, found: tuple[str, ...], splits: list[Split]
+) -> None:
+    monkeypatch.setattr("engine.split.gpus", lambda: found)
     assert possible_splits("cuda", 16) == splits
     assert possible_splits("cuda", 16, lanes=3) == [Split(3, 1)]
 
@@ -378,15 +476,35 @@ def test_the_benchmark_runs_at_a_small_size(
 ) -> None:
     monkeypatch.delenv("KLUE_RE_DATA", raising=False)  # some of those rows are too long for a tiny window
     output = tmp_path / "gpu.json"
-    arguments = ["--device", "cpu", "--shape", "tiny", "--members", "2", "--bundle", str(tiny_bundle), "--output", str(output)]
-    assert benchmark([*arguments, "--seconds", "0", "--http-seconds", "0.2", "--connections", "2", "--tuning-s", "0"]) == 0
+    arguments = [
+        "--device",
+        "cpu",
+        "--shape",
+        "tiny",
+        "--members",
+        "2",
+        "--bundle",
+        str(tiny_bundle),
+        "--output",
+        str(output),
+    ]
+    assert (
+        benchmark(
+            [*arguments, "--seconds", "0", "--http-seconds", "0.2", "--connections", "2", "--tuning-s", "0"]
+        )
+        == 0
+    )
     found = json.loads(output.read_text(encoding="utf-8"))
     assert found["fusions"]["Attention"] == 2
     for way in ("ONNX Runtime, fused", "ONNX Runtime, unfused"):
         assert found[way]["beside eager"]["largest_difference"] < 1e-4, "they run the same model"
         assert all(timed["rows_per_s"] > 0 for timed in found[way]["batches"].values())
     assert found["ensemble"]["batches"].keys() == found["bundle"].keys() == {"4 × 32", "8 × mixed"}
-    assert all(each["errors"] == {} and each["answers"] > 0 for part in ("ensemble", "bundle") for each in found[f"{part} over HTTP"])
+    assert all(
+        each["errors"] == {} and each["answers"] > 0
+        for part in ("ensemble", "bundle")
+        for each in found[f"{part} over HTTP"]
+    )
     captured = capsys.readouterr()
     assert "| 4 × 32 |" in captured.err
     assert json.loads(captured.out.splitlines()[-1])["times_eager_mixed"] > 0
@@ -400,7 +518,7 @@ on_gpu = pytest.mark.skipif(not gpus(), reason="no CUDA device")
 def test_on_a_gpu_the_golden_rows_are_answered(cuda_bundle: Path) -> None:
     bundle = Bundle.open(cuda_bundle)
     assert choose_device(bundle, "auto")[0] == "cuda"
-    served = Ensemble.load(bundle, "cuda", Split(2, 1))
+    served = Lanes.load(bundle, "cuda", Split(2, 1)).ensemble
     served.prove()
     assert set(served.providers) == {"CUDAExecutionProvider"}
     assert {file.machine for member in bundle.manifest.members if (file := member.file_for("cuda"))} == {
@@ -411,7 +529,7 @@ def test_on_a_gpu_the_golden_rows_are_answered(cuda_bundle: Path) -> None:
 @pytest.mark.gpu
 @on_gpu
 def test_on_a_gpu_a_row_gets_one_answer_alone_and_in_any_batch(cuda_bundle: Path, rows_file: Path) -> None:
-    served = Ensemble.load(Bundle.open(cuda_bundle), "cuda", Split(1, 1))
+    served = Lanes.load(Bundle.open(cuda_bundle), "cuda", Split(1, 1)).ensemble
     encoded = [served.encode(row.example) for row in read_labelled(rows_file)[:100]]
     alone = np.stack([served.run([row])[0].probabilities for row in encoded])
     together = np.stack([prediction.probabilities for prediction in served.run(encoded)])
@@ -424,14 +542,20 @@ def test_on_a_gpu_a_batch_that_does_not_fit_goes_through_in_halves(
     cuda_bundle: Path, rows_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = Bundle.open(cuda_bundle)
-    roomy = Ensemble.load(bundle, "cuda", Split(1, 1))
+    roomy = Lanes.load(bundle, "cuda", Split(1, 1)).ensemble
     encoded = [roomy.encode(row.example) for row in read_labelled(rows_file)[:200]] * 40
     monkeypatch.setitem(classifier.CUDA_OPTIONS, "gpu_mem_limit", str(32 << 20))
-    narrow = Ensemble.load(bundle, "cuda", Split(1, 1))
+    narrow = Lanes.load(bundle, "cuda", Split(1, 1)).ensemble
     with pytest.raises(OutOfMemory):
         narrow._voters[0].classifiers[0](EncodedBatch.collate([row.encodings[0] for row in encoded], PAD))
     answers, expected = narrow.run(encoded), roomy.run(encoded)
-    assert max(np.abs(one.probabilities - other.probabilities).max() for one, other in zip(answers, expected, strict=True)) < 5e-3
+    assert (
+        max(
+            np.abs(one.probabilities - other.probabilities).max()
+            for one, other in zip(answers, expected, strict=True)
+        )
+        < 5e-3
+    )
 
 
 @pytest.mark.gpu
@@ -439,7 +563,10 @@ def test_on_a_gpu_a_batch_that_does_not_fit_goes_through_in_halves(
 def test_on_a_gpu_it_answers_as_on_the_cpu(cuda_bundle: Path, rows_file: Path) -> None:
     bundle = Bundle.open(cuda_bundle)
     examples = [row.example for row in read_labelled(rows_file)]
-    here, there = (device.predict(examples) for device in (at_work(bundle, "cpu"), Ensemble.load(bundle, "cuda", Split(1, 1))))
+    here, there = (
+        device.predict(examples)
+        for device in (at_work(bundle, "cpu"), Lanes.load(bundle, "cuda", Split(1, 1)))
+    )
     assert np.mean([one.relation == other.relation for one, other in zip(here, there, strict=True)]) > 0.97
 
 
@@ -455,7 +582,17 @@ def test_on_a_gpu_packed_answers_are_those_of_the_model(
 
 @pytest.mark.gpu
 @on_gpu
-def test_on_a_gpu_auto_ships_a_graph_that_is_proven_there(checkpoints: list[Path], rows_file: Path, tmp_path: Path) -> None:
-    arguments = [str(checkpoints[1]), "--output", str(tmp_path / "bundle"), "--data", str(rows_file), "--precision", "auto"]
+def test_on_a_gpu_auto_ships_a_graph_that_is_proven_there(
+    checkpoints: list[Path], rows_file: Path, tmp_path: Path
+) -> None:
+    arguments = [
+        str(checkpoints[1]),
+        "--output",
+        str(tmp_path / "bundle"),
+        "--data",
+        str(rows_file),
+        "--precision",
+        "auto",
+    ]
     assert export(arguments) == 0
     assert verify([str(tmp_path / "bundle"), "--data", str(rows_file), "--device", "cuda"]) == 0

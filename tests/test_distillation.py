@@ -1,4 +1,5 @@
-"""Distillation: the loss by hand and against numerical gradients, stored answers that fit their rows only, and a student that learns."""
+"""Distillation: the loss by hand and against numerical gradients, stored answers that fit their rows only,
+and a student that learns."""
 
 import json
 import shutil
@@ -12,9 +13,9 @@ from torch.nn.functional import cross_entropy
 from models.labels import RELATIONS
 from models.rows import read_labelled
 from models.voting import softmax
-from training.losses import CrossEntropy, Distillation, FocalLoss
-from training.member import TrainedMember
-from training.recipe import Recipe
+from training.model.losses import CrossEntropy, Distillation, FocalLoss
+from training.model.member import TrainedMember
+from training.run.recipe import Recipe
 from training.teach import InvalidTeachers, load, main, save
 from training.train import main as train
 
@@ -23,8 +24,8 @@ TENTHS = torch.tensor([[0.0, np.log(9.0)]], dtype=torch.float64)
 
 
 def test_distillation_by_hand() -> None:
-    # KL((1/2, 1/2) || (1/4, 3/4)) = 1/2 ln 2 + 1/2 ln 2/3 = 0.1438410362; the label's loss is -ln 9/10 = 0.1053605157.
-    # 0.7 · 0.1053605157 + 0.3 · 2^2 · 0.1438410362
+    # KL((1/2, 1/2) || (1/4, 3/4)) = 1/2 ln 2 + 1/2 ln 2/3 = 0.1438410362; the label's loss is -ln 9/10 =
+    # 0.1053605157. 0.7 · 0.1053605157 + 0.3 · 2^2 · 0.1438410362
     loss = Distillation(CrossEntropy(), weight=0.3, temperature=2.0)
     teacher = torch.tensor([[0.5, 0.5]])
     assert loss(TENTHS, torch.tensor([1]), teacher).item() == pytest.approx(0.2463616044)
@@ -37,7 +38,9 @@ def test_a_student_that_says_what_its_teacher_says_loses_nothing() -> None:
     logits = torch.randn(8, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for temperature in (0.5, 1.0, 4.0):
         loss = Distillation(CrossEntropy(), weight=1.0, temperature=temperature)
-        assert loss(logits, torch.zeros(8, dtype=torch.long), logits.softmax(dim=1)).item() == pytest.approx(0, abs=1e-12)
+        assert loss(logits, torch.zeros(8, dtype=torch.long), logits.softmax(dim=1)).item() == pytest.approx(
+            0, abs=1e-12
+        )
 
 
 def test_at_temperature_1_a_label_as_teacher_is_the_label() -> None:
@@ -81,7 +84,9 @@ def test_the_stored_vote_is_the_members_mean_in_whatever_order_it_is_asked_for(
     stored: Path, checkpoints: list[Path], rows_file: Path
 ) -> None:
     examples = [row.example for row in read_labelled(rows_file)][40:80][::-1]
-    expected = np.mean([softmax(TrainedMember.load(folder).logits(examples)) for folder in checkpoints], axis=0)
+    expected = np.mean(
+        [softmax(TrainedMember.load(folder).logits(examples)) for folder in checkpoints], axis=0
+    )
     assert load(stored, examples) == pytest.approx(expected, abs=1e-5)
     assert load(stored, examples, checkpoints) == pytest.approx(expected, abs=1e-5)
     with pytest.raises(InvalidTeachers, match="the vote of"):
@@ -98,7 +103,9 @@ def test_a_teacher_that_was_trained_anew_is_another_one(tmp_path: Path, rows_fil
         load(tmp_path / "vote.npz", examples, [tmp_path])
 
 
-def test_files_that_do_not_hold_the_rows_answers_are_refused(stored: Path, rows_file: Path, tmp_path: Path) -> None:
+def test_files_that_do_not_hold_the_rows_answers_are_refused(
+    stored: Path, rows_file: Path, tmp_path: Path
+) -> None:
     examples = [row.example for row in read_labelled(rows_file)][:10]
     wrong = tmp_path / "wrong.npz"
     save(wrong, examples[:7], np.full((7, 30), 1 / 30, dtype=np.float32), [])
@@ -124,7 +131,12 @@ def test_a_small_student_learns_from_an_ensemble(
     recipe_file: Path, checkpoints: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted or not: what the teachers said is kept beside the student, and they are not asked again."""
-    options = [f"teachers=[{', '.join(map(str, checkpoints))}]", "distillation_weight=0.9", "layers=1", f"output={tmp_path}"]
+    options = [
+        f"teachers=[{', '.join(map(str, checkpoints))}]",
+        "distillation_weight=0.9",
+        "layers=1",
+        f"output={tmp_path}",
+    ]
     arguments = [str(recipe_file), *(part for option in options for part in ("--set", option))]
     assert train(arguments) == 0
     assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))["micro_f1"] > 90
@@ -136,15 +148,23 @@ def test_a_small_student_learns_from_an_ensemble(
     assert train([*arguments, "--set", "epochs=0.1", "--set", f"output={again}"]) == 0
 
 
-def test_augmented_rows_learn_from_their_labels(recipe_file: Path, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_augmented_rows_learn_from_their_labels(
+    recipe_file: Path, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = {}
 
     def remember(recipe: Recipe, train: object) -> CrossEntropy:
         seen["rows"], seen["teacher"] = train.rows, train.teacher  # type: ignore[attr-defined]
         return Distillation(CrossEntropy())
 
-    monkeypatch.setattr("training.trainer.loss", remember)
-    options = [f"teacher_probabilities={stored}", "augmentation={method: aeda}", "train_rows=60", "epochs=1", f"output={tmp_path}"]
+    monkeypatch.setattr("training.run.trainer.loss", remember)
+    options = [
+        f"teacher_probabilities={stored}",
+        "augmentation={method: aeda}",
+        "train_rows=60",
+        "epochs=1",
+        f"output={tmp_path}",
+    ]
     assert train([str(recipe_file), *(part for option in options for part in ("--set", option))]) == 0
     assert seen["teacher"].shape == (len(seen["rows"]), len(RELATIONS))
     assert len(seen["rows"]) > 60
@@ -154,7 +174,9 @@ def test_augmented_rows_learn_from_their_labels(recipe_file: Path, stored: Path,
 
 
 def test_the_shipped_recipe_has_a_teacher() -> None:
-    assert Recipe.read(Path(__file__).parents[1] / "recipes" / "tiny" / "distil.yaml").teachers == (Path("runs/tiny/member"),)
+    assert Recipe.read(Path(__file__).parents[1] / "recipes" / "tiny" / "distil.yaml").teachers == (
+        Path("runs/tiny/member"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -179,11 +201,20 @@ def test_a_recipe_with_wrong_teachers_gets_one_plain_line(
     assert message in line
 
 
-@pytest.mark.parametrize(("arguments", "message"), [(["nowhere"], "nowhere"), (["{checkpoint}", "--data", "no.jsonl"], "no.jsonl")])
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(["nowhere"], "nowhere"), (["{checkpoint}", "--data", "no.jsonl"], "no.jsonl")]
+)
 def test_what_cannot_teach_gets_one_plain_line(
-    checkpoints: list[Path], rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    checkpoints: list[Path],
+    rows_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
 ) -> None:
     filled = [argument.format(checkpoint=checkpoints[1]) for argument in arguments]
-    assert main([filled[0], "--data", str(rows_file), "--output", str(tmp_path / "vote.npz"), *filled[1:]]) == 2
+    assert (
+        main([filled[0], "--data", str(rows_file), "--output", str(tmp_path / "vote.npz"), *filled[1:]]) == 2
+    )
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line

@@ -1,4 +1,5 @@
-"""Where the markers stand in the token ids, whatever the user wrote, and how a long sentence is cut to the model's window."""
+"""Where the markers stand in the token ids, whatever the user wrote, and how a long sentence is cut to the
+model's window."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +26,8 @@ def tokenizer_file(encoder_folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def tokenizer(tokenizer_file: Path) -> Tokenizer:
-    """The tokenizer itself, to compare with: like the encoder's, it reads special tokens in a text as text."""
+    """The tokenizer itself, to compare with: like the encoder's, it reads special tokens in a text as
+    text."""
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     tokenizer.encode_special_tokens = True
     return tokenizer
@@ -41,9 +43,15 @@ def window(tokenizer_file: Path, max_length: int) -> Encoder:
 
 
 def marked(
-    sentence: str, subject: Span, object_: Span, subject_type: EntityType | None = "PER", object_type: EntityType | None = "POH"
+    sentence: str,
+    subject: Span,
+    object_: Span,
+    subject_type: EntityType | None = "PER",
+    object_type: EntityType | None = "POH",
 ) -> Example:
-    return Example.resolve(sentence, Mention(None, *subject, subject_type), Mention(None, *object_, object_type))
+    return Example.resolve(
+        sentence, Mention(None, *subject, subject_type), Mention(None, *object_, object_type)
+    )
 
 
 def words(sentence: str, subject: str, object_: str) -> Example:
@@ -70,11 +78,14 @@ def mention_ids(tokenizer: Tokenizer, entity: Entity, fence: str, type_fence: st
 
 def text_from(tokenizer: Tokenizer, encoded: Encoded, position: int) -> str:
     """What is written from a token on, without the signs for spaces."""
-    return "".join(tokenizer.id_to_token(index) for index in encoded.input_ids[position:].tolist()).replace("▁", "")
+    return "".join(tokenizer.id_to_token(index) for index in encoded.input_ids[position:].tolist()).replace(
+        "▁", ""
+    )
 
 
 def check(tokenizer: Tokenizer, example: Example, encoded: Encoded) -> None:
-    """Each position is where its fence opens, with type and word behind it, and no special token comes out of the text."""
+    """Each position is where its fence opens, with type and word behind it, and no special token comes out of
+    the text."""
     subject, object_ = encoded.entity_positions.tolist()
     ids = encoded.input_ids.tolist()
     subject_ids = mention_ids(tokenizer, example.subject_entity, "@", "*")
@@ -97,7 +108,8 @@ def test_an_entity_is_fenced_with_its_type_in_korean(tokenizer: Tokenizer, encod
 
 
 @pytest.mark.parametrize(
-    ("type_", "word"), [("PER", "사람"), ("ORG", "단체"), ("LOC", "장소"), ("DAT", "날짜"), ("POH", "기타"), ("NOH", "수량")]
+    ("type_", "word"),
+    [("PER", "사람"), ("ORG", "단체"), ("LOC", "장소"), ("DAT", "날짜"), ("POH", "기타"), ("NOH", "수량")],
 )
 def test_every_type_has_a_word(tokenizer: Tokenizer, encoder: Encoder, type_: EntityType, word: str) -> None:
     encoded = encoder.encode(marked("강하늘은 이름난 무신이다.", (0, 2), (9, 10), object_type=type_))
@@ -139,23 +151,45 @@ def test_the_role_decides_the_fence_not_the_order(tokenizer: Tokenizer, encoder:
         pytest.param("강하늘\n\t무신\r\n", "강하늘", "무신", id="line breaks"),
         pytest.param("@강하늘@ #무신#", "강하늘", "무신", id="already fenced"),
         pytest.param("@ * 사람 * 강하늘 @ 은 # ^ 기타 ^ 무신 # 이다", "강하늘", "무신", id="already marked"),
-        pytest.param("# ^ 기타 ^ # @ * 사람 * @ 무신 @@@@ 강하늘", "강하늘", "무신", id="fences of the other role before"),
+        pytest.param(
+            "# ^ 기타 ^ # @ * 사람 * @ 무신 @@@@ 강하늘",
+            "강하늘",
+            "무신",
+            id="fences of the other role before",
+        ),
         pytest.param("★@ 강하늘 ★# 무신", "★@", "★#", id="fences in the words"),
         pytest.param("@ 그리고 #", "#", "@", id="the words are each other's fences"),
-        pytest.param("a@b.kr 로 강하늘에게 #무신 *꼭* ^^ 보내줘", "강하늘", "무신", id="an address, a hashtag and a smile"),
+        pytest.param(
+            "a@b.kr 로 강하늘에게 #무신 *꼭* ^^ 보내줘",
+            "강하늘",
+            "무신",
+            id="an address, a hashtag and a smile",
+        ),
         pytest.param("<s>강하늘</s> <mask> 무신</s>", "강하늘", "무신", id="special tokens"),
         pytest.param("<s> 강하늘 <pad> <unk> 무신 </s>", "강하늘", "무신", id="special tokens as words"),
         pytest.param("강하늘 </s> 무신", "</s>", "무신", id="a special token as the entity"),
-        pytest.param("</s></s></s>강하늘<s><s>무신<mask><mask>", "강하늘", "무신", id="special tokens in a row"),
+        pytest.param(
+            "</s></s></s>강하늘<s><s>무신<mask><mask>", "강하늘", "무신", id="special tokens in a row"
+        ),
         pytest.param("＜/s＞강하늘＜ｓ＞ ＜mask＞무신", "강하늘", "무신", id="fullwidth special tokens"),
         pytest.param("＠강하늘＠ ＃무신＃ ＊ ＾", "강하늘", "무신", id="fullwidth fences"),
         pytest.param("강하늘\u200d은 \u200d무신\u200d이다", "강하늘", "무신", id="zero-width joiners"),
-        pytest.param("\u200b강하늘\u2060\ufeff 무신\u00ad", "강하늘", "무신", id="other characters without width"),
+        pytest.param(
+            "\u200b강하늘\u2060\ufeff 무신\u00ad", "강하늘", "무신", id="other characters without width"
+        ),
         pytest.param("👨\u200d👩\u200d👧강하늘👩🏽\u200d🚀 🇰🇷무신🇰🇷", "강하늘", "무신", id="emoji"),
-        pytest.param("강하늘\u0301\u0308은 무신\u0300이다", "강하늘", "무신", id="combining marks right after"),
-        pytest.param("ㄱㅏ\u3131강하늘\u11a8은 무신\u11ab", "강하늘", "무신", id="a final consonant right after"),
-        pytest.param("\u1100\u1161\u11a8 \u1102\u1161", "\u1100\u1161\u11a8", "\u1102\u1161", id="decomposed syllables"),
-        pytest.param("가\u1112\u1161\u11ab나 무신", "\u1112\u1161", "무신", id="part of a decomposed syllable"),
+        pytest.param(
+            "강하늘\u0301\u0308은 무신\u0300이다", "강하늘", "무신", id="combining marks right after"
+        ),
+        pytest.param(
+            "ㄱㅏ\u3131강하늘\u11a8은 무신\u11ab", "강하늘", "무신", id="a final consonant right after"
+        ),
+        pytest.param(
+            "\u1100\u1161\u11a8 \u1102\u1161", "\u1100\u1161\u11a8", "\u1102\u1161", id="decomposed syllables"
+        ),
+        pytest.param(
+            "가\u1112\u1161\u11ab나 무신", "\u1112\u1161", "무신", id="part of a decomposed syllable"
+        ),
         pytest.param("강하늘㍿ ﷺ 무신½", "강하늘㍿", "무신", id="characters that become several"),
         pytest.param("▁강하늘▁▁ ▁무신", "강하늘", "무신", id="the tokenizer's own sign for a space"),
         pytest.param("강\x00하\x07늘\x7f 무신", "강\x00하\x07늘", "무신", id="control characters"),
@@ -165,7 +199,12 @@ def test_the_role_decides_the_fence_not_the_order(tokenizer: Tokenizer, encoder:
 )
 @pytest.mark.parametrize("types", [("PER", "POH"), (None, None)], ids=["typed", "untyped"])
 def test_the_markers_stand_at_their_places(
-    tokenizer: Tokenizer, encoder: Encoder, sentence: str, subject: str, object_: str, types: tuple[EntityType | None, EntityType | None]
+    tokenizer: Tokenizer,
+    encoder: Encoder,
+    sentence: str,
+    subject: str,
+    object_: str,
+    types: tuple[EntityType | None, EntityType | None],
 ) -> None:
     first, second = sentence.index(subject), sentence.index(object_)
     example = marked(sentence, (first, first + len(subject) - 1), (second, second + len(object_) - 1), *types)
@@ -175,9 +214,13 @@ def test_the_markers_stand_at_their_places(
 @pytest.mark.parametrize("before", ["", "😀", "@#*^ ", "</s>", "긴 이야기가 있고 "])
 @pytest.mark.parametrize("between", ["", " ", "@", "\u200d", "은 이름난 "])
 @pytest.mark.parametrize("after", ["", "\u0301", "#", "이다."])
-def test_nothing_of_the_sentence_is_lost_or_moved(tokenizer: Tokenizer, encoder: Encoder, before: str, between: str, after: str) -> None:
+def test_nothing_of_the_sentence_is_lost_or_moved(
+    tokenizer: Tokenizer, encoder: Encoder, before: str, between: str, after: str
+) -> None:
     start = len(before) + 3 + len(between)
-    example = marked(f"{before}강하늘{between}무신{after}", (len(before), len(before) + 2), (start, start + 1))
+    example = marked(
+        f"{before}강하늘{between}무신{after}", (len(before), len(before) + 2), (start, start + 1)
+    )
     expected = [
         *text_ids(tokenizer, before),
         *mention_ids(tokenizer, example.subject_entity, "@", "*"),
@@ -188,7 +231,9 @@ def test_nothing_of_the_sentence_is_lost_or_moved(tokenizer: Tokenizer, encoder:
     assert encoder.encode(example).input_ids[1:-1].tolist() == expected
 
 
-@pytest.mark.parametrize("token", ["<s>", "</s>", "<pad>", "<mask>", "<unk>", "＜/s＞", "<<s>", "< /s>", "</s></s>"])
+@pytest.mark.parametrize(
+    "token", ["<s>", "</s>", "<pad>", "<mask>", "<unk>", "＜/s＞", "<<s>", "< /s>", "</s></s>"]
+)
 def test_special_tokens_never_come_out_of_a_text(tokenizer: Tokenizer, encoder: Encoder, token: str) -> None:
     encoded = encoder.encode(words(f"{token}강하늘 {token}{token} 무신 {token}", "강하늘", "무신"))
     ids = encoded.input_ids.tolist()
@@ -248,7 +293,9 @@ def test_a_long_sentence_is_cut_around_its_entities(
 
 
 @pytest.mark.parametrize("swapped", [False, True], ids=["subject first", "object first"])
-def test_both_entities_are_kept_whichever_comes_first(tokenizer: Tokenizer, tokenizer_file: Path, encoder: Encoder, swapped: bool) -> None:
+def test_both_entities_are_kept_whichever_comes_first(
+    tokenizer: Tokenizer, tokenizer_file: Path, encoder: Encoder, swapped: bool
+) -> None:
     spans = ((len(HEAD), len(HEAD) + 2), (len(HEAD) + 9, len(HEAD) + 10))
     example = marked(HEAD + CORE + TAIL, *(reversed(spans) if swapped else spans))
     room = len(encoder.encode(example)) - 5
@@ -258,7 +305,9 @@ def test_both_entities_are_kept_whichever_comes_first(tokenizer: Tokenizer, toke
 
 
 @pytest.mark.parametrize(("head", "tail"), CONTEXTS)
-def test_entities_that_just_fit_are_kept_without_their_context(tokenizer_file: Path, encoder: Encoder, head: str, tail: str) -> None:
+def test_entities_that_just_fit_are_kept_without_their_context(
+    tokenizer_file: Path, encoder: Encoder, head: str, tail: str
+) -> None:
     core = core_ids(encoder)
     cut = window(tokenizer_file, len(core) + 2).encode(in_context(head, tail))
     assert cut.input_ids[1:-1].tolist() == core
@@ -266,7 +315,9 @@ def test_entities_that_just_fit_are_kept_without_their_context(tokenizer_file: P
 
 @pytest.mark.parametrize(("head", "tail"), CONTEXTS)
 @pytest.mark.parametrize("lacking", [1, 2, 10])
-def test_entities_that_do_not_fit_together_are_refused(tokenizer_file: Path, encoder: Encoder, head: str, tail: str, lacking: int) -> None:
+def test_entities_that_do_not_fit_together_are_refused(
+    tokenizer_file: Path, encoder: Encoder, head: str, tail: str, lacking: int
+) -> None:
     core = core_ids(encoder)
     with pytest.raises(InvalidExample) as refused:
         window(tokenizer_file, len(core) + 2 - lacking).encode(in_context(head, tail))
@@ -295,7 +346,11 @@ def encoded(length: int) -> Encoded:
 
 def test_a_batch_is_padded_on_the_right() -> None:
     batch = EncodedBatch.collate([encoded(4), encoded(6), encoded(5)], PAD)
-    assert batch.input_ids.tolist() == [[100, 101, 102, 103, 1, 1], [100, 101, 102, 103, 104, 105], [100, 101, 102, 103, 104, 1]]
+    assert batch.input_ids.tolist() == [
+        [100, 101, 102, 103, 1, 1],
+        [100, 101, 102, 103, 104, 105],
+        [100, 101, 102, 103, 104, 1],
+    ]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0]]
     assert batch.entity_positions.tolist() == [[1, 2], [1, 4], [1, 3]]
 
@@ -305,12 +360,20 @@ def test_a_batch_is_as_wide_as_its_longest_row(lengths: list[int]) -> None:
     batch = EncodedBatch.collate([encoded(length) for length in lengths], PAD)
     assert batch.input_ids.shape == batch.attention_mask.shape == (len(lengths), max(lengths))
     assert batch.entity_positions.shape == (len(lengths), 2)
-    assert {array.dtype for array in (batch.input_ids, batch.attention_mask, batch.entity_positions)} == {np.dtype(np.int64)}
+    assert {array.dtype for array in (batch.input_ids, batch.attention_mask, batch.entity_positions)} == {
+        np.dtype(np.int64)
+    }
     assert batch.attention_mask.sum(axis=1).tolist() == lengths
 
 
 def test_the_padding_is_the_id_that_is_asked_for() -> None:
-    assert EncodedBatch.collate([encoded(4), encoded(5)], pad_token_id=77).input_ids[0].tolist() == [100, 101, 102, 103, 77]
+    assert EncodedBatch.collate([encoded(4), encoded(5)], pad_token_id=77).input_ids[0].tolist() == [
+        100,
+        101,
+        102,
+        103,
+        77,
+    ]
 
 
 def test_a_real_row_is_the_same_in_a_batch(encoder: Encoder) -> None:
@@ -345,7 +408,9 @@ TRICKY = [
     "무신",
 ]
 ANY_CHARACTER = st.characters(exclude_categories=["Cs"])
-SENTENCES = st.lists(st.text(ANY_CHARACTER, max_size=8) | st.sampled_from(TRICKY), min_size=1, max_size=20).map("".join)
+SENTENCES = st.lists(
+    st.text(ANY_CHARACTER, max_size=8) | st.sampled_from(TRICKY), min_size=1, max_size=20
+).map("".join)
 TYPES = st.none() | st.sampled_from(ENTITY_TYPES)
 
 
@@ -365,7 +430,9 @@ def any_example(draw: st.DrawFn) -> Example:
 
 @given(example=any_example())
 @settings(max_examples=200, deadline=None)
-def test_the_markers_stand_at_their_places_in_any_text(tokenizer: Tokenizer, encoder: Encoder, example: Example) -> None:
+def test_the_markers_stand_at_their_places_in_any_text(
+    tokenizer: Tokenizer, encoder: Encoder, example: Example
+) -> None:
     check(tokenizer, example, encoder.encode(example))
 
 
@@ -374,9 +441,16 @@ def test_the_markers_stand_at_their_places_in_any_text(tokenizer: Tokenizer, enc
 def test_any_text_is_cut_to_the_window_or_refused(
     tokenizer: Tokenizer, tokenizer_file: Path, encoder: Encoder, example: Example, data: st.DataObject
 ) -> None:
-    leading, trailing = sorted((example.subject_entity, example.object_entity), key=lambda entity: entity.start_idx)
+    leading, trailing = sorted(
+        (example.subject_entity, example.object_entity), key=lambda entity: entity.start_idx
+    )
     between = text_ids(tokenizer, example.sentence[leading.end_idx + 1 : trailing.start_idx])
-    needed = len(mention_ids(tokenizer, leading, "@", "*")) + len(between) + len(mention_ids(tokenizer, trailing, "@", "*")) + 2
+    needed = (
+        len(mention_ids(tokenizer, leading, "@", "*"))
+        + len(between)
+        + len(mention_ids(tokenizer, trailing, "@", "*"))
+        + 2
+    )
     max_length = data.draw(st.integers(2, len(encoder.encode(example)) + 1))
     narrow = window(tokenizer_file, max_length)
     if needed > max_length:
@@ -394,4 +468,6 @@ def test_eight_threads_encode_as_one_does(encoder: Encoder, rows: list[Row]) -> 
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(encoder.encode, examples * 4))
     assert [row.input_ids.tolist() for row in together] == [row.input_ids.tolist() for row in alone] * 4
-    assert [row.entity_positions.tolist() for row in together] == [row.entity_positions.tolist() for row in alone] * 4
+    assert [row.entity_positions.tolist() for row in together] == [
+        row.entity_positions.tolist() for row in alone
+    ] * 4

@@ -1,4 +1,5 @@
-"""The members' vote: the same example gives the same answer alone or in any batch, and the golden rows guard the models."""
+"""The members' vote: the same example gives the same answer alone or in any batch, and the golden rows guard
+the models."""
 
 import json
 import shutil
@@ -11,6 +12,8 @@ import pytest
 from onnx import numpy_helper
 from test_bundle import rewrite, sign
 
+from engine.lanes import Lanes
+from engine.split import Split
 from loadtest.sentences import Row
 from models.bundle import Bundle, BundleRefused
 from models.classifier import OnnxClassifier
@@ -18,13 +21,17 @@ from models.encoding import EncodedBatch
 from models.ensemble import DeviceUnavailable, Ensemble
 from models.example import Example
 from models.labels import RELATIONS
-from models.lanes import Split
 from models.voting import softmax
 
 
 @pytest.fixture(scope="module")
-def ensemble(tiny_bundle: Path) -> Ensemble:
-    return Ensemble.load(Bundle.open(tiny_bundle), "cpu", Split(lanes=2, threads=1))
+def lanes(tiny_bundle: Path) -> Lanes:
+    return Lanes.load(Bundle.open(tiny_bundle), "cpu", Split(lanes=2, threads=1))
+
+
+@pytest.fixture(scope="module")
+def ensemble(lanes: Lanes) -> Ensemble:
+    return lanes.ensemble
 
 
 @pytest.fixture(scope="module")
@@ -39,34 +46,42 @@ def test_alone_or_in_any_batch_the_answer_is_the_same(ensemble: Ensemble, exampl
     assert np.abs(alone - together).max() < 1e-6
 
 
-def test_predict_keeps_the_order_asked(ensemble: Ensemble, examples: list[Example]) -> None:
-    forwards = ensemble.predict(examples)
-    backwards = ensemble.predict(examples[::-1])
+def test_predict_keeps_the_order_asked(lanes: Lanes, examples: list[Example]) -> None:
+    forwards = lanes.predict(examples)
+    backwards = lanes.predict(examples[::-1])
     for one, other in zip(forwards, backwards[::-1], strict=True):
         assert np.abs(one.probabilities - other.probabilities).max() < 1e-6
 
 
-def test_predict_of_nothing_is_nothing(ensemble: Ensemble) -> None:
-    assert ensemble.predict([]) == []
+def test_predict_of_nothing_is_nothing(lanes: Lanes) -> None:
+    assert lanes.predict([]) == []
 
 
-def test_the_vote_is_the_weighted_mean_of_the_members_probabilities(ensemble: Ensemble, examples: list[Example]) -> None:
+def test_the_vote_is_the_weighted_mean_of_the_members_probabilities(
+    ensemble: Ensemble, examples: list[Example]
+) -> None:
     row = ensemble.encode(examples[0])
     batch = EncodedBatch.collate(row.encodings, pad_token_id=1)
     expected = np.zeros(len(RELATIONS))
     for member in ensemble.bundle.manifest.members:
         graph = member.file_for("cpu")
         assert graph is not None
-        expected += member.weight / 3 * softmax(OnnxClassifier(ensemble.bundle.path / graph.path, threads=1)(batch))[0]
+        expected += (
+            member.weight
+            / 3
+            * softmax(OnnxClassifier(ensemble.bundle.path / graph.path, threads=1)(batch))[0]
+        )
     (prediction,) = ensemble.run([row])
     assert prediction.members == 2
     assert prediction.probabilities == pytest.approx(expected)
     assert prediction.probabilities.sum() == pytest.approx(1)
 
 
-def test_the_tiny_ensemble_has_learnt_its_relations(ensemble: Ensemble, rows: list[Row]) -> None:
-    predictions = ensemble.predict([Example.from_row(row) for row in rows])
-    right = sum(prediction.relation == row["label"] for prediction, row in zip(predictions, rows, strict=True))
+def test_the_tiny_ensemble_has_learnt_its_relations(lanes: Lanes, rows: list[Row]) -> None:
+    predictions = lanes.predict([Example.from_row(row) for row in rows])
+    right = sum(
+        prediction.relation == row["label"] for prediction, row in zip(predictions, rows, strict=True)
+    )
     assert right / len(rows) > 0.9
 
 
@@ -101,9 +116,15 @@ def test_a_window_longer_than_the_models_positions_is_refused(tiny_bundle: Path,
         Ensemble.load(Bundle.open(copy)).prove()
 
 
-def test_an_answer_that_is_not_a_number_is_no_answer(tiny_bundle: Path, examples: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_not_a_number_is_no_answer(
+    tiny_bundle: Path, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
     ensemble = Ensemble.load(Bundle.open(tiny_bundle))
-    monkeypatch.setattr(OnnxClassifier, "__call__", lambda self, batch: np.full((len(batch), len(RELATIONS)), np.nan, dtype=np.float32))
+    monkeypatch.setattr(
+        OnnxClassifier,
+        "__call__",
+        lambda self, batch: np.full((len(batch), len(RELATIONS)), np.nan, dtype=np.float32),
+    )
     with pytest.raises(FloatingPointError):
         ensemble.run([ensemble.encode(examples[0])])
     with pytest.raises(BundleRefused):
@@ -131,7 +152,9 @@ def test_a_gpu_is_refused_where_the_bundle_has_no_graphs_for_it(tiny_bundle: Pat
         Ensemble.load(Bundle.open(tiny_bundle), "cuda")
 
 
-def test_a_padding_that_no_model_knows_is_found_before_the_first_padded_batch(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_padding_that_no_model_knows_is_found_before_the_first_padded_batch(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
     """Alone no row is padded, so it takes the golden rows in one batch to find it."""
     copy = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
 

@@ -1,4 +1,5 @@
-"""One rule for spans everywhere: what an example accepts, fills in and refuses, and how a prediction is read."""
+"""One rule for spans everywhere: what an example accepts, fills in and refuses, and how a prediction is
+read."""
 
 import json
 import os
@@ -61,14 +62,18 @@ def test_unknown_keys_are_ignored() -> None:
         pytest.param("가나다 무신", (0, 2), "가나다", id="inclusive end"),
         pytest.param("가나다 무신", (0, 3), "가나다 ", id="a space inside the span"),
         pytest.param("😀강하늘 무신", (1, 3), "강하늘", id="after an emoji"),
-        pytest.param("👨\u200d👩\u200d👧강하늘 무신", (5, 7), "강하늘", id="after a joined emoji of five code points"),
+        pytest.param(
+            "👨\u200d👩\u200d👧강하늘 무신", (5, 7), "강하늘", id="after a joined emoji of five code points"
+        ),
         pytest.param("강😀늘 무신", (0, 2), "강😀늘", id="emoji in the word"),
         pytest.param("\u1100\u1161\u11a8 무신", (0, 2), "\u1100\u1161\u11a8", id="decomposed syllable"),
         pytest.param("\u1100\u1161\u11a8 무신", (0, 1), "\u1100\u1161", id="part of a decomposed syllable"),
         pytest.param("e\u0301 무신", (0, 0), "e", id="before its combining mark"),
     ],
 )
-def test_indices_count_code_points_and_the_end_is_inclusive(sentence: str, span: tuple[int, int], word: str) -> None:
+def test_indices_count_code_points_and_the_end_is_inclusive(
+    sentence: str, span: tuple[int, int], word: str
+) -> None:
     start = sentence.index("무신")
     example = spans(sentence, span, (start, start + 1))
     assert example.subject_entity == Entity(word, *span)
@@ -81,7 +86,9 @@ def test_the_last_character_can_be_the_end_of_a_span() -> None:
 
 def test_a_word_is_not_normalised() -> None:
     composed, decomposed = "\uac01", "\u1100\u1161\u11a8"
-    problem = only_problem(row(sentence=f"{decomposed} 무신", subject_entity={"word": composed}, object_entity={"word": "무신"}))
+    problem = only_problem(
+        row(sentence=f"{decomposed} 무신", subject_entity={"word": composed}, object_entity={"word": "무신"})
+    )
     assert (problem.loc, problem.kind) == (("subject_entity", "word"), "not_in_sentence")
 
 
@@ -90,12 +97,17 @@ def test_the_word_may_be_left_out() -> None:
 
 
 def test_the_indices_may_be_left_out_when_the_word_occurs_once() -> None:
-    left_out = row(subject_entity=without(SUBJECT, "start_idx", "end_idx"), object_entity=without(OBJECT, "start_idx", "end_idx"))
+    left_out = row(
+        subject_entity=without(SUBJECT, "start_idx", "end_idx"),
+        object_entity=without(OBJECT, "start_idx", "end_idx"),
+    )
     assert Example.from_row(left_out) == Example.from_row(row())
 
 
 def test_the_type_may_be_left_out() -> None:
-    assert Example.from_row(row(subject_entity=without(SUBJECT, "type"))).subject_entity == Entity("강하늘", 0, 2, None)
+    assert Example.from_row(row(subject_entity=without(SUBJECT, "type"))).subject_entity == Entity(
+        "강하늘", 0, 2, None
+    )
 
 
 def test_null_is_as_good_as_left_out() -> None:
@@ -129,8 +141,12 @@ def test_an_unknown_type_is_refused(type_: object) -> None:
         pytest.param("😀수원 😀수원 강하늘", "수원", 2, "1, 5", id="after emoji"),
     ],
 )
-def test_an_ambiguous_word_is_refused_with_its_count_and_places(sentence: str, word: str, count: int, places: str) -> None:
-    problem = only_problem({"sentence": sentence, "subject_entity": {"word": "강하늘"}, "object_entity": {"word": word}})
+def test_an_ambiguous_word_is_refused_with_its_count_and_places(
+    sentence: str, word: str, count: int, places: str
+) -> None:
+    problem = only_problem(
+        {"sentence": sentence, "subject_entity": {"word": "강하늘"}, "object_entity": {"word": word}}
+    )
     assert (problem.loc, problem.kind) == (("object_entity", "word"), "ambiguous_word")
     assert word in problem.message
     assert f"{count} times" in problem.message
@@ -138,7 +154,13 @@ def test_an_ambiguous_word_is_refused_with_its_count_and_places(sentence: str, w
 
 
 def test_a_word_that_occurs_very_often_is_counted_but_not_listed_in_full() -> None:
-    problem = only_problem({"sentence": "가" * 5000 + " 강하늘", "subject_entity": {"word": "강하늘"}, "object_entity": {"word": "가"}})
+    problem = only_problem(
+        {
+            "sentence": "가" * 5000 + " 강하늘",
+            "subject_entity": {"word": "강하늘"},
+            "object_entity": {"word": "가"},
+        }
+    )
     assert "5000 times" in problem.message
     assert "0, 1, 2" in problem.message
     assert len(problem.message) < 300
@@ -146,7 +168,13 @@ def test_a_word_that_occurs_very_often_is_counted_but_not_listed_in_full() -> No
 
 def test_an_ambiguous_word_with_its_indices_is_fine() -> None:
     twice = {"word": "수원", "start_idx": 5, "end_idx": 6}
-    example = Example.from_row({"sentence": "수원에서 수원까지 온 강하늘", "subject_entity": {"word": "강하늘"}, "object_entity": twice})
+    example = Example.from_row(
+        {
+            "sentence": "수원에서 수원까지 온 강하늘",
+            "subject_entity": {"word": "강하늘"},
+            "object_entity": twice,
+        }
+    )
     assert example.object_entity.start_idx == 5
 
 
@@ -186,12 +214,16 @@ def test_an_entity_with_neither_word_nor_indices_is_refused() -> None:
 @pytest.mark.parametrize("entity", ["subject_entity", "object_entity"])
 def test_indices_outside_the_sentence_are_refused(entity: str, start: int, end: int, keys: list[str]) -> None:
     problems = problems_of(row(**{entity: {"start_idx": start, "end_idx": end}}))
-    assert [(problem.loc, problem.kind) for problem in problems] == [((entity, key), "out_of_range") for key in keys]
+    assert [(problem.loc, problem.kind) for problem in problems] == [
+        ((entity, key), "out_of_range") for key in keys
+    ]
     assert all(f"from 0 to {len(SENTENCE) - 1}" in problem.message for problem in problems)
 
 
 def test_an_end_before_the_start_is_refused() -> None:
-    assert faults_of(row(object_entity={"start_idx": 10, "end_idx": 9})) == [(("object_entity", "end_idx"), "out_of_range")]
+    assert faults_of(row(object_entity={"start_idx": 10, "end_idx": 9})) == [
+        (("object_entity", "end_idx"), "out_of_range")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -212,18 +244,24 @@ def test_a_word_that_disagrees_with_its_span_is_refused(word: str, start: int, e
 
 def test_offsets_in_utf16_units_are_noticed() -> None:
     utf16 = {"word": "강하늘", "start_idx": 2, "end_idx": 4}
-    problem = only_problem({"sentence": "😀강하늘은 무신", "subject_entity": utf16, "object_entity": {"word": "무신"}})
+    problem = only_problem(
+        {"sentence": "😀강하늘은 무신", "subject_entity": utf16, "object_entity": {"word": "무신"}}
+    )
     assert problem.kind == "word_span_mismatch"
 
 
 @pytest.mark.parametrize("word", ["", " ", "\t\n", "\u3000", "\u00a0"])
 @pytest.mark.parametrize("indices", [{}, {"start_idx": 4, "end_idx": 4}], ids=["word alone", "with indices"])
 def test_an_empty_word_is_refused(word: str, indices: dict[str, int]) -> None:
-    assert faults_of(row(object_entity={"word": word, **indices})) == [(("object_entity", "word"), "empty_word")]
+    assert faults_of(row(object_entity={"word": word, **indices})) == [
+        (("object_entity", "word"), "empty_word")
+    ]
 
 
 def test_a_span_of_white_space_is_refused() -> None:
-    assert faults_of(row(object_entity={"start_idx": 4, "end_idx": 4})) == [(("object_entity", "start_idx"), "empty_word")]
+    assert faults_of(row(object_entity={"start_idx": 4, "end_idx": 4})) == [
+        (("object_entity", "start_idx"), "empty_word")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -265,7 +303,9 @@ def test_the_neighbours_of_the_surrogates_are_text(code_point: int) -> None:
 
 
 def test_a_surrogate_pair_in_json_is_an_emoji() -> None:
-    parsed = json.loads(r'{"sentence": "\ud83d\ude00강하늘 무신", "subject_entity": {"word": "강하늘"}, "object_entity": {"word": "무신"}}')
+    parsed = json.loads(
+        r'{"sentence": "\ud83d\ude00강하늘 무신", "subject_entity": {"word": "강하늘"}, "object_entity": {"word": "무신"}}'
+    )
     assert Example.from_row(parsed).subject_entity.start_idx == 1
 
 
@@ -308,12 +348,18 @@ def test_every_wrong_type_in_an_entity_is_named() -> None:
 
 def test_problems_of_both_entities_are_named() -> None:
     both = row(subject_entity={**SUBJECT, "end_idx": 99}, object_entity={"word": "소설가"})
-    assert faults_of(both) == [(("subject_entity", "end_idx"), "out_of_range"), (("object_entity", "word"), "not_in_sentence")]
+    assert faults_of(both) == [
+        (("subject_entity", "end_idx"), "out_of_range"),
+        (("object_entity", "word"), "not_in_sentence"),
+    ]
 
 
 def test_the_error_reads_as_where_and_what() -> None:
     both = row(subject_entity={**SUBJECT, "end_idx": 99}, object_entity={"word": "소설가"})
-    with pytest.raises(InvalidExample, match=r"^subject_entity\.end_idx: 99 is outside .*; object_entity\.word: '소설가' does not occur"):
+    with pytest.raises(
+        InvalidExample,
+        match=r"^subject_entity\.end_idx: 99 is outside .*; object_entity\.word: '소설가' does not occur",
+    ):
         Example.from_row(both)
 
 
@@ -328,7 +374,10 @@ def test_every_row_of_klue_re_is_accepted(name: str) -> None:
 
 def is_accepted_as_given(given: dict[str, Any]) -> bool:
     example = Example.from_row(given)
-    pairs = ((example.subject_entity, given["subject_entity"]), (example.object_entity, given["object_entity"]))
+    pairs = (
+        (example.subject_entity, given["subject_entity"]),
+        (example.object_entity, given["object_entity"]),
+    )
     return all(
         entity == Entity(mention["word"], mention["start_idx"], mention["end_idx"], mention["type"])
         and entity.word == given["sentence"][mention["start_idx"] : mention["end_idx"] + 1]
@@ -377,13 +426,25 @@ def test_ties_come_in_label_order_and_the_first_is_the_relation() -> None:
 
 def test_a_prediction_is_made_of_plain_numbers() -> None:
     answer = prediction(at_1=1.0)
-    assert json.loads(json.dumps([answer.score, answer.top(2)])) == [1.0, {RELATIONS[1]: 1.0, RELATIONS[0]: 0.0}]
+    assert json.loads(json.dumps([answer.score, answer.top(2)])) == [
+        1.0,
+        {RELATIONS[1]: 1.0, RELATIONS[0]: 0.0},
+    ]
 
 
 def test_type_faults_of_both_entities_are_listed() -> None:
     with pytest.raises(InvalidExample) as invalid:
-        Example.from_row({"sentence": "강하늘은 이름난 무신이다.", "subject_entity": {"word": 3}, "object_entity": {"word": 4}})
-    assert [problem.loc for problem in invalid.value.problems] == [("subject_entity", "word"), ("object_entity", "word")]
+        Example.from_row(
+            {
+                "sentence": "강하늘은 이름난 무신이다.",
+                "subject_entity": {"word": 3},
+                "object_entity": {"word": 4},
+            }
+        )
+    assert [problem.loc for problem in invalid.value.problems] == [
+        ("subject_entity", "word"),
+        ("object_entity", "word"),
+    ]
 
 
 def test_an_index_too_long_to_print_is_out_of_range() -> None:
@@ -393,6 +454,10 @@ def test_an_index_too_long_to_print_is_out_of_range() -> None:
 
 def test_a_word_of_a_third_of_a_long_sentence_is_refused_without_comparing_it_a_million_times() -> None:
     problem = only_problem(
-        {"sentence": "a" * 900_000, "subject_entity": {"word": "a" * 300_000}, "object_entity": {"word": "a", "start_idx": 0, "end_idx": 0}}
+        {
+            "sentence": "a" * 900_000,
+            "subject_entity": {"word": "a" * 300_000},
+            "object_entity": {"word": "a", "start_idx": 0, "end_idx": 0},
+        }
     )
     assert "occurs more than 10 times" in problem.message

@@ -17,12 +17,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from models.labels import RELATIONS
 from training.compare import main as compare
-from training.experiment import Predictions, begin, claim, code
-from training.recipe import InvalidRecipe, Recipe
-from training.significance import label_f1, mcnemar, micro_f1_difference
+from training.run.experiment import Predictions, begin, claim, code
+from training.run.recipe import InvalidRecipe, Recipe
+from training.run.significance import label_f1, mcnemar, micro_f1_difference
+from training.run.trainer import RelationTrainer
 from training.tiny_encoder import main as write_tiny_encoder
 from training.train import main
-from training.trainer import RelationTrainer
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny"
 ROWS = TINY / "train.jsonl"
@@ -76,7 +76,8 @@ def test_a_run_leaves_a_record_to_return_to(runs: list[Path]) -> None:
         assert ElementTree.parse(run / name).getroot().tag.endswith("svg")
 
 
-@pytest.mark.filterwarnings("ignore:mtime may not be reliable")  # the Trainer's, of checkpoints within a second of each other
+# the Trainer's, of checkpoints within a second of each other
+@pytest.mark.filterwarnings("ignore:mtime may not be reliable")
 def test_a_run_interrupted_between_the_end_of_an_epoch_and_its_evaluation_ends_the_same(
     tiny_recipe: list[str], runs: list[Path], tmp_path: Path
 ) -> None:
@@ -97,22 +98,29 @@ def test_a_run_interrupted_between_the_end_of_an_epoch_and_its_evaluation_ends_t
     assert epochs(tmp_path / "run") == epochs(runs[0])[1:]
     # Once more: nothing is left to train, and the metrics are the same.
     assert main(again) == 0
-    assert json.loads((tmp_path / "run" / "metrics.json").read_bytes()) == json.loads((runs[0] / "metrics.json").read_bytes())
+    assert json.loads((tmp_path / "run" / "metrics.json").read_bytes()) == json.loads(
+        (runs[0] / "metrics.json").read_bytes()
+    )
 
 
-def test_a_folder_takes_no_other_run(tiny_recipe: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_takes_no_other_run(
+    tiny_recipe: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows, encoder = Path(shutil.copy(ROWS, tmp_path / "rows.jsonl")), tmp_path / "encoder"
     overrides = dict(text.split("=", 1) for text in tiny_recipe[2::2])
     shutil.copytree(overrides["encoder"], encoder)
-    recipe = Recipe.read(Path(tiny_recipe[0]), {**overrides, "bf16": "null", "encoder": str(encoder), "output": str(tmp_path / "run")})
-    monkeypatch.setattr("training.experiment.bf16_pays", lambda: True)
+    recipe = Recipe.read(
+        Path(tiny_recipe[0]),
+        {**overrides, "bf16": "null", "encoder": str(encoder), "output": str(tmp_path / "run")},
+    )
+    monkeypatch.setattr("training.run.experiment.bf16_pays", lambda: True)
     run = claim(recipe)
     assert run == recipe.changed({"bf16": True}), "the machine decides"
     begin(run, rows=72)
     assert claim(recipe.changed({"seed": 5, "bf16": False})).seed == 5, "nothing came of it yet"
 
     (tmp_path / "run" / "metrics.json").write_text("{}")
-    monkeypatch.setattr("training.experiment.bf16_pays", lambda: False)
+    monkeypatch.setattr("training.run.experiment.bf16_pays", lambda: False)
     assert claim(recipe) == claim(run) == run, "what the machine decided once stays"
     claim(recipe.changed({"train": rows, "save_steps": 7, "report_to": ["tensorboard"], "evaluate": "end"}))
 
@@ -121,10 +129,14 @@ def test_a_folder_takes_no_other_run(tiny_recipe: list[str], tmp_path: Path, mon
             claim(recipe)
         return str(refusal.value)
 
-    assert "begun with another seed, bf16, loss;" in refused(recipe.changed({"seed": 5, "bf16": False, "loss": "focal"}))
+    assert "begun with another seed, bf16, loss;" in refused(
+        recipe.changed({"seed": 5, "bf16": False, "loss": "focal"})
+    )
     assert "begun with another teachers;" in refused(recipe.changed({"teachers": [encoder]}))
     rows.write_text(ROWS.read_text(encoding="utf-8").replace("per:title", "no_relation", 1), encoding="utf-8")
-    assert "begun with another train, validation;" in refused(recipe.changed({"train": rows, "validation": rows}))
+    assert "begun with another train, validation;" in refused(
+        recipe.changed({"train": rows, "validation": rows})
+    )
     with (encoder / "model.safetensors").open("ab") as file:
         file.write(b" ")
     assert "begun with another encoder;" in refused(recipe)
@@ -139,7 +151,9 @@ def test_tensorboard_is_told_of_losses_and_metrics(runs: list[Path]) -> None:
     assert told == pytest.approx([line["micro_f1"] for line in epochs(runs[0])])
 
 
-def test_weights_and_biases_is_told_offline(tiny_recipe: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_and_biases_is_told_offline(
+    tiny_recipe: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import wandb
 
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -164,7 +178,9 @@ def test_without_git_a_run_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> Non
     assert code() is None
 
 
-def test_runs_are_compared_with_the_first(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_are_compared_with_the_first(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert compare([str(runs[0]), str(runs[1]), str(runs[0])]) == 0
     *text, last = capsys.readouterr().out.splitlines()
     comparison = json.loads(last)
@@ -175,11 +191,16 @@ def test_runs_are_compared_with_the_first(runs: list[Path], tmp_path: Path, caps
     against, same = comparison["against_first"]
     low, high = against["micro_f1_interval"]
     assert low <= second - first <= high
-    assert (third, same) == (first, {"same_label": 1, "micro_f1_interval": [0, 0], "mcnemar_p": 1, "movers": {}})
+    assert (third, same) == (
+        first,
+        {"same_label": 1, "micro_f1_interval": [0, 0], "mcnemar_p": 1, "movers": {}},
+    )
     assert any("recipe.seed: 1 | 2 | 1" in line for line in text)
 
 
-def test_runs_on_other_rows_are_not_compared_row_by_row(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_on_other_rows_are_not_compared_row_by_row(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = tmp_path / "other"
     other.mkdir()
     facts = json.loads((runs[1] / "run.json").read_bytes())
@@ -191,7 +212,9 @@ def test_runs_on_other_rows_are_not_compared_row_by_row(runs: list[Path], tmp_pa
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["against_first"] == [None]
 
 
-def test_a_folder_without_a_run_gets_one_plain_line(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_run_gets_one_plain_line(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def refusal() -> str:
         assert compare([str(runs[0]), str(tmp_path)]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
@@ -201,7 +224,9 @@ def test_a_folder_without_a_run_gets_one_plain_line(runs: list[Path], tmp_path: 
     for name in ("recipe.yaml", "run.json"):
         (tmp_path / name).write_bytes((runs[1] / name).read_bytes())
     assert "predictions.npz" in refusal()
-    np.savez(tmp_path / "predictions.npz", label_ids=np.array([{}], dtype=object), probabilities=np.zeros((1, 30)))
+    np.savez(
+        tmp_path / "predictions.npz", label_ids=np.array([{}], dtype=object), probabilities=np.zeros((1, 30))
+    )
     assert "predictions.npz" in refusal()
 
 

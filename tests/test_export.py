@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from models import bundle
 from models.bundle import Bundle
 from models.classifier import OnnxClassifier
 from models.encoding import Encoded, EncodedBatch
+from models.precision import PRECISIONS
 from models.rows import LabelledExample, label_ids, read_labelled
 
 PAD = 1
@@ -57,7 +59,9 @@ def quantized(fused: Path, encoded: list[Encoded]) -> Path:
     return path
 
 
-def test_the_fused_graph_is_the_model(member: checkpoint.Checkpoint, fused: Path, encoded: list[Encoded]) -> None:
+def test_the_fused_graph_is_the_model(
+    member: checkpoint.Checkpoint, fused: Path, encoded: list[Encoded]
+) -> None:
     batch = EncodedBatch.collate(encoded[:50], PAD)
     assert np.abs(member.logits(batch) - OnnxClassifier(fused, threads=1)(batch)).max() < 1e-4
 
@@ -80,7 +84,9 @@ def test_int8_holds_integers_where_fp32_held_floats(fused: Path, quantized: Path
     assert operators.count("QAttention") == 2
     assert operators.count("MatMulIntegerToFloat") == 3 * 2
     assert "Attention" not in operators
-    assert "DynamicQuantizeLinear" not in operators, "a scale taken from the batch makes answers depend on neighbours"
+    assert "DynamicQuantizeLinear" not in operators, (
+        "a scale taken from the batch makes answers depend on neighbours"
+    )
 
 
 def test_int8_weights_leave_room_for_processors_that_saturate(quantized: Path) -> None:
@@ -105,17 +111,32 @@ def test_a_model_in_training_mode_is_refused(member: checkpoint.Checkpoint, tmp_
 
 
 def test_parity_sees_a_wrong_graph(
-    member: checkpoint.Checkpoint, fused: Path, encoded: list[Encoded], labelled: list[LabelledExample], tmp_path: Path
+    member: checkpoint.Checkpoint,
+    fused: Path,
+    encoded: list[Encoded],
+    labelled: list[LabelledExample],
+    tmp_path: Path,
 ) -> None:
-    """The token table of the graph is shifted by one row: valid ids in, valid probabilities out, and all of them wrong."""
+    """The token table of the graph is shifted by one row: valid ids in, valid probabilities out, and all of
+    them wrong."""
     model = onnx.load(fused)
     for tensor in model.graph.initializer:
         if tensor.name.endswith("word_embeddings.weight"):
-            tensor.CopyFrom(onnx.numpy_helper.from_array(np.roll(onnx.numpy_helper.to_array(tensor), 1, axis=0), tensor.name))
+            tensor.CopyFrom(
+                onnx.numpy_helper.from_array(
+                    np.roll(onnx.numpy_helper.to_array(tensor), 1, axis=0), tensor.name
+                )
+            )
     onnx.save(model, tmp_path / "wrong.onnx")
     before = answer(member.logits, encoded, PAD, "before")
-    right = compare(before, answer(OnnxClassifier(fused, threads=1), encoded, PAD, "right"), label_ids(labelled))
-    wrong = compare(before, answer(OnnxClassifier(tmp_path / "wrong.onnx", threads=1), encoded, PAD, "wrong"), label_ids(labelled))
+    right = compare(
+        before, answer(OnnxClassifier(fused, threads=1), encoded, PAD, "right"), label_ids(labelled)
+    )
+    wrong = compare(
+        before,
+        answer(OnnxClassifier(tmp_path / "wrong.onnx", threads=1), encoded, PAD, "wrong"),
+        label_ids(labelled),
+    )
     check(right, "member", "fp32")
     assert right.label_agreement == 1
     assert right.largest_difference < 1e-4
@@ -131,9 +152,13 @@ def test_a_loss_of_f1_is_refused_however_well_labels_agree() -> None:
 
 
 def test_no_bundle_is_written_when_a_gate_is_missed(
-    checkpoints: list[Path], rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    checkpoints: list[Path],
+    rows_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(parity.LEAST_AGREEMENT, "int8", 1.01)
+    monkeypatch.setitem(PRECISIONS, "int8", replace(PRECISIONS["int8"], agreement=1.01))
     assert main([str(checkpoints[1]), "--output", str(tmp_path / "bundle"), "--data", str(rows_file)]) == 2
     assert "labels agree" in capsys.readouterr().err.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
@@ -145,7 +170,7 @@ def test_the_manifest_tells_the_proof(tiny_bundle: Path, rows_file: Path) -> Non
         for file in member.files:
             assert file.fusions["Attention"] == member.layers
             assert file.parity.rows == len(read_labelled(rows_file))
-            assert file.parity.label_agreement >= parity.LEAST_AGREEMENT[file.precision]
+            assert file.parity.label_agreement >= PRECISIONS[file.precision].agreement
     assert len(manifest.golden["cpu"].rows) >= 10
     assert manifest.quality["cpu"].data.startswith("rows.jsonl, SHA-256 ")
 
@@ -155,14 +180,25 @@ def test_the_manifest_tells_the_proof(tiny_bundle: Path, rows_file: Path) -> Non
     [
         (["{checkpoint}", "--weights", "1,2"], "--weights"),
         (["{checkpoint}", "--notice", "nothing.md"], "nothing.md"),
-        (["{checkpoint}", "--notice", "README.md", "--notice", "docs/../README.md"], "another one is called README.md too"),
-        (["{checkpoint}", "--notice", "bundles/default/manifest.json"], "manifest.json is a name that the bundle needs itself"),
+        (
+            ["{checkpoint}", "--notice", "README.md", "--notice", "docs/../README.md"],
+            "another one is called README.md too",
+        ),
+        (
+            ["{checkpoint}", "--notice", "bundles/default/manifest.json"],
+            "manifest.json is a name that the bundle needs itself",
+        ),
         (["nowhere"], "nowhere"),
         (["{checkpoint}", "--calibration", "nothing.jsonl"], "nothing.jsonl"),
     ],
 )
 def test_what_cannot_be_exported_gets_one_plain_line(
-    checkpoints: list[Path], rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    checkpoints: list[Path],
+    rows_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
 ) -> None:
     filled = [argument.format(checkpoint=checkpoints[1]) for argument in arguments]
     assert main([*filled, "--output", str(tmp_path / "bundle"), "--data", str(rows_file)]) == 2
@@ -170,10 +206,14 @@ def test_what_cannot_be_exported_gets_one_plain_line(
     assert message in line
 
 
-def test_a_checkpoint_of_another_architecture_is_refused(checkpoints: list[Path], rows_file: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_architecture_is_refused(
+    checkpoints: list[Path], rows_file: Path, tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(checkpoints[1], tmp_path / "copy"))
     config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
-    (copy / "config.json").write_text(json.dumps({**config, "architectures": ["BertForMaskedLM"]}), encoding="utf-8")
+    (copy / "config.json").write_text(
+        json.dumps({**config, "architectures": ["BertForMaskedLM"]}), encoding="utf-8"
+    )
     with pytest.raises(checkpoint.InvalidCheckpoint, match="BertForMaskedLM found"):
         checkpoint.load(copy)
 
@@ -190,7 +230,9 @@ def test_inspect_shows_what_is_inside(tiny_bundle: Path, capsys: pytest.CaptureF
     assert json.loads(shown.splitlines()[-1])["members"] == 2
 
 
-def test_verify_measures_what_the_manifest_says(tiny_bundle: Path, rows_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_measures_what_the_manifest_says(
+    tiny_bundle: Path, rows_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert verify([str(tiny_bundle), "--data", str(rows_file)]) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     quality = Bundle.open(tiny_bundle).manifest.quality["cpu"]
@@ -203,7 +245,10 @@ def boastful(tiny_bundle: Path, tmp_path: Path) -> Path:
     """A bundle whose manifest promises more than it holds."""
     copy = Path(shutil.copytree(tiny_bundle, tmp_path / "boastful"))
     manifest = Bundle.open(copy).manifest
-    quality = {device: promised.model_copy(update={"micro_f1": promised.micro_f1 - 5}) for device, promised in manifest.quality.items()}
+    quality = {
+        device: promised.model_copy(update={"micro_f1": promised.micro_f1 - 5})
+        for device, promised in manifest.quality.items()
+    }
     bundle.write(copy, manifest.model_copy(update={"quality": quality}))
     return copy
 
@@ -213,7 +258,9 @@ def test_verify_compares_metrics_whatever_the_file_is_called_and_says_so(
 ) -> None:
     renamed, others = tmp_path / "renamed.jsonl", tmp_path / "others.jsonl"
     shutil.copy(rows_file, renamed)
-    others.write_text("".join(rows_file.read_text(encoding="utf-8").splitlines(keepends=True)[1:]), encoding="utf-8")
+    others.write_text(
+        "".join(rows_file.read_text(encoding="utf-8").splitlines(keepends=True)[1:]), encoding="utf-8"
+    )
     for path, compared in ((renamed, True), (others, False)):
         assert verify([str(tiny_bundle), "--data", str(path)]) == 0
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["compared_with_manifest"] is compared
@@ -227,7 +274,11 @@ COMMANDS = {"export": main, "verify": verify, "cascade": cascade, "add_cuda": ad
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_rows_that_cannot_be_used_are_named_with_their_line(
-    command: str, checkpoints: list[Path], tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: str,
+    checkpoints: list[Path],
+    tiny_bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     good = {
         "sentence": "가람은 수원에 산다.",
@@ -236,17 +287,28 @@ def test_rows_that_cannot_be_used_are_named_with_their_line(
         "label": "no_relation",
     }
     far = {**good, "sentence": "가람은" + " 또" * 900 + " 수원에 산다."}
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (good, good, far)), encoding="utf-8")
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in (good, good, far)), encoding="utf-8"
+    )
     os.mkfifo(tmp_path / "pipe.jsonl")
-    place = [str(checkpoints[1]), "--output", str(tmp_path / "bundle")] if command == "export" else [str(tiny_bundle)]
-    for name, reason in (("rows.jsonl", "rows.jsonl, line 3: sentence: the two entities"), ("pipe.jsonl", "a regular file is required")):
+    place = (
+        [str(checkpoints[1]), "--output", str(tmp_path / "bundle")]
+        if command == "export"
+        else [str(tiny_bundle)]
+    )
+    for name, reason in (
+        ("rows.jsonl", "rows.jsonl, line 3: sentence: the two entities"),
+        ("pipe.jsonl", "a regular file is required"),
+    ):
         assert COMMANDS[command]([*place, "--data", str(tmp_path / name)]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert reason in line
     assert not (tmp_path / "bundle").exists()
 
 
-def test_verify_and_inspect_refuse_a_tampered_bundle(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_and_inspect_refuse_a_tampered_bundle(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
     (copy / "manifest.json").write_text("{}", encoding="utf-8")
     assert verify([str(copy)]) == inspect([str(copy)]) == 2

@@ -1,4 +1,5 @@
-"""Every pooling, in PyTorch and as the fused graph that export makes of it: the same answers, and none that depends on padding."""
+"""Every pooling, in PyTorch and as the fused graph that export makes of it: the same answers, and none that
+depends on padding."""
 
 import shutil
 from collections.abc import Callable
@@ -15,10 +16,10 @@ from loadtest.sentences import Row
 from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS, OnnxClassifier, feed
 from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import Example
-from training.conditional import ConditionalMaskedLM
-from training.heads import POOLED_VECTORS, RelationClassifier
-from training.masked import load_masked_lm
-from training.member import InvalidCheckpoint, TrainedMember
+from training.model.conditional import ConditionalMaskedLM
+from training.model.heads import POOLED_VECTORS, RelationClassifier
+from training.model.masked import load_masked_lm
+from training.model.member import InvalidCheckpoint, TrainedMember
 
 PAD = 1
 INPUTS = (INPUT_IDS, ATTENTION_MASK, ENTITY_POSITIONS)
@@ -34,17 +35,26 @@ def encoded(encoder_folder: Path, rows: list[Row]) -> list[Encoded]:
 def test_no_pooling_reads_padding_before_or_after_export(
     encoder_folder: Path, encoded: list[Encoded], pooling: str, tmp_path: Path
 ) -> None:
-    model = RelationClassifier.from_encoder(str(encoder_folder), pooling, "typed_punctuation", 128, dropout=0.1).eval()
+    model = RelationClassifier.from_encoder(
+        str(encoder_folder), pooling, "typed_punctuation", 128, dropout=0.1
+    ).eval()
     with torch.no_grad():  # random weights of the usual size make all rows nearly the same
         for weight in model.parameters():
             weight *= 5 if weight.dim() > 1 else 1
     convert(model, INPUTS, tmp_path / "converted.onnx")
-    assert fuse(tmp_path / "converted.onnx", tmp_path / "fused.onnx", layers=2, heads=2, hidden_size=32)["Attention"] == 2
+    assert (
+        fuse(tmp_path / "converted.onnx", tmp_path / "fused.onnx", layers=2, heads=2, hidden_size=32)[
+            "Attention"
+        ]
+        == 2
+    )
     graph = OnnxClassifier(tmp_path / "fused.onnx", threads=1)
 
     @torch.inference_mode()
     def in_pytorch(batch: EncodedBatch) -> np.ndarray:
-        return model(**{name: torch.from_numpy(array) for name, array in feed(batch, INPUTS).items()}).logits.numpy()
+        return model(
+            **{name: torch.from_numpy(array) for name, array in feed(batch, INPUTS).items()}
+        ).logits.numpy()
 
     def padded(logits: Callable[[EncodedBatch], np.ndarray]) -> np.ndarray:
         neighbour = Encoded(np.full(100, 7), np.array([3, 50]))
@@ -57,20 +67,32 @@ def test_no_pooling_reads_padding_before_or_after_export(
 
 
 @pytest.mark.parametrize(("asked", "probability"), [(None, 0.1), (0.0, 0.0), (0.3, 0.3)])
-def test_the_encoder_drops_out_as_its_checkpoint_or_the_recipe_says(encoder_folder: Path, asked: float | None, probability: float) -> None:
+def test_the_encoder_drops_out_as_its_checkpoint_or_the_recipe_says(
+    encoder_folder: Path, asked: float | None, probability: float
+) -> None:
     model = RelationClassifier.from_encoder(
-        str(encoder_folder), "entity_start", "typed_punctuation", 128, dropout=0.2, layers=1, encoder_dropout=asked
+        str(encoder_folder),
+        "entity_start",
+        "typed_punctuation",
+        128,
+        dropout=0.2,
+        layers=1,
+        encoder_dropout=asked,
     )
     inside = {module.p for module in model.encoder.modules() if isinstance(module, torch.nn.Dropout)}
     assert inside == {probability}
-    assert model.encoder.encoder.layer[0].attention.self.dropout_prob == probability, "the fused attention takes it from here"
+    assert model.encoder.encoder.layer[0].attention.self.dropout_prob == probability, (
+        "the fused attention takes it from here"
+    )
     assert model.dropout.p == 0.2
 
 
 def test_a_finished_member_goes_on_with_its_head_and_a_checkpoint_that_lacks_weights_is_refused(
     checkpoints: list[Path], encoder_folder: Path, tmp_path: Path
 ) -> None:
-    member = RelationClassifier.from_encoder(str(checkpoints[0]), "entity_start", "typed_punctuation", 64, dropout=0.3)
+    member = RelationClassifier.from_encoder(
+        str(checkpoints[0]), "entity_start", "typed_punctuation", 64, dropout=0.3
+    )
     stored = load_file(checkpoints[0] / "model.safetensors")
     assert all(torch.equal(weight, stored[name]) for name, weight in member.state_dict().items())
     assert (member.config.window, member.dropout.p) == (64, 0.3)
@@ -78,10 +100,14 @@ def test_a_finished_member_goes_on_with_its_head_and_a_checkpoint_that_lacks_wei
         with pytest.raises(ValueError, match="is a finished member with"):
             RelationClassifier.from_encoder(str(checkpoints[0]), pooling, markers, 64, dropout=0.3)
     with pytest.raises(ValueError, match=r"lacks 16 of its weights, the first of them encoder\.layer\.2\."):
-        RelationClassifier.from_encoder(str(encoder_folder), "entity_start", "typed_punctuation", 64, dropout=0.3, layers=3)
+        RelationClassifier.from_encoder(
+            str(encoder_folder), "entity_start", "typed_punctuation", 64, dropout=0.3, layers=3
+        )
     (tmp_path / "config.json").write_text('{"model_type": "distilbert"}')
     with pytest.raises(ValueError, match="encoder_dropout has no effect on a distilbert"):
-        RelationClassifier.from_encoder(str(tmp_path), "mean", "typed_punctuation", 64, dropout=0.3, encoder_dropout=0.0)
+        RelationClassifier.from_encoder(
+            str(tmp_path), "mean", "typed_punctuation", 64, dropout=0.3, encoder_dropout=0.0
+        )
     for load in (load_masked_lm, partial(ConditionalMaskedLM.from_encoder, window=64)):
         with pytest.raises(ValueError, match=r"lacks \d+ of its weights"):
             load(str(checkpoints[0]))
@@ -93,6 +119,8 @@ def test_a_finished_member_that_lost_a_weight_is_no_member(checkpoints: list[Pat
     del weights["head.bias"]
     save_file(weights, tmp_path / "broken" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"lacks 1 of its weights, the first of them head\.bias"):
-        RelationClassifier.from_encoder(str(tmp_path / "broken"), "entity_start", "typed_punctuation", 64, dropout=0.3)
+        RelationClassifier.from_encoder(
+            str(tmp_path / "broken"), "entity_start", "typed_punctuation", 64, dropout=0.3
+        )
     with pytest.raises(InvalidCheckpoint, match=r"lacks 1 of its weights, the first of them head\.bias"):
         TrainedMember.load(tmp_path / "broken")

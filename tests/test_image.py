@@ -1,7 +1,8 @@
 """The container side without a container engine.
 
-The Dockerfile's own steps are carried out in folders, one for each stage's root, and what its CMD starts there is asked over HTTP. That
-shows all but the base image and the user. compose.yaml and the dashboard are held against their schema and the server's metrics.
+The Dockerfile's own steps are carried out in folders, one for each stage's root, and what its CMD starts
+there is asked over HTTP. That shows all but the base image and the user. compose.yaml and the dashboard are
+held against their schema and the server's metrics.
 """
 
 import json
@@ -27,7 +28,9 @@ import yaml
 from conftest import DEFAULT_BUNDLE, ROOT
 from docker.utils.build import exclude_paths
 
-dockerfile = pytest.importorskip("dockerfile", reason="there is no wheel of the Dockerfile parser for this platform")
+dockerfile = pytest.importorskip(
+    "dockerfile", reason="there is no wheel of the Dockerfile parser for this platform"
+)
 
 QUESTION = {
     "sentence": "이순신은 조선 중기의 무신이다.",
@@ -55,7 +58,8 @@ class Stage:
         return self.root / os.path.join(self.folder, place).lstrip("/")
 
     def real(self, text: str) -> str:
-        """A command or a value of the image with the paths that the Dockerfile makes put below the root; those of the base image stay."""
+        """A command or a value of the image with the paths that the Dockerfile makes put below the root;
+        those of the base image stay."""
         made = "|".join(sorted({place.split("/")[1] for place in _made_places()}))
         return re.sub(rf"(?<![\w./])/({made})(?=[/:'\s]|$)", lambda found: str(self.root / found[1]), text)
 
@@ -69,7 +73,8 @@ class Stage:
 
 
 class Replay:
-    """Carries out the steps of the Dockerfile's stages, each stage once and only when another needs it, as BuildKit does.
+    """Carries out the steps of the Dockerfile's stages, each stage once and only when another needs it, as
+    BuildKit does.
 
     Args:
         workplace: an empty folder. An environment with pip in it stands for the base image.
@@ -78,7 +83,9 @@ class Replay:
     def __init__(self, workplace: Path) -> None:
         self._workplace = workplace
         self._built: dict[str, Stage] = {}
-        self._context = exclude_paths(str(ROOT), (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines())
+        self._context = exclude_paths(
+            str(ROOT), (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        )
         self._arguments = dict(step.value[0].split("=", 1) for step in STEPS if step.cmd == "ARG")
         venv.create(workplace / "base", with_pip=True)
         self._base = {"PATH": f"{workplace / 'base' / 'bin'}:/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -93,7 +100,11 @@ class Replay:
                 # Links, not copies: a step adds files and changes none, and an environment has 250 MB.
                 shutil.copytree(parent.root, stage.root, symlinks=True, copy_function=os.link)
                 stage.environment, stage.folder = dict(parent.environment), parent.folder
-                stage.labels, stage.user, stage.stop_signal = dict(parent.labels), parent.user, parent.stop_signal
+                stage.labels, stage.user, stage.stop_signal = (
+                    dict(parent.labels),
+                    parent.user,
+                    parent.stop_signal,
+                )
                 stage.health, stage.command = parent.health, parent.command
             else:
                 stage.root.mkdir()
@@ -115,10 +126,17 @@ class Replay:
                 stage.path(".").mkdir(parents=True, exist_ok=True)
             case "RUN":
                 assert not step.json
-                own = ("PYTHON", "VIRTUAL_ENV", "KORE_")  # of this very test run; the rest says how packages are fetched here
+                # of this very test run; the rest says how packages are fetched here
+                own = ("PYTHON", "VIRTUAL_ENV", "KORE_")
                 session = {name: value for name, value in os.environ.items() if not name.startswith(own)}
                 command = ["/bin/sh", "-ec", stage.real(step.value[0])]
-                subprocess.run(command, cwd=stage.path("."), env=session | stage.variables(), check=True, stdout=subprocess.DEVNULL)
+                subprocess.run(
+                    command,
+                    cwd=stage.path("."),
+                    env=session | stage.variables(),
+                    check=True,
+                    stdout=subprocess.DEVNULL,
+                )
             case "COPY":
                 self._copy(step, stage)
             case "USER":
@@ -143,14 +161,22 @@ class Replay:
         for source in sources:
             to = stage.path(target)
             if "from" in flags:
-                shutil.copytree(self.build(flags["from"]).path(source), to, symlinks=True, dirs_exist_ok=True, copy_function=os.link)
+                shutil.copytree(
+                    self.build(flags["from"]).path(source),
+                    to,
+                    symlinks=True,
+                    dirs_exist_ok=True,
+                    copy_function=os.link,
+                )
                 continue
             if (ROOT / source).is_file():
                 assert source in self._context
                 pairs = [(source, to / source if target.endswith("/") else to)]
             else:
                 pairs = [
-                    (name, to / Path(name).relative_to(source)) for name in sorted(self._context) if Path(source) in Path(name).parents
+                    (name, to / Path(name).relative_to(source))
+                    for name in sorted(self._context)
+                    if Path(source) in Path(name).parents
                 ]
                 assert pairs or not DEFAULT_BUNDLE.exists(), f"nothing to copy: {source}"
             for name, place in pairs:
@@ -173,7 +199,9 @@ def _stages() -> dict[str, list[dockerfile.Command]]:
 
 def _made_places() -> list[str]:
     """The absolute paths that the Dockerfile itself makes."""
-    return [step.value[-1] for step in STEPS if step.cmd in ("WORKDIR", "COPY") and step.value[-1].startswith("/")]
+    return [
+        step.value[-1] for step in STEPS if step.cmd in ("WORKDIR", "COPY") and step.value[-1].startswith("/")
+    ]
 
 
 def _pairs(step: dockerfile.Command) -> list[tuple[str, str]]:
@@ -190,10 +218,13 @@ def image() -> Iterator[Stage]:
 
 @contextmanager
 def started(image: Stage, **settings: str) -> Iterator[tuple[dict[str, str], subprocess.Popen[str]]]:
-    """What CMD starts with the variables of the image and no others but `settings`, once it is ready; its variables with the real port."""
+    """What CMD starts with the variables of the image and no others but `settings`, once it is ready; its
+    variables with the real port."""
     home = {"HOME": str(image.root)}  # an engine's choice for a user without a name
     variables = image.variables() | home | {"KORE_PORT": "0", "KORE_DRAIN_DELAY_S": "0"} | settings
-    with subprocess.Popen(image.command, cwd=image.path("."), env=variables, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        image.command, cwd=image.path("."), env=variables, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stderr is not None
             lines: list[str] = []
@@ -211,15 +242,20 @@ def started(image: Stage, **settings: str) -> Iterator[tuple[dict[str, str], sub
             process.kill()
 
 
-def test_what_it_starts_answers_writes_nothing_and_stops_when_told(image: Stage, request: pytest.FixtureRequest) -> None:
+def test_what_it_starts_answers_writes_nothing_and_stops_when_told(
+    image: Stage, request: pytest.FixtureRequest
+) -> None:
     settings = {} if DEFAULT_BUNDLE.exists() else {"KORE_BUNDLE": str(request.getfixturevalue("tiny_bundle"))}
     before = image.files()
     with started(image, **settings) as (variables, process):
-        answer = httpx.post(f"http://127.0.0.1:{variables['KORE_PORT']}/relations", json=QUESTION, timeout=60, trust_env=False)
+        answer = httpx.post(
+            f"http://127.0.0.1:{variables['KORE_PORT']}/relations", json=QUESTION, timeout=60, trust_env=False
+        )
         assert answer.status_code == 200, answer.text
         assert answer.json()["relation"]
         health = [image.real(word) for word in image.health]
-        proxied = variables | {"http_proxy": "http://127.0.0.1:9"}  # nobody is there: the check must not go through it
+        # nobody is there: the check must not go through it
+        proxied = variables | {"http_proxy": "http://127.0.0.1:9"}
         assert subprocess.run(health, env=proxied, check=False).returncode == 0
         process.send_signal(signal.Signals[image.stop_signal])
         assert process.wait(timeout=60) in (0, -signal.SIGTERM)
@@ -230,26 +266,48 @@ def test_what_it_starts_answers_writes_nothing_and_stops_when_told(image: Stage,
 def test_it_holds_the_served_rooms_a_bundle_the_environment_and_nothing_else(image: Stage) -> None:
     assert {path.name for path in image.root.iterdir()} == {"app", "opt"}
     assert [path.name for path in image.path("/opt").iterdir()] == ["venv"]
-    assert {"models", "api"} <= {path.name for path in image.path("/app").iterdir()} <= {"models", "api", "scoring", "bundles"}
-    assert [path.name for path in image.path("/app").glob("bundles/*")] == (["default"] if DEFAULT_BUNDLE.exists() else [])
-    assert {path.suffix for path in image.path("/app").rglob("*") if path.is_file() and "bundles" not in path.parts} == {".py"}
+    assert (
+        {"models", "api"}
+        <= {path.name for path in image.path("/app").iterdir()}
+        <= {"models", "engine", "api", "scoring", "bundles"}
+    )
+    assert [path.name for path in image.path("/app").glob("bundles/*")] == (
+        ["default"] if DEFAULT_BUNDLE.exists() else []
+    )
+    assert {
+        path.suffix
+        for path in image.path("/app").rglob("*")
+        if path.is_file() and "bundles" not in path.parts
+    } == {".py"}
     bundle = {path.name for path in image.path("/app/bundles/default").rglob("*")}
     assert bundle == {path.name for path in DEFAULT_BUNDLE.rglob("*")}
 
 
 def test_its_environment_has_no_training_library_and_no_installer(image: Stage) -> None:
-    packages = {found.name.lower() for found in distributions(path=[str(path) for path in image.root.glob("opt/venv/lib/*/site-packages")])}
+    packages = {
+        found.name.lower()
+        for found in distributions(
+            path=[str(path) for path in image.root.glob("opt/venv/lib/*/site-packages")]
+        )
+    }
     assert {"fastapi", "onnxruntime", "tokenizers", "kore-serve"} <= packages
-    assert packages & {"torch", "transformers", "optimum", "onnx", "onnxruntime-gpu", "pip", "setuptools"} == set()
+    assert (
+        packages & {"torch", "transformers", "optimum", "onnx", "onnxruntime-gpu", "pip", "setuptools"}
+        == set()
+    )
 
 
 def test_it_runs_as_a_numbered_user_and_says_what_it_is(image: Stage) -> None:
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", image.user)
-    assert {f"org.opencontainers.image.{name}" for name in ("title", "description", "licenses")} <= image.labels.keys()
+    assert {
+        f"org.opencontainers.image.{name}" for name in ("title", "description", "licenses")
+    } <= image.labels.keys()
 
 
 def test_the_two_targets_differ_only_by_their_runtime() -> None:
-    stages = {name: [step.original for step in steps if step.cmd != "ENV"] for name, steps in _stages().items()}
+    stages = {
+        name: [step.original for step in steps if step.cmd != "ENV"] for name, steps in _stages().items()
+    }
     assert [text.replace("cuda", "cpu") for text in stages["build-cuda"]] == stages["build-cpu"]
     assert [text.replace("cuda", "cpu") for text in stages["cuda"]] == stages["cpu"]
     assert list(stages)[-1] == "cpu"
@@ -284,12 +342,21 @@ def test_compose_mounts_what_exists_and_shows_it_to_this_machine_only() -> None:
 def test_what_compose_provisions_fits_together() -> None:
     services = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
     provisioning = ROOT / "deploy" / "grafana" / "provisioning"
-    (scraped,) = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    (scraped,) = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text(encoding="utf-8"))[
+        "scrape_configs"
+    ]
     assert scraped["static_configs"] == [{"targets": ["api:8000"]}]
-    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text(encoding="utf-8"))["datasources"]
+    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text(encoding="utf-8"))[
+        "datasources"
+    ]
     assert source["url"] == "http://prometheus:9090"
-    (provider,) = yaml.safe_load((provisioning / "dashboards" / "kore.yml").read_text(encoding="utf-8"))["providers"]
-    assert f"./deploy/grafana/kore.json:{provider['options']['path']}/kore.json:ro" in services["grafana"]["volumes"]
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "kore.yml").read_text(encoding="utf-8"))[
+        "providers"
+    ]
+    assert (
+        f"./deploy/grafana/kore.json:{provider['options']['path']}/kore.json:ro"
+        in services["grafana"]["volumes"]
+    )
 
 
 def test_the_dashboard_shows_every_metric_and_no_other() -> None:

@@ -22,7 +22,13 @@ def test_a_relation_is_of_a_person_or_of_an_organisation_or_none() -> None:
 
 @pytest.mark.parametrize(
     ("label_id", "relation"),
-    [(0, "no_relation"), (1, "org:dissolved"), (10, "org:top_members/employees"), (12, "per:date_of_birth"), (29, "per:title")],
+    [
+        (0, "no_relation"),
+        (1, "org:dissolved"),
+        (10, "org:top_members/employees"),
+        (12, "per:date_of_birth"),
+        (29, "per:title"),
+    ],
 )
 def test_a_label_id_is_the_place_in_the_official_order(label_id: int, relation: str) -> None:
     assert RELATIONS[label_id] == relation
@@ -39,7 +45,11 @@ def test_the_competition_numbers_the_same_relations() -> None:
 
 
 def test_the_competition_agrees_with_the_official_order_at_two_places_only() -> None:
-    agreeing = [relation for relation, official in zip(COMPETITION_RELATIONS, RELATIONS, strict=True) if relation == official]
+    agreeing = [
+        relation
+        for relation, official in zip(COMPETITION_RELATIONS, RELATIONS, strict=True)
+        if relation == official
+    ]
     assert len(agreeing) == 2
 
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import lanes
-from models.lanes import MOST_COPIES, TOKEN_BUDGET, Split, available_cores, cut_sorted, possible_splits
+from engine.cores import available_cores
+from engine.planner import TOKEN_BUDGET, cut_sorted
+from engine.split import MOST_COPIES, Split, possible_splits
 
 ROW_LENGTHS = st.lists(st.integers(1, 300), max_size=60).map(sorted)
 BUDGETS = st.integers(1, 1200)
@@ -50,9 +51,12 @@ def test_splits_use_the_cores_once_and_hold_few_copies(cores: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lanes", "threads", "expected"), [(3, None, Split(3, 2)), (None, 4, Split(2, 4)), (5, 7, Split(5, 7)), (20, None, Split(20, 1))]
+    ("lanes", "threads", "expected"),
+    [(3, None, Split(3, 2)), (None, 4, Split(2, 4)), (5, 7, Split(5, 7)), (20, None, Split(20, 1))],
 )
-def test_lanes_or_threads_given_leave_one_way(lanes: int | None, threads: int | None, expected: Split) -> None:
+def test_lanes_or_threads_given_leave_one_way(
+    lanes: int | None, threads: int | None, expected: Split
+) -> None:
     assert possible_splits("cpu", 8, lanes, threads) == [expected]
 
 
@@ -79,5 +83,5 @@ def test_cores_are_the_affinity_capped_by_the_quota(
     monkeypatch: pytest.MonkeyPatch, bound_to: int, quota: float | None, cores: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(bound_to)), raising=False)
-    monkeypatch.setattr(lanes, "_cgroup_quota", lambda: quota)
+    monkeypatch.setattr("engine.cores._cgroup_quota", lambda: quota)
     assert available_cores() == cores

@@ -43,7 +43,11 @@ def until(condition: Callable[[], bool]) -> None:
 
 def metric(client: httpx.Client, line: str) -> float:
     """The value of one line of /metrics, 0 where it is not there yet."""
-    found = [text.rpartition(" ")[2] for text in client.get("/metrics").text.splitlines() if text.startswith(line + " ")]
+    found = [
+        text.rpartition(" ")[2]
+        for text in client.get("/metrics").text.splitlines()
+        if text.startswith(line + " ")
+    ]
     return float(found[0]) if found else 0.0
 
 
@@ -51,7 +55,9 @@ def queued(client: httpx.Client) -> float:
     return metric(client, "kore_queue_examples")
 
 
-def in_background(callers: ThreadPoolExecutor, client: httpx.Client, requests: int) -> list["Future[httpx.Response]"]:
+def in_background(
+    callers: ThreadPoolExecutor, client: httpx.Client, requests: int
+) -> list["Future[httpx.Response]"]:
     """Requests that wait inside a held server: one in each lane, the rest in the queue."""
     lanes = client.get("/info").json()["lanes"]
     before = metric(client, "kore_batch_rows_count")
@@ -144,16 +150,32 @@ def test_a_swap_that_is_asked_for_while_the_first_bundle_loads_comes_after_it(ti
 
 
 @pytest.mark.parametrize("nohup", [False, True])
-def test_a_server_ends_with_the_terminal_it_was_started_at_unless_under_nohup(tiny_bundle: Path, nohup: bool) -> None:
+def test_a_server_ends_with_the_terminal_it_was_started_at_unless_under_nohup(
+    tiny_bundle: Path, nohup: bool
+) -> None:
     """A closed terminal sends SIGHUP, as one does who wants a bundle swapped."""
     terminal, seen_by_server = pty.openpty()
-    command = [sys.executable, "-m", "api", "--port", "0", "--bundle", str(tiny_bundle), "--log-format", "text", "--tuning-s", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "api",
+        "--port",
+        "0",
+        "--bundle",
+        str(tiny_bundle),
+        "--log-format",
+        "text",
+        "--tuning-s",
+        "0",
+    ]
 
     def at_the_terminal() -> None:
         fcntl.ioctl(seen_by_server, termios.TIOCSCTTY, 0)
         signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
 
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=at_the_terminal) as server:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=at_the_terminal
+    ) as server:
         os.close(seen_by_server)
         assert server.stderr is not None
         assert any("ready" in line for line in server.stderr)
@@ -174,7 +196,7 @@ def test_a_replaced_bundle_is_let_go_without_a_full_collection(tiny_bundle: Path
     async def swap() -> None:
         service = RelationService(Settings(bundle=tiny_bundle, tuning_s=0), pytest.fail)
         await service.load()
-        replaced = weakref.ref(service.engine().tuned.ensemble)
+        replaced = weakref.ref(service.engine().tuned.lanes.ensemble)
         gc.disable()
         try:
             await service.swap()
@@ -189,7 +211,9 @@ def test_a_replaced_bundle_is_let_go_without_a_full_collection(tiny_bundle: Path
     asyncio.run(swap())
 
 
-def test_a_new_bundle_takes_over_and_the_old_one_finishes_its_requests(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_new_bundle_takes_over_and_the_old_one_finishes_its_requests(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
     current = tmp_path / "current"
     current.symlink_to(tiny_bundle)
     renamed = Path(shutil.copytree(tiny_bundle, tmp_path / "renamed"))
@@ -203,12 +227,16 @@ def test_a_new_bundle_takes_over_and_the_old_one_finishes_its_requests(tiny_bund
         held.order("go")
         held.logged("swapped: the new one")
         until(lambda: held.client.get("/info").json()["bundle"] == "the new one")
-        assert held.client.get("/info").json()["tuning"]["token_budget"] == 77, "what was asked for holds for the new one too"
+        assert held.client.get("/info").json()["tuning"]["token_budget"] == 77, (
+            "what was asked for holds for the new one too"
+        )
         assert [future.result().status_code for future in inside] == [200] * 10
         assert post(held.client, ASKED).status_code == 200
 
 
-def test_requests_of_an_engine_that_was_replaced_are_finished_before_the_process_leaves(tiny_bundle: Path) -> None:
+def test_requests_of_an_engine_that_was_replaced_are_finished_before_the_process_leaves(
+    tiny_bundle: Path,
+) -> None:
     with running(tiny_bundle, FAULTY) as held, ThreadPoolExecutor(12) as callers:
         held.order("wait")
         inside = in_background(callers, held.client, 6)
@@ -298,7 +326,9 @@ def test_metrics_count_what_happened_in_the_words_of_server_timing(tiny_bundle: 
 
 def test_metrics_and_docs_can_be_turned_off(tiny_bundle: Path) -> None:
     with running(tiny_bundle, metrics="false", docs="false") as server:
-        assert [server.client.get(path).status_code for path in ("/metrics", "/docs", "/openapi.json", "/redoc")] == [404] * 4
+        assert [
+            server.client.get(path).status_code for path in ("/metrics", "/docs", "/openapi.json", "/redoc")
+        ] == [404] * 4
         assert post(server.client, ASKED).status_code == 200
 
 
@@ -347,7 +377,10 @@ def test_traces_go_to_the_collector_that_the_environment_names(tiny_bundle: Path
         collector.shutdown()
     assert set(spans) == {"POST /relations", "encode", "queue", "inference"}
     assert spans["POST /relations"].trace_id.hex() == trace
-    assert all(spans[stage].parent_span_id == spans["POST /relations"].span_id for stage in ("encode", "queue", "inference"))
+    assert all(
+        spans[stage].parent_span_id == spans["POST /relations"].span_id
+        for stage in ("encode", "queue", "inference")
+    )
 
 
 @pytest.mark.parametrize("drain_delay_s", [0, 1])

@@ -1,4 +1,5 @@
-"""Load tests: latency counts from the schedule, gates break a run, and what is given wrongly is said in one line."""
+"""Load tests: latency counts from the schedule, gates break a run, and what is given wrongly is said in one
+line."""
 
 import asyncio
 import itertools
@@ -47,7 +48,9 @@ def gates_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_gates_that_hold_exit_with_0_and_leave_a_report(tiny_bundle: Path, gates_file: Path, tmp_path: Path, capsys) -> None:
+def test_gates_that_hold_exit_with_0_and_leave_a_report(
+    tiny_bundle: Path, gates_file: Path, tmp_path: Path, capsys
+) -> None:
     arguments = ["tiny", "--bundle", str(tiny_bundle), "--gates", str(gates_file), "--output", str(tmp_path)]
     assert main(arguments) == 0
     assert "gevent" not in sys.modules, "it would replace the sockets of every other test"
@@ -55,10 +58,16 @@ def test_gates_that_hold_exit_with_0_and_leave_a_report(tiny_bundle: Path, gates
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert result["kept"] is summary["kept"] is True
     assert [stage["name"] for stage in summary["stages"]] == ["warm", "steady"]
-    assert all(stage["requests"] > 0 and stage["outcomes"] == {"200": stage["requests"]} for stage in summary["stages"])
+    assert all(
+        stage["requests"] > 0 and stage["outcomes"] == {"200": stage["requests"]}
+        for stage in summary["stages"]
+    )
     assert not any(promise.startswith("warm") for promise in summary["gates"])
     assert "steady" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    arrivals = [Arrival(**json.loads(line)) for line in (tmp_path / "requests.jsonl").read_text(encoding="utf-8").splitlines()]
+    arrivals = [
+        Arrival(**json.loads(line))
+        for line in (tmp_path / "requests.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert all(arrival.due_s <= arrival.sent_s < arrival.answered_s for arrival in arrivals)
 
 
@@ -77,7 +86,9 @@ def test_a_broken_gate_exits_with_1_and_is_named_and_the_token_is_sent(
     assert "steady: p50_ms" in broken[0]
     assert broken[0].endswith("over")
     assert json.loads(printed.out.splitlines()[-1])["kept"] is False
-    assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["stages"][0]["outcomes"].keys() == {"200"}
+    assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["stages"][0][
+        "outcomes"
+    ].keys() == {"200"}
 
 
 @pytest.mark.parametrize(
@@ -87,12 +98,17 @@ def test_a_broken_gate_exits_with_1_and_is_named_and_the_token_is_sent(
         ("profiles: {}", "profiles: "),
         (TINY.replace("traffic: mixed", "traffic: heavy"), "profiles.tiny.traffic: "),
         (TINY.replace("p99_ms", "p98_ms"), "profiles.tiny.gates.p98_ms: Extra inputs"),
-        (TINY.replace("rate: 20}", "rate: 20, load: 0.5}", 1), "profiles.tiny.stages.1: Value error, either load"),
+        (
+            TINY.replace("rate: 20}", "rate: 20, load: 0.5}", 1),
+            "profiles.tiny.stages.1: Value error, either load",
+        ),
         (TINY.replace("name: steady", "name: warm", 1), "two stages have the same name"),
         (TINY.replace("tiny", "other"), "no profile 'tiny'; it has other, tight"),
     ],
 )
-def test_a_bad_gates_file_exits_with_2_and_one_line(gates_file: Path, capsys, written: str, complaint: str) -> None:
+def test_a_bad_gates_file_exits_with_2_and_one_line(
+    gates_file: Path, capsys, written: str, complaint: str
+) -> None:
     gates_file.write_text(written, encoding="utf-8")
     assert main(["tiny", "--gates", str(gates_file)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -135,12 +151,18 @@ def test_errors_count_as_errors_and_not_as_fast_answers() -> None:
     answered = [Arrival("x", 1, RIGHT, second, second, second + 0.5) for second in range(9)]
     refused = [Arrival("x", 1, "429", 9, 9, 9.001)]
     found = measure(answered + refused)
-    assert (found.p50_ms, found.refused_share, found.outcomes) == (500.0, pytest.approx(0.1), {"200": 9, "429": 1})
+    assert (found.p50_ms, found.refused_share, found.outcomes) == (
+        500.0,
+        pytest.approx(0.1),
+        {"200": 9, "429": 1},
+    )
     assert not all(Gates(p50_ms=600, error_share=0.1).check("x", found).values()), "a refusal is no error"
     assert all(Gates(p50_ms=600, refused_share=0.1).check("x", found).values())
     lost = measure([*answered, Arrival("x", 1, "no answer", 9, 9, 9.001)])
     assert not all(Gates(p50_ms=600, refused_share=0.1).check("x", lost).values()), "an error is no refusal"
-    assert not Gates(p50_ms=600).check("x", measure(refused))["x: p50_ms at most 600, but nothing was answered rightly"]
+    assert not Gates(p50_ms=600).check("x", measure(refused))[
+        "x: p50_ms at most 600, but nothing was answered rightly"
+    ]
     assert not any(Gates().check("x", measure([])).values())
 
 
@@ -152,7 +174,13 @@ def test_an_answer_is_right_when_it_has_a_relation_for_each_example() -> None:
         return judge(body, status, json.dumps(answer).encode())
 
     assert said(single, right) == said(pair, {"predictions": [right, right]}) == RIGHT
-    for body, answer in [(single, {}), (single, None), (single, {"relation": ""}), (pair, right), (pair, {"predictions": [right]})]:
+    for body, answer in [
+        (single, {}),
+        (single, None),
+        (single, {"relation": ""}),
+        (pair, right),
+        (pair, {"predictions": [right]}),
+    ]:
         assert said(body, answer) == "wrong answer"
     assert said(single, right, 429) == "429"
     assert judge(single, 200, b"<html>") == "wrong answer"
@@ -184,14 +212,17 @@ def test_saturation_counts_what_was_answered_in_its_seconds_and_nothing_else() -
 
 
 def test_a_sender_that_is_too_slow_says_nothing_of_the_server() -> None:
-    found = measure([Arrival("x", 1, RIGHT, second / 100, second / 100, second / 100) for second in range(900)])
+    found = measure(
+        [Arrival("x", 1, RIGHT, second / 100, second / 100, second / 100) for second in range(900)]
+    )
     assert all(came(found, due=900).values())
     assert all(came(found, due=950).values()), "arrivals are random"
     assert not any(came(found, due=2000).values())
 
 
 def test_probes_do_not_wait_for_each_other() -> None:
-    """The path answers once three have asked, so that a probe that waited for the one before would wait for ever."""
+    """The path answers once three have asked, so that a probe that waited for the one before would wait for
+    ever."""
 
     async def trial() -> list[float]:
         stop, asked, answer = asyncio.Event(), [], asyncio.Event()
@@ -217,7 +248,9 @@ def test_probes_do_not_wait_for_each_other() -> None:
 def test_a_server_goes_with_the_trial_that_is_told_to_leave(tiny_bundle: Path) -> None:
     trial = "import sys, threading\nfrom pathlib import Path\nfrom loadtest.server import running\n"
     trial += "with running(Path(sys.argv[1])) as server:\n    print(server.process.pid, flush=True)\n    threading.Event().wait(600)\n"
-    with subprocess.Popen([sys.executable, "-c", trial, str(tiny_bundle)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", trial, str(tiny_bundle)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         server = psutil.Process(int(process.stdout.readline()))
         process.terminate()

@@ -1,4 +1,5 @@
-"""Losses: worked by hand, against PyTorch's cross-entropy, against numerical gradients, at the edges of the numbers, and in a recipe."""
+"""Losses: worked by hand, against PyTorch's cross-entropy, against numerical gradients, at the edges of the
+numbers, and in a recipe."""
 
 import json
 from pathlib import Path
@@ -8,8 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from training.losses import CrossEntropy, FocalLoss, class_weights
-from training.recipe import InvalidRecipe, Recipe
+from training.model.losses import CrossEntropy, FocalLoss, class_weights
+from training.run.recipe import InvalidRecipe, Recipe
 from training.train import main
 
 # Two classes with logits 0 and ln 3: p = (1/4, 3/4).
@@ -22,9 +23,13 @@ def test_focal_loss_by_hand() -> None:
     assert FocalLoss(2)(QUARTERS, torch.tensor([0])).item() == pytest.approx(0.7797905781)
     # Both rows with alpha (2, 1): (2 · 0.7797905781 + 1 · 0.0179801295) / (2 + 1)
     alpha = torch.tensor([2.0, 1.0])
-    assert FocalLoss(2, alpha)(QUARTERS.repeat(2, 1), torch.tensor([0, 1])).item() == pytest.approx(0.5258537619)
+    assert FocalLoss(2, alpha)(QUARTERS.repeat(2, 1), torch.tensor([0, 1])).item() == pytest.approx(
+        0.5258537619
+    )
     # Smoothing 0.2 makes the target (0.1, 0.9): 0.1 · 0.7797905781 + 0.9 · 0.0179801295
-    assert FocalLoss(2, label_smoothing=0.2)(QUARTERS, torch.tensor([1])).item() == pytest.approx(0.0941611744)
+    assert FocalLoss(2, label_smoothing=0.2)(QUARTERS, torch.tensor([1])).item() == pytest.approx(
+        0.0941611744
+    )
 
 
 def test_its_gradient_by_hand() -> None:
@@ -64,7 +69,9 @@ def test_gradients_are_the_numerical_ones(gamma: float, smoothing: float) -> Non
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 2.0, 20.0])
 def test_extreme_logits_stay_finite(gamma: float, dtype: torch.dtype) -> None:
-    logits = torch.tensor([[6e4, -6e4, 0], [-6e4, 6e4, 0], [0, 0, 0], [1e-4, 0, 0]], dtype=dtype, requires_grad=True)
+    logits = torch.tensor(
+        [[6e4, -6e4, 0], [-6e4, 6e4, 0], [0, 0, 0], [1e-4, 0, 0]], dtype=dtype, requires_grad=True
+    )
     for smoothing in (0.0, 0.1):
         for labels in ([0, 0, 0, 0], [1, 1, 1, 1]):
             loss = FocalLoss(gamma, torch.tensor([30.0, 0.01, 1.0]), smoothing)(logits, torch.tensor(labels))
@@ -100,7 +107,8 @@ def test_class_weights_by_hand() -> None:
     inverse = class_weights("inverse_frequency", labels, 3)
     assert inverse is not None
     assert inverse.tolist() == pytest.approx([2 / 3, 2, 2])
-    # (1 - β) / (1 - β^3) = 1 / (1 + β + β²) = 0.3336669; mean over the rows (3 · 0.3336669 + 1) / 4 = 0.5002502
+    # (1 - β) / (1 - β^3) = 1 / (1 + β + β²) = 0.3336669; mean over the rows (3 · 0.3336669 + 1) / 4 =
+    # 0.5002502
     effective = class_weights("effective_number", labels, 3)
     assert effective is not None
     assert effective.tolist() == pytest.approx([0.667, 1.999, 1.999], abs=1e-5)
@@ -112,7 +120,9 @@ def test_a_parameter_out_of_range_is_refused(wrong: dict[str, float]) -> None:
         FocalLoss(**wrong)
 
 
-def test_a_recipe_trains_with_focal_loss_class_weights_and_smoothing(recipe_file: Path, tmp_path: Path) -> None:
+def test_a_recipe_trains_with_focal_loss_class_weights_and_smoothing(
+    recipe_file: Path, tmp_path: Path
+) -> None:
     fields = {
         "loss": "focal",
         "focal_gamma": 1.5,
@@ -120,12 +130,26 @@ def test_a_recipe_trains_with_focal_loss_class_weights_and_smoothing(recipe_file
         "label_smoothing": 0.1,
         "output": tmp_path / "member",
     }
-    assert main([str(recipe_file), *(part for name, value in fields.items() for part in ("--set", f"{name}={value}"))]) == 0
+    assert (
+        main(
+            [
+                str(recipe_file),
+                *(part for name, value in fields.items() for part in ("--set", f"{name}={value}")),
+            ]
+        )
+        == 0
+    )
     assert json.loads((tmp_path / "member" / "metrics.json").read_text(encoding="utf-8"))["micro_f1"] > 90
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"focal_gamma": "2"}, {"loss": "focal", "focal_gamma": "-1"}, {"loss": "hinge"}, {"class_weights": "magic"}]
+    "wrong",
+    [
+        {"focal_gamma": "2"},
+        {"loss": "focal", "focal_gamma": "-1"},
+        {"loss": "hinge"},
+        {"class_weights": "magic"},
+    ],
 )
 def test_a_recipe_with_a_wrong_loss_is_refused(recipe_file: Path, wrong: dict[str, str]) -> None:
     with pytest.raises(InvalidRecipe, match=r"focal_gamma|loss|class_weights"):

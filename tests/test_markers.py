@@ -1,4 +1,5 @@
-"""Marker styles that are single tokens, or that end in a question: what a user writes can neither forge them nor push them out."""
+"""Marker styles that are single tokens, or that end in a question: what a user writes can neither forge them
+nor push them out."""
 
 from collections.abc import Callable
 
@@ -12,14 +13,18 @@ from models.encoding import ENTITY_TOKENS, Encoded, EncodedBatch, Encoder, typed
 from models.example import Example, InvalidExample
 
 PAD, WIDE = 0, 4096
-ALPHABET = sorted(set("강하늘은이름난무신다사람기타및의관계는무엇인가와길고어서야오래도록들말였@*#^?.<>/[]SEPCLsubjo"))
+ALPHABET = sorted(
+    set("강하늘은이름난무신다사람기타및의관계는무엇인가와길고어서야오래도록들말였@*#^?.<>/[]SEPCLsubjo")
+)
 
 
 def word_piece(special: bool) -> Tokenizer:
     """BERT's and ELECTRA's kind: tells the second segment by type."""
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     pieces = [*specials, *ALPHABET, *(f"##{letter}" for letter in ALPHABET)]
-    tokenizer = Tokenizer(models.WordPiece({piece: index for index, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordPiece({piece: index for index, piece in enumerate(pieces)}, unk_token="[UNK]")
+    )
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
@@ -29,7 +34,9 @@ def word_piece(special: bool) -> Tokenizer:
 def unigram(special: bool) -> Tokenizer:
     """XLM-R's kind, whose vocabulary lists special tokens, and here the markers too, as pieces of text."""
     specials = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
-    pieces = [(piece, -1.0) for piece in [*specials, *ENTITY_TOKENS]] + [(letter, -5.0) for letter in ["▁", *ALPHABET]]
+    pieces = [(piece, -1.0) for piece in [*specials, *ENTITY_TOKENS]] + [
+        (letter, -5.0) for letter in ["▁", *ALPHABET]
+    ]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=1))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -43,7 +50,9 @@ def byte_level(special: bool) -> Tokenizer:
     """RoBERTa's kind: every byte has its piece."""
     specials = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
     pieces = [*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    tokenizer = Tokenizer(models.BPE({piece: index for index, piece in enumerate(pieces)}, [], unk_token="<unk>"))
+    tokenizer = Tokenizer(
+        models.BPE({piece: index for index, piece in enumerate(pieces)}, [], unk_token="<unk>")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 3), ("<s>", 2), add_prefix_space=False)
     return with_tokens(tokenizer, specials, special)
@@ -67,7 +76,19 @@ def text_ids(kind: Callable[[bool], Tokenizer], *pieces: str) -> list[int]:
     return [1 if tokenizer.id_to_token(index) in SPECIALS else index for index in ids]
 
 
-SPECIALS = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<pad>", "<unk>", "<s>", "</s>", "<mask>", *ENTITY_TOKENS}
+SPECIALS = {
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "<pad>",
+    "<unk>",
+    "<s>",
+    "</s>",
+    "<mask>",
+    *ENTITY_TOKENS,
+}
 
 HOSTILE = [
     pytest.param("강하늘은 이름난 무신", "강하늘", "무신", id="entities begin and end the sentence"),
@@ -91,11 +112,15 @@ HOSTILE = [
 
 def example_of(sentence: str, subject: str, object_: str) -> Example:
     starts = sentence.index(subject), sentence.rindex(object_)
-    return marked(sentence, *((start, start + len(word) - 1) for start, word in zip(starts, (subject, object_), strict=True)))
+    return marked(
+        sentence,
+        *((start, start + len(word) - 1) for start, word in zip(starts, (subject, object_), strict=True)),
+    )
 
 
 def check_tokens(kind: Callable[[bool], Tokenizer], example: Example, encoded: Encoded) -> None:
-    """The entities stand between their markers, which occur nowhere else, and no special token comes out of the text."""
+    """The entities stand between their markers, which occur nowhere else, and no special token comes out of
+    the text."""
     ids, (subject, object_) = encoded.input_ids.tolist(), encoded.entity_positions.tolist()
     name = kind(True).id_to_token
     for position, entity, opens, closes in (
@@ -119,15 +144,23 @@ def check_tokens(kind: Callable[[bool], Tokenizer], example: Example, encoded: E
 def test_entity_tokens_stand_at_their_places(
     kind: Callable[[bool], Tokenizer], special: bool, sentence: str, subject: str, object_: str
 ) -> None:
-    """Whether they were added to the vocabulary as special tokens or as ordinary ones, which a text would match."""
+    """Whether they were added to the vocabulary as special tokens or as ordinary ones, which a text would
+    match."""
     example = example_of(sentence, subject, object_)
     check_tokens(kind, example, Encoder(kind(special), "entity_tokens", WIDE, PAD).encode(example))
 
 
 @kinds
-def test_ordinary_text_with_entity_tokens_is_what_the_tokenizer_makes_of_the_marked_string(kind: Callable[[bool], Tokenizer]) -> None:
-    encoded = Encoder(kind(True), "entity_tokens", WIDE, PAD).encode(words("강하늘은 이름난 무신이다.", "강하늘", "무신"))
-    assert encoded.input_ids.tolist() == kind(True).encode("<subj>강하늘</subj>은 이름난 <obj>무신</obj>이다.").ids
+def test_ordinary_text_with_entity_tokens_is_what_the_tokenizer_makes_of_the_marked_string(
+    kind: Callable[[bool], Tokenizer],
+) -> None:
+    encoded = Encoder(kind(True), "entity_tokens", WIDE, PAD).encode(
+        words("강하늘은 이름난 무신이다.", "강하늘", "무신")
+    )
+    assert (
+        encoded.input_ids.tolist()
+        == kind(True).encode("<subj>강하늘</subj>은 이름난 <obj>무신</obj>이다.").ids
+    )
 
 
 def question_ids(kind: Callable[[bool], Tokenizer], example: Example) -> list[int]:
@@ -145,20 +178,29 @@ def check_question(kind: Callable[[bool], Tokenizer], example: Example, encoded:
     assert ids.count(3) == len(between + closing)
     assert encoded.second_segment == (len(question) + 1 if bert else 0)
     name = kind(True).id_to_token
-    assert [name(ids[position]).strip("▁") or name(ids[position + 1]) for position in encoded.entity_positions.tolist()] == ["@", "#"]
+    assert [
+        name(ids[position]).strip("▁") or name(ids[position + 1])
+        for position in encoded.entity_positions.tolist()
+    ] == ["@", "#"]
 
 
 @pytest.mark.parametrize(("sentence", "subject", "object_"), HOSTILE)
 @kinds
-def test_the_question_is_a_segment_of_its_own(kind: Callable[[bool], Tokenizer], sentence: str, subject: str, object_: str) -> None:
+def test_the_question_is_a_segment_of_its_own(
+    kind: Callable[[bool], Tokenizer], sentence: str, subject: str, object_: str
+) -> None:
     example = example_of(sentence, subject, object_)
-    check_question(kind, example, Encoder(kind(True), "typed_punctuation_question", WIDE, PAD).encode(example))
+    check_question(
+        kind, example, Encoder(kind(True), "typed_punctuation_question", WIDE, PAD).encode(example)
+    )
 
 
 @kinds
 def test_two_segments_are_joined_and_typed_as_the_tokenizer_does(kind: Callable[[bool], Tokenizer]) -> None:
     example = words("강하늘은 이름난 무신이다.", "강하늘", "무신")
-    expected = kind(True).encode(typed_punctuation(example).pieces, ["강하늘 및 무신의 관계는 무엇인가?"], is_pretokenized=True)
+    expected = kind(True).encode(
+        typed_punctuation(example).pieces, ["강하늘 및 무신의 관계는 무엇인가?"], is_pretokenized=True
+    )
     encoded = Encoder(kind(True), "typed_punctuation_question", WIDE, PAD).encode(example)
     batch = EncodedBatch.collate([encoded], PAD)
     assert batch.input_ids[0].tolist() == expected.ids
@@ -166,7 +208,10 @@ def test_two_segments_are_joined_and_typed_as_the_tokenizer_does(kind: Callable[
 
 
 def test_token_types_of_a_batch_stay_zero_on_padding_and_on_single_segments() -> None:
-    asking, plain = (Encoder(word_piece(True), markers, WIDE, PAD) for markers in ("typed_punctuation_question", "typed_punctuation"))
+    asking, plain = (
+        Encoder(word_piece(True), markers, WIDE, PAD)
+        for markers in ("typed_punctuation_question", "typed_punctuation")
+    )
     example = words("강하늘은 무신", "강하늘", "무신")
     first, second = asking.encode(example), plain.encode(example)
     batch = EncodedBatch.collate([first, second], PAD, tokens=len(first) + 5)
@@ -180,7 +225,9 @@ HEAD, CORE, TAIL = "이야기가 길고 길어서 ", "강하늘은 이름난 무
 @kinds
 @pytest.mark.parametrize("style", ["entity_tokens", "typed_punctuation_question"])
 @pytest.mark.parametrize(("head", "tail"), [(HEAD * 3, TAIL * 3), (HEAD * 5, ""), ("", TAIL * 5)])
-def test_a_cut_takes_neither_markers_nor_question(kind: Callable[[bool], Tokenizer], style: str, head: str, tail: str) -> None:
+def test_a_cut_takes_neither_markers_nor_question(
+    kind: Callable[[bool], Tokenizer], style: str, head: str, tail: str
+) -> None:
     check = check_tokens if style == "entity_tokens" else check_question
     example = marked(head + CORE + tail, (len(head), len(head) + 2), (len(head) + 9, len(head) + 10))
     core = words(CORE, "강하늘", "무신")
@@ -196,18 +243,25 @@ def test_a_cut_takes_neither_markers_nor_question(kind: Callable[[bool], Tokeniz
 
 
 def tokens_needed(example: Example) -> int:
-    leading, trailing = sorted((example.subject_entity, example.object_entity), key=lambda entity: entity.start_idx)
+    leading, trailing = sorted(
+        (example.subject_entity, example.object_entity), key=lambda entity: entity.start_idx
+    )
     between = example.sentence[leading.end_idx + 1 : trailing.start_idx]
     return len(text_ids(unigram, leading.word, between, trailing.word)) + len(ENTITY_TOKENS) + 2
 
 
 def question_needed(example: Example) -> int:
-    return len(text_ids(unigram, *typed_punctuation(example).pieces[1:-1]) + question_ids(unigram, example)) + 4
+    return (
+        len(text_ids(unigram, *typed_punctuation(example).pieces[1:-1]) + question_ids(unigram, example)) + 4
+    )
 
 
 @pytest.mark.parametrize(
     ("style", "needed", "check"),
-    [("entity_tokens", tokens_needed, check_tokens), ("typed_punctuation_question", question_needed, check_question)],
+    [
+        ("entity_tokens", tokens_needed, check_tokens),
+        ("typed_punctuation_question", question_needed, check_question),
+    ],
 )
 @given(example=any_example(), spare=st.integers(-3, 30))
 @settings(max_examples=100, deadline=None)
@@ -225,13 +279,17 @@ def test_in_any_text_and_window_markers_and_question_stand_or_the_example_is_ref
 
 def test_a_tokenizer_that_lacks_a_marker_is_refused() -> None:
     without = Tokenizer.from_str(word_piece(True).to_str().replace('"</obj>"', '"</other>"'))
-    with pytest.raises(ValueError, match=r"^the tokenizer lacks </obj>, which the marker style entity_tokens needs$"):
+    with pytest.raises(
+        ValueError, match=r"^the tokenizer lacks </obj>, which the marker style entity_tokens needs$"
+    ):
         Encoder(without, "entity_tokens", WIDE, PAD)
 
 
 def test_a_tokenizer_that_joins_no_segments_is_refused_where_two_are_needed() -> None:
     tokenizer = unigram(True)
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 3)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 3)]
+    )
     Encoder(tokenizer, "typed_punctuation", WIDE, PAD)
     with pytest.raises(ValueError, match="puts nothing between two segments"):
         Encoder(tokenizer, "typed_punctuation_question", WIDE, PAD)

@@ -1,4 +1,5 @@
-"""Folds, seeds and weights: no sentence on both sides, the same members after a kill, and the better recipe weighs more."""
+"""Folds, seeds and weights: no sentence on both sides, the same members after a kill, and the better recipe
+weighs more."""
 
 import json
 import shlex
@@ -27,30 +28,45 @@ from models.voting import weighted_mean_probability
 from training import members as members_door
 from training import train as train_door
 from training.augmentation.variants import Variant
-from training.folds import Fold, apart, parts
+from training.data.folds import Fold, apart, parts
 from training.members import main, members
-from training.recipe import InvalidRecipe, Recipe
+from training.run.recipe import InvalidRecipe, Recipe
+from training.run.trainer import RelationTrainer
+from training.run.weights import cross_fitted, out_of_fold
 from training.train import rows_to_train_on
-from training.trainer import RelationTrainer
-from training.weights import cross_fitted, out_of_fold
 
-pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable")  # the Trainer's, of checkpoints within a second of each other
+# the Trainer's, of checkpoints within a second of each other
+pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable")
 
 FOLDS = 3
 
 
 def row(text: str, label_id: int = 0) -> LabelledExample:
-    return LabelledExample(Example(text, Entity(text[0], 0, 0), Entity(text[-1], len(text) - 1, len(text) - 1)), label_id)
+    return LabelledExample(
+        Example(text, Entity(text[0], 0, 0), Entity(text[-1], len(text) - 1, len(text) - 1)), label_id
+    )
 
 
 @pytest.mark.parametrize("seed", range(50))
 def test_parts_never_share_a_sentence_and_every_row_is_in_one(seed: int) -> None:
     generator = np.random.default_rng(seed)
     different, of = int(generator.integers(5, 60)), int(generator.integers(2, 6))
-    # From nearly all rows different to a few sentences asked again and again, composed or not, with space around or without.
-    chosen = generator.choice(different, int(generator.integers(different, 5 * different)), p=generator.dirichlet(np.full(different, 0.3)))
-    spellings = (str, lambda text: unicodedata.normalize("NFD", text), lambda text: f" {text}", lambda text: f"{text}\n")
-    rows = [row(spellings[generator.integers(4)](f"나무 {number}그루")) for number in [*range(different), *chosen]]
+    # From nearly all rows different to a few sentences asked again and again, composed or not, with space
+    # around or without.
+    chosen = generator.choice(
+        different,
+        int(generator.integers(different, 5 * different)),
+        p=generator.dirichlet(np.full(different, 0.3)),
+    )
+    spellings = (
+        str,
+        lambda text: unicodedata.normalize("NFD", text),
+        lambda text: f" {text}",
+        lambda text: f"{text}\n",
+    )
+    rows = [
+        row(spellings[generator.integers(4)](f"나무 {number}그루")) for number in [*range(different), *chosen]
+    ]
     part_of = parts(rows, of)
     of_sentence: dict[str, set[int]] = {}
     for one, part in zip(rows, part_of, strict=True):
@@ -104,10 +120,18 @@ def test_cross_fitted_weights_never_see_the_rows_they_are_tried_on() -> None:
 def train_file(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows of which every third is asked the other way round too."""
     reverse = [
-        {**row, "subject_entity": row["object_entity"], "object_entity": row["subject_entity"], "label": "no_relation"} for row in rows[::3]
+        {
+            **row,
+            "subject_entity": row["object_entity"],
+            "object_entity": row["subject_entity"],
+            "label": "no_relation",
+        }
+        for row in rows[::3]
     ]
     path = tmp_path_factory.mktemp("train") / "train.jsonl"
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [*rows, *reverse]), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [*rows, *reverse]), encoding="utf-8"
+    )
     return path
 
 
@@ -115,7 +139,11 @@ def train_file(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Pat
 def recipe_files(recipe_file: Path, train_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A recipe that learns and one that hardly does."""
     folder = tmp_path_factory.mktemp("members")
-    fields = json.loads(recipe_file.read_text(encoding="utf-8")) | {"train": str(train_file), "epochs": 2, "save_steps": 8}
+    fields = json.loads(recipe_file.read_text(encoding="utf-8")) | {
+        "train": str(train_file),
+        "epochs": 2,
+        "save_steps": 8,
+    }
     slow = {"learning_rate": 1e-7, "head_learning_rate": 1e-5, "epochs": 0.2}
     for name, changes in (("good", {}), ("poor", slow)):
         text = json.dumps(fields | {"output": str(folder / name)} | changes)
@@ -156,7 +184,9 @@ def test_out_of_fold_rows_are_answered_by_a_member_that_never_saw_their_sentence
             assert not {sentence(row) for row in its} & seen
             assert {sentence(row) for row in its} | seen == {sentence(row) for row in rows}
             member = checkpoint.load(folder / f"fold-{number}")
-            expected = answer(member.logits, [member.encoder.encode(row.example) for row in its], 1, "held out")
+            expected = answer(
+                member.logits, [member.encoder.encode(row.example) for row in its], 1, "held out"
+            )
             assert np.abs(kept["probabilities"][kept["fold"] == number] - expected).max() < 1e-4
 
 
@@ -177,13 +207,15 @@ def test_the_better_recipe_weighs_more_and_members_of_one_recipe_the_same(
     with np.load(good / "validation.npz", allow_pickle=False) as file:
         assert file["probabilities"].shape == (2 * FOLDS, len(rows), 30)
         vote = weighted_mean_probability(file["probabilities"].astype(np.float64), weights.ravel())
-        assert micro_f1(file["label_ids"], vote.argmax(axis=1)) == pytest.approx(ensemble["validation"]["vote"]["micro_f1"], abs=0.2)
+        assert micro_f1(file["label_ids"], vote.argmax(axis=1)) == pytest.approx(
+            ensemble["validation"]["vote"]["micro_f1"], abs=0.2
+        )
 
 
 KILLED = """
 import os, signal, sys
 from training.members import main
-from training.trainer import RelationTrainer
+from training.run.trainer import RelationTrainer
 save = RelationTrainer._save_checkpoint
 def save_and_die(self, *arguments):
     save(self, *arguments)
@@ -198,28 +230,54 @@ def test_killed_in_the_middle_of_a_fold_the_same_command_ends_with_the_same_weig
     trained: dict[str, set[str]], recipe_files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = [str(recipe_files[0]), "--folds", str(FOLDS), "--set", f"output={tmp_path / 'killed'}"]
-    died = subprocess.run([sys.executable, "-c", KILLED, *command], cwd=ROOT, capture_output=True, timeout=240)
+    died = subprocess.run(
+        [sys.executable, "-c", KILLED, *command], cwd=ROOT, capture_output=True, timeout=240
+    )
     assert died.returncode == -signal.SIGKILL, died.stderr.decode()[-2000:]
-    assert [path.name for path in (tmp_path / "killed" / "fold-2" / "checkpoints").iterdir()] == ["checkpoint-16"]
+    assert [path.name for path in (tmp_path / "killed" / "fold-2" / "checkpoints").iterdir()] == [
+        "checkpoint-16"
+    ]
     begun = []
     train = members_door.train
-    monkeypatch.setattr(members_door, "train", lambda recipe: (begun.append(recipe.output.name), train(recipe)))
+    monkeypatch.setattr(
+        members_door, "train", lambda recipe: (begun.append(recipe.output.name), train(recipe))
+    )
     assert main(command) == 0
     assert begun == ["fold-2", "fold-3"], "what was finished is not trained again"
     whole = recipe_files[0].with_suffix("")
     for number in range(1, FOLDS + 1):
-        expected, got = (load_file(folder / f"fold-{number}" / "model.safetensors") for folder in (whole, tmp_path / "killed"))
+        expected, got = (
+            load_file(folder / f"fold-{number}" / "model.safetensors")
+            for folder in (whole, tmp_path / "killed")
+        )
         assert all(torch.equal(expected[name], got[name]) for name in expected)
-    with np.load(whole / "out_of_fold.npz") as expected, np.load(tmp_path / "killed" / "out_of_fold.npz") as got:
+    with (
+        np.load(whole / "out_of_fold.npz") as expected,
+        np.load(tmp_path / "killed" / "out_of_fold.npz") as got,
+    ):
         assert all(np.array_equal(expected[name], got[name]) for name in expected.files)
     assert not list((tmp_path / "killed").glob("*/checkpoints")), "a finished member needs none"
 
 
 def test_seeds_make_members_whose_weights_are_cross_fitted(
-    recipe_files: list[Path], rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    recipe_files: list[Path],
+    rows: list[Row],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    command = [str(recipe_files[0]), "--seeds", "1,2", "--set", f"output={tmp_path / 'seeds'}", "--set", "epochs=1"]
-    assert main([*command, "--set", "encoder=./no-such-encoder"]) == 2, "nothing has begun, so the recipe may still change"
+    command = [
+        str(recipe_files[0]),
+        "--seeds",
+        "1,2",
+        "--set",
+        f"output={tmp_path / 'seeds'}",
+        "--set",
+        "epochs=1",
+    ]
+    assert main([*command, "--set", "encoder=./no-such-encoder"]) == 2, (
+        "nothing has begun, so the recipe may still change"
+    )
     assert main(command) == 0
     captured = capsys.readouterr()
     summary = json.loads(captured.out.strip().splitlines()[-1])
@@ -243,7 +301,9 @@ def test_seeds_make_members_whose_weights_are_cross_fitted(
     assert (python, flag, module) == ("python", "-m", "export")
     assert export_door.main(arguments) == 2
     ensemble = json.loads((tmp_path / "seeds" / "ensemble.json").read_bytes())
-    assert [str(folder) for folder in asked["checkpoints"]] == [member["folder"] for member in ensemble["members"]]
+    assert [str(folder) for folder in asked["checkpoints"]] == [
+        member["folder"] for member in ensemble["members"]
+    ]
     assert asked["weights"] == pytest.approx([member["weight"] for member in ensemble["members"]], rel=1e-4)
     assert asked["output"] == Path("bundles/seeds")
     assert asked["data"].is_file()
@@ -256,8 +316,15 @@ def test_seeds_make_members_whose_weights_are_cross_fitted(
 def test_folds_and_seeds_together_make_a_member_for_each_pair(recipe_files: list[Path]) -> None:
     recipe = Recipe.read(recipe_files[0])
     made = members(recipe, 2, [5, 6])
-    assert [member.output.name for member in made] == ["fold-1-seed-5", "fold-2-seed-5", "fold-1-seed-6", "fold-2-seed-6"]
-    assert [(member.fold, member.seed) for member in made] == [(Fold(of=2, number=n), seed) for seed in (5, 6) for n in (1, 2)]
+    assert [member.output.name for member in made] == [
+        "fold-1-seed-5",
+        "fold-2-seed-5",
+        "fold-1-seed-6",
+        "fold-2-seed-6",
+    ]
+    assert [(member.fold, member.seed) for member in made] == [
+        (Fold(of=2, number=n), seed) for seed in (5, 6) for n in (1, 2)
+    ]
 
 
 def test_a_weight_near_zero_is_still_one_that_export_takes() -> None:
@@ -268,7 +335,10 @@ def test_a_weight_near_zero_is_still_one_that_export_takes() -> None:
 
 
 def test_augmentation_brings_no_held_out_sentence_back(recipe_files: list[Path], tmp_path: Path) -> None:
-    recipe = Recipe.read(recipe_files[0], {"augmentation": "{method: eda}", "fold": "{of: 3, number: 1}", "output": str(tmp_path)})
+    recipe = Recipe.read(
+        recipe_files[0],
+        {"augmentation": "{method: eda}", "fold": "{of: 3, number: 1}", "output": str(tmp_path)},
+    )
     assert recipe.fold is not None
     held_out = recipe.fold.held_out(read_labelled(recipe.train))
     new, too_long = row("어디에도 없던 말"), row(f"너무{' 먼' * 200} 말")
@@ -282,7 +352,11 @@ def test_augmentation_brings_no_held_out_sentence_back(recipe_files: list[Path],
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(
-            train_door, "variants", lambda *arguments: iter([Variant(held_out[0], 0, 1), Variant(too_long, 0, 2), Variant(new, 0, 3)])
+            train_door,
+            "variants",
+            lambda *arguments: iter(
+                [Variant(held_out[0], 0, 1), Variant(too_long, 0, 2), Variant(new, 0, 3)]
+            ),
         )
         patched.setattr(RelationTrainer, "train", stop)
         with pytest.raises(Stop):
@@ -301,7 +375,9 @@ def test_augmentation_brings_no_held_out_sentence_back(recipe_files: list[Path],
         ([], "--folds, --seeds or both"),
     ],
 )
-def test_wrong_options_are_refused(recipe_files: list[Path], capsys: pytest.CaptureFixture[str], options: list[str], message: str) -> None:
+def test_wrong_options_are_refused(
+    recipe_files: list[Path], capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
     with pytest.raises(SystemExit) as left:
         main([str(recipe_files[0]), *options])
     assert left.value.code == 2

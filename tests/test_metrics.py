@@ -15,7 +15,9 @@ Probabilities = NDArray[np.floating]
 
 
 def reference_micro_f1(labels: Ids, predicted: Ids) -> float:
-    return 100.0 * float(f1_score(labels, predicted, labels=list(range(1, 30)), average="micro", zero_division=0.0))
+    return 100.0 * float(
+        f1_score(labels, predicted, labels=list(range(1, 30)), average="micro", zero_division=0.0)
+    )
 
 
 def reference_auprc(labels: Ids, probabilities: Probabilities) -> float:
@@ -110,8 +112,8 @@ def test_auprc_does_not_depend_on_the_order_of_the_rows() -> None:
 def test_auprc_by_hand() -> None:
     """Two relations have rows, the other 28 count a half each.
 
-    Relation 1 ranks its rows first and third of three: the curve runs through (recall 0, precision 1), (1/2, 1), (1/2, 1/2) and
-    (1, 2/3), so its area is 1/2 + 7/24. Relation 2 has its only row first: area 1.
+    Relation 1 ranks its rows first and third of three: the curve runs through (recall 0, precision 1), (1/2,
+    1), (1/2, 1/2) and (1, 2/3), so its area is 1/2 + 7/24. Relation 2 has its only row first: area 1.
     """
     probabilities = np.zeros((3, 30))
     probabilities[:, 1] = [0.9, 0.1, 0.5]

@@ -1,4 +1,5 @@
-"""The peers benchmark without any peer: its load generator against scripted answers, its gates, its table and its pins."""
+"""The peers benchmark without any peer: its load generator against scripted answers, its gates, its table and
+its pins."""
 
 import asyncio
 import json
@@ -11,7 +12,17 @@ import pytest
 from benchmarks.peers import environments
 from benchmarks.peers.load import Measurement, Traffic, build_request, percentile, read_response
 from benchmarks.peers.plot import chart
-from benchmarks.peers.report import RULES, Rule, Standing, agreement, comparable, judge, merge_labels, summarise, table
+from benchmarks.peers.report import (
+    RULES,
+    Rule,
+    Standing,
+    agreement,
+    comparable,
+    judge,
+    merge_labels,
+    summarise,
+    table,
+)
 from benchmarks.peers.servers import PEERS, Configuration
 from benchmarks.peers.work import Setup
 
@@ -65,7 +76,8 @@ class ScriptedServer:
 
 
 def drive(*script: bytes, rows: int = 3, answer_the_last: bool = True) -> tuple[Measurement, list[bytes]]:
-    """One connection through a script: the request after its end comes only when every answer before it was counted."""
+    """One connection through a script: the request after its end comes only when every answer before it was
+    counted."""
 
     async def run() -> tuple[Measurement, list[bytes]]:
         server = ScriptedServer(*script)
@@ -87,14 +99,21 @@ def drive(*script: bytes, rows: int = 3, answer_the_last: bool = True) -> tuple[
 
 def test_answers_are_counted_and_rows_sent_in_turn() -> None:
     measurement, bodies = drive(
-        plain(relation("per:title")), chunked(b'[{"rela', b'tion": "org:founded"}]'), plain(relation("no_relation"))
+        plain(relation("per:title")),
+        chunked(b'[{"rela', b'tion": "org:founded"}]'),
+        plain(relation("no_relation")),
     )
     assert measurement.answers == 3
     assert measurement.errors == {}
     assert measurement.labels == {0: "per:title", 1: "org:founded", 2: "no_relation"}
     assert [json.loads(body)["row"] for body in bodies] == [0, 1, 2, 0]
     assert measurement.rps == pytest.approx(3 / measurement.seconds)
-    assert None not in (measurement.p50_ms, measurement.p95_ms, measurement.p99_ms, measurement.generator_cpu_ms)
+    assert None not in (
+        measurement.p50_ms,
+        measurement.p95_ms,
+        measurement.p99_ms,
+        measurement.generator_cpu_ms,
+    )
 
 
 def test_errors_are_counted_apart_and_the_rows_after_them_are_answered() -> None:
@@ -114,18 +133,27 @@ def test_errors_are_counted_apart_and_the_rows_after_them_are_answered() -> None
 
 
 def test_a_row_that_changes_its_relation_is_noticed() -> None:
-    measurement, _ = drive(plain(relation("per:title")), plain(relation("per:title")), plain(relation("per:spouse")), rows=1)
+    measurement, _ = drive(
+        plain(relation("per:title")), plain(relation("per:title")), plain(relation("per:spouse")), rows=1
+    )
     assert measurement.labels == {0: "per:title"}
     assert measurement.relabelled == 1
 
 
 def test_a_server_that_never_answers_is_told() -> None:
     measurement, _ = drive(answer_the_last=False)
-    assert (measurement.answers, measurement.rps, measurement.p99_ms, measurement.generator_cpu_ms) == (0, 0, None, None)
+    assert (measurement.answers, measurement.rps, measurement.p99_ms, measurement.generator_cpu_ms) == (
+        0,
+        0,
+        None,
+        None,
+    )
     assert measurement.errors == {"unanswered": 1}
 
 
-@pytest.mark.parametrize("response", [plain(relation("per:title")), chunked(b"x" * 20, b"y"), chunked(relation("per:title"))])
+@pytest.mark.parametrize(
+    "response", [plain(relation("per:title")), chunked(b"x" * 20, b"y"), chunked(relation("per:title"))]
+)
 def test_a_response_is_read_only_once_it_is_whole(response: bytes) -> None:
     assert read_response(response) is not None
     assert {read_response(response[:end]) for end in range(len(response))} == {None}
@@ -148,7 +176,14 @@ def standing(kind: str, rps: float, p99: float | None = 100.0, title: str = "oth
 
 
 def test_figures_are_medians_and_errors_sums() -> None:
-    figures = summarise([measured(16, 10, 300), measured(16, 30, None, refused=1), measured(16, 20, 100, refused=2), measured(64, 5)])
+    figures = summarise(
+        [
+            measured(16, 10, 300),
+            measured(16, 30, None, refused=1),
+            measured(16, 20, 100, refused=2),
+            measured(64, 5),
+        ]
+    )
     assert (figures[16].rps, figures[16].p99_ms, figures[16].errors) == (20, 200, {"refused": 3})
     assert figures[64].rps == 5
 
@@ -160,7 +195,10 @@ def test_rates_must_reach_and_latencies_stay_within_their_limit() -> None:
 
 
 def test_gates_hold_ours_against_every_server_of_its_kind() -> None:
-    ours, peers = standing("ours", 220, 40), [standing("plain", 200, 50), standing("batch 16", 100, 80), standing("best", 221, 1)]
+    ours, peers = (
+        standing("ours", 220, 40),
+        [standing("plain", 200, 50), standing("batch 16", 100, 80), standing("best", 221, 1)],
+    )
     gates = judge([ours, *peers])
     assert len(gates) == sum(len(RULES[peer.kind]) for peer in peers)
     assert {str(gate): gate.holds for gate in gates} == {
@@ -179,7 +217,11 @@ def test_gates_hold_ours_against_every_server_of_its_kind() -> None:
 def test_a_gate_without_figures_does_not_hold() -> None:
     dead = Standing("best", "other", "as usual", {}, None, 0, ("ended with status 1",))
     assert [gate.holds for gate in judge([standing("ours", 100), dead])] == [False, False]
-    assert [gate.holds for gate in judge([standing("ours", 0, None), standing("batch 16", 0, None)])] == [False, False, False]
+    assert [gate.holds for gate in judge([standing("ours", 0, None), standing("batch 16", 0, None)])] == [
+        False,
+        False,
+        False,
+    ]
     assert judge([dead]) == []
 
 
@@ -215,7 +257,9 @@ def test_figures_of_a_server_that_did_other_work_do_not_count() -> None:
 def test_agreement_is_over_the_rows_that_both_answered() -> None:
     assert agreement({0: "a", 1: "b", 2: "c"}, {1: "b", 2: "x", 3: "d"}) == 0.5
     assert agreement({0: "a"}, {1: "a"}) is None
-    first, second = (SimpleNamespace(labels=labels, relabelled=0) for labels in ({0: "a", 1: "b"}, {0: "a", 1: "c"}))
+    first, second = (
+        SimpleNamespace(labels=labels, relabelled=0) for labels in ({0: "a", 1: "b"}, {0: "a", 1: "c"})
+    )
     assert merge_labels([first, second]) == ({0: "a", 1: "b"}, 1)  # type: ignore[list-item]
 
 
@@ -232,10 +276,14 @@ def test_configurations_are_told_in_words() -> None:
     assert str(Configuration("mosec", 16, 1, 2)) == "batch 16, 1 worker of 2 threads"
 
 
-@pytest.mark.parametrize("peer", sorted({peer.environment or name for name, peer in PEERS.items() if name != "ours"}))
+@pytest.mark.parametrize(
+    "peer", sorted({peer.environment or name for name, peer in PEERS.items() if name != "ours"})
+)
 def test_every_peer_runs_the_models_on_what_ours_runs_them_on(peer: str) -> None:
     ours = set((ROOT / "constraints.txt").read_text().split())
     pins = (environments.REQUIREMENTS / f"{peer}.txt").read_text().splitlines()
-    assert {pin for pin in pins if pin.startswith(("numpy==", "onnxruntime==", "pydantic==", "tokenizers=="))} <= ours
+    assert {
+        pin for pin in pins if pin.startswith(("numpy==", "onnxruntime==", "pydantic==", "tokenizers=="))
+    } <= ours
     assert all(pin.startswith("#") or "==" in pin for pin in pins if pin)
     assert not any("//" in pin for pin in pins)

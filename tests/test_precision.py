@@ -1,4 +1,5 @@
-"""The benchmark of precisions, a bundle against itself: the same answers, and a promise of speed that cannot be kept."""
+"""The benchmark of precisions, a bundle against itself: the same answers, and a promise of speed that cannot
+be kept."""
 
 import json
 from pathlib import Path
@@ -8,7 +9,9 @@ import pytest
 from benchmarks.precision import main
 
 
-def test_a_bundle_is_not_faster_than_itself(tiny_bundle: Path, rows_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_is_not_faster_than_itself(
+    tiny_bundle: Path, rows_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     status = main([str(tiny_bundle), str(tiny_bundle), "--data", str(rows_file), "--turns", "3"])
     said = capsys.readouterr()
     summary = json.loads(said.out)

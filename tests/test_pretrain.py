@@ -1,4 +1,5 @@
-"""Task-adaptive pretraining: the loss falls, an encoder comes out that a recipe takes, the same one after an interruption."""
+"""Task-adaptive pretraining: the loss falls, an encoder comes out that a recipe takes, the same one after an
+interruption."""
 
 import json
 import shutil
@@ -12,12 +13,13 @@ from transformers import AutoModel, AutoTokenizer, RobertaConfig, RobertaModel, 
 from loadtest.sentences import Row
 from models.rows import read_labelled
 from training import train
-from training.experiment import last_checkpoint
-from training.masked import load_masked_lm
+from training.model.masked import load_masked_lm
 from training.pretrain import MaskedLMTrainer, Masking, Sentences, main
-from training.recipe import PretrainingRecipe
+from training.run.experiment import last_checkpoint
+from training.run.recipe import PretrainingRecipe
 
-pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable")  # the Trainer's, of checkpoints within a second of each other
+# the Trainer's, of checkpoints within a second of each other
+pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,9 @@ def pretrained(recipe_path: Path) -> Path:
 
 def test_the_loss_on_held_out_sentences_falls(pretrained: Path, rows: list[Row]) -> None:
     metrics = json.loads((pretrained / "metrics.json").read_bytes())
-    assert (metrics["sentences"], metrics["held_out"]) == (len(rows) - 80, 80), "ten of the validation rows are trained on"
+    assert (metrics["sentences"], metrics["held_out"]) == (len(rows) - 80, 80), (
+        "ten of the validation rows are trained on"
+    )
     assert metrics["loss_after"] < metrics["loss_before"] - 0.5
 
 
@@ -68,7 +72,9 @@ def test_the_encoder_has_a_record_and_takes_no_other_run(
     assert (pretrained / "model.safetensors").read_bytes() == weights
 
 
-def test_a_run_that_diverges_leaves_no_encoder(recipe_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_diverges_leaves_no_encoder(
+    recipe_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     wild = ["learning_rate=1e30", "epochs=1", "train_rows=96", f"output={tmp_path}"]
     assert main([str(recipe_path), *(part for field in wild for part in ("--set", field))]) == 2
     assert "training.pretrain: learning_rate: training diverged" in capsys.readouterr().err
@@ -80,14 +86,31 @@ def test_what_comes_out_is_an_encoder_that_a_recipe_takes(
 ) -> None:
     assert json.loads((pretrained / "config.json").read_bytes())["architectures"] == ["BertModel"]
     before, after = (load_file(folder / "model.safetensors") for folder in (encoder_folder, pretrained))
-    assert after.keys() == {name for name in before if not name.startswith("pooler")}, "the encoder without a head"
+    assert after.keys() == {name for name in before if not name.startswith("pooler")}, (
+        "the encoder without a head"
+    )
     assert not torch.equal(*(weights["embeddings.word_embeddings.weight"] for weights in (before, after)))
     tokenizers = [AutoTokenizer.from_pretrained(folder) for folder in (encoder_folder, pretrained)]
     assert tokenizers[0].get_vocab() == tokenizers[1].get_vocab()
-    assert train.main([str(recipe_file), "--set", f"encoder={pretrained}", "--set", f"output={tmp_path}", "--set", "epochs=0.1"]) == 0
+    assert (
+        train.main(
+            [
+                str(recipe_file),
+                "--set",
+                f"encoder={pretrained}",
+                "--set",
+                f"output={tmp_path}",
+                "--set",
+                "epochs=0.1",
+            ]
+        )
+        == 0
+    )
 
 
-def test_an_interrupted_run_resumes_to_the_same_weights(recipe_path: Path, pretrained: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    recipe_path: Path, pretrained: Path, tmp_path: Path
+) -> None:
     class Interrupted(Exception): ...
 
     with pytest.MonkeyPatch.context() as patched:
@@ -118,7 +141,9 @@ def test_a_checkpoint_without_head_or_mask_token_becomes_a_masked_language_model
         (tmp_path / "bare" / name).write_text(text, encoding="utf-8")
     size = len(AutoTokenizer.from_pretrained(tmp_path / "bare"))
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    RobertaModel(RobertaConfig(vocab_size=size, max_position_embeddings=130, pad_token_id=1, **shape)).save_pretrained(tmp_path / "bare")
+    RobertaModel(
+        RobertaConfig(vocab_size=size, max_position_embeddings=130, pad_token_id=1, **shape)
+    ).save_pretrained(tmp_path / "bare")
 
     set_seed(3)
     model, tokenizer = load_masked_lm(str(tmp_path / "bare"))
@@ -130,9 +155,18 @@ def test_a_checkpoint_without_head_or_mask_token_becomes_a_masked_language_model
     assert torch.equal(embeddings[:size], kept)
     set_seed(3)
     again, _ = load_masked_lm(str(tmp_path / "bare"))
-    assert all(torch.equal(*pair) for pair in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(*pair)
+        for pair in zip(model.state_dict().values(), again.state_dict().values(), strict=True)
+    )
 
-    overrides = [f"encoder={tmp_path / 'bare'}", f"output={tmp_path / 'out'}", "max_length=128", "layers=1", "epochs=1"]
+    overrides = [
+        f"encoder={tmp_path / 'bare'}",
+        f"output={tmp_path / 'out'}",
+        "max_length=128",
+        "layers=1",
+        "epochs=1",
+    ]
     assert main([str(recipe_path), *(part for override in overrides for part in ("--set", override))]) == 0
     assert AutoModel.from_pretrained(tmp_path / "out").config.num_hidden_layers == 1
     assert AutoTokenizer.from_pretrained(tmp_path / "out").mask_token_id == size
@@ -152,7 +186,9 @@ def test_masks_follow_seed_epoch_and_rows_and_keep_the_shares(rows_file: Path, e
     assert not torch.equal(first["labels"], other["labels"])
     assert first["input_ids"].size(1) % 8 == 0
     chosen = first["labels"] != -100
-    ordinary = torch.tensor([[token not in (0, 1, 2) for token in line] for line in other["input_ids"].tolist()])
+    ordinary = torch.tensor(
+        [[token not in (0, 1, 2) for token in line] for line in other["input_ids"].tolist()]
+    )
     assert chosen.sum() / ordinary.sum() == pytest.approx(0.15, abs=0.02)
     assert not chosen[first["attention_mask"] == 0].any()
     masked = first["input_ids"][chosen] == tokenizer.mask_token_id
@@ -163,7 +199,9 @@ def test_masks_follow_seed_epoch_and_rows_and_keep_the_shares(rows_file: Path, e
 
 def test_told_masked_tokens_only_or_all_the_loss_is_the_same(encoder_folder: Path) -> None:
     model, tokenizer = load_masked_lm(str(encoder_folder))
-    inputs = tokenizer(["배우 윤가람은 노래를 좋아한다.", "윤가람은 배우다."], return_tensors="pt", padding=True)
+    inputs = tokenizer(
+        ["배우 윤가람은 노래를 좋아한다.", "윤가람은 배우다."], return_tensors="pt", padding=True
+    )
     labels = torch.full_like(inputs["input_ids"], -100)
     labels[0, 2], labels[1, 1] = inputs["input_ids"][0, 2], inputs["input_ids"][1, 1]
     trainer, shared = object.__new__(MaskedLMTrainer), torch.nn.Sequential()
@@ -191,7 +229,9 @@ def test_a_batch_without_a_masked_token_costs_nothing(encoder_folder: Path) -> N
         ("validation=nothing.jsonl", "nothing.jsonl"),
     ],
 )
-def test_a_wrong_recipe_gets_one_plain_line(recipe_path: Path, capsys: pytest.CaptureFixture[str], override: str, message: str) -> None:
+def test_a_wrong_recipe_gets_one_plain_line(
+    recipe_path: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
+) -> None:
     assert main([str(recipe_path), "--set", override]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line

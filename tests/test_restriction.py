@@ -1,4 +1,5 @@
-"""Relations that entity types admit: never against a row that was learned from, in every member's vote, and only where a bundle says so."""
+"""Relations that entity types admit: never against a row that was learned from, in every member's vote, and
+only where a bundle says so."""
 
 import json
 import os
@@ -9,12 +10,12 @@ import numpy as np
 import pytest
 from test_bundle import refusal, rewrite
 
+from engine.lanes import Lanes
 from export.__main__ import main as export
 from export.inspect import main as inspect
 from export.verify import main as verify
 from loadtest.sentences import Row
 from models.bundle import Bundle, Manifest
-from models.ensemble import Ensemble
 from models.example import ENTITY_TYPES, Entity, EntityType, Example
 from models.labels import NO_RELATION, RELATION_IDS, RELATIONS
 from models.restriction import TypeMask, TypeRestriction, learn_restriction
@@ -31,9 +32,15 @@ def labelled(subject: EntityType | None, object_: EntityType | None, relation: s
     return LabelledExample(typed(subject, object_), RELATION_IDS[relation])
 
 
-def admitted(restriction: TypeRestriction, subject: EntityType | None, object_: EntityType | None) -> list[str]:
+def admitted(
+    restriction: TypeRestriction, subject: EntityType | None, object_: EntityType | None
+) -> list[str]:
     allowed = TypeMask(restriction).allowed(typed(subject, object_))
-    return list(RELATIONS) if allowed is None else [relation for relation, admits in zip(RELATIONS, allowed, strict=True) if admits]
+    return (
+        list(RELATIONS)
+        if allowed is None
+        else [relation for relation, admits in zip(RELATIONS, allowed, strict=True) if admits]
+    )
 
 
 LEARNED = learn_restriction(
@@ -58,8 +65,12 @@ def test_a_pair_admits_what_it_was_seen_with_and_an_unknown_type_restricts_nothi
     assert admitted(LEARNED, "PER", "LOC") == list(RELATIONS), "a pair never seen"
     for subject, object_ in (("PER", None), (None, "DAT"), (None, "LOC"), (None, None)):
         assert admitted(LEARNED, subject, object_) == list(RELATIONS), "it may be a pair never seen"
-    every_object: TypeRestriction = {"PER": {kind: ["per:title"] for kind in ENTITY_TYPES} | {"LOC": ["per:origin"]}}
-    assert admitted(every_object, "PER", None) == ["no_relation", "per:origin", "per:title"], "what any pair of that subject admits"
+    every_object: TypeRestriction = {
+        "PER": {kind: ["per:title"] for kind in ENTITY_TYPES} | {"LOC": ["per:origin"]}
+    }
+    assert admitted(every_object, "PER", None) == ["no_relation", "per:origin", "per:title"], (
+        "what any pair of that subject admits"
+    )
     assert admitted(every_object, None, "LOC") == list(RELATIONS), "other subjects' pairs were never seen"
     assert admitted({}, "PER", "ORG") == list(RELATIONS)
     assert admitted({"PER": {"ORG": []}}, "PER", "ORG") == ["no_relation"], "also where a manifest forgets it"
@@ -73,7 +84,11 @@ def assert_forbids_none(rows: list[LabelledExample]) -> None:
             row.example,
             replace(row.example, subject_entity=replace(subject, type=None)),
             replace(row.example, object_entity=replace(object_, type=None)),
-            replace(row.example, subject_entity=replace(subject, type=None), object_entity=replace(object_, type=None)),
+            replace(
+                row.example,
+                subject_entity=replace(subject, type=None),
+                object_entity=replace(object_, type=None),
+            ),
         ):
             allowed = mask.allowed(example)
             assert allowed is None or allowed[row.label_id]
@@ -85,7 +100,9 @@ def test_no_row_that_was_learned_from_is_forbidden_whatever_types_it_lacks(seed:
     types = [None, *ENTITY_TYPES][: generator.integers(1, 8)]
     rows = [
         labelled(types[subject], types[object_], RELATIONS[label])
-        for subject, object_, label in zip(*generator.integers(0, len(types), (2, 60)), generator.integers(0, 30, 60), strict=True)
+        for subject, object_, label in zip(
+            *generator.integers(0, len(types), (2, 60)), generator.integers(0, 30, 60), strict=True
+        )
     ]
     assert_forbids_none(rows)
 
@@ -96,51 +113,66 @@ def test_no_row_of_klue_res_training_set_is_forbidden() -> None:
 
 
 @pytest.fixture(scope="module")
-def free(tiny_bundle: Path) -> Ensemble:
-    return Ensemble.load(Bundle.open(tiny_bundle))
+def free(tiny_bundle: Path) -> Lanes:
+    return Lanes.load(Bundle.open(tiny_bundle))
 
 
 @pytest.fixture(scope="module")
-def restricted(free: Ensemble) -> Ensemble:
+def restricted(free: Lanes) -> Lanes:
     """The tiny ensemble where a person has a title only, and other pairs are as free as ever."""
-    manifest = free.bundle.manifest.model_copy(update={"type_restriction": {"PER": {"POH": ["per:title"]}}})
-    return Ensemble.load(replace(free.bundle, manifest=manifest))
+    bundle = free.ensemble.bundle
+    manifest = bundle.manifest.model_copy(update={"type_restriction": {"PER": {"POH": ["per:title"]}}})
+    return Lanes.load(replace(bundle, manifest=manifest))
 
 
 def test_every_members_forbidden_relations_are_zero_and_the_others_share_what_is_left(
-    free: Ensemble, restricted: Ensemble, rows: list[Row]
+    free: Lanes, restricted: Lanes, rows: list[Row]
 ) -> None:
     examples = [Example.from_row(row) for row in rows[:200]]
-    masked = [example.subject_entity.type == "PER" and example.object_entity.type == "POH" for example in examples]
+    masked = [
+        example.subject_entity.type == "PER" and example.object_entity.type == "POH" for example in examples
+    ]
     assert 0 < sum(masked) < len(masked)
     before, after = free.member_probabilities(examples), restricted.member_probabilities(examples)
     allowed = np.isin(RELATIONS, [NO_RELATION, "per:title"])
     expected = np.where(np.array(masked)[:, None] & ~allowed, 0, before)
     assert after == pytest.approx(expected / expected.sum(axis=2, keepdims=True))
-    votes = np.average(after, axis=0, weights=[member.weight for member in restricted.bundle.manifest.members])
+    votes = np.average(
+        after, axis=0, weights=[member.weight for member in restricted.ensemble.bundle.manifest.members]
+    )
     together = restricted.predict(examples)
     for index, (example, prediction) in enumerate(zip(examples, together, strict=True)):
         assert prediction.probabilities == pytest.approx(votes[index])
         assert prediction.probabilities.sum() == pytest.approx(1)
-        (alone,) = restricted.run([restricted.encode(example)])
+        (alone,) = restricted.ensemble.run([restricted.ensemble.encode(example)])
         assert alone.probabilities == pytest.approx(prediction.probabilities, abs=1e-6)
         if masked[index]:
             assert (prediction.probabilities > 0).tolist() == allowed.tolist()
-            assert list(prediction.top(4))[2:] == ["org:dissolved", "org:founded"], "ties at 0 keep the official order"
+            assert list(prediction.top(4))[2:] == ["org:dissolved", "org:founded"], (
+                "ties at 0 keep the official order"
+            )
 
 
-def test_without_a_restriction_nothing_changes(free: Ensemble, rows: list[Row]) -> None:
-    assert free.encode(Example.from_row(rows[0])).allowed is None
-    assert Manifest.model_validate_json(free.bundle.manifest.model_dump_json()).type_restriction is None
+def test_without_a_restriction_nothing_changes(free: Lanes, rows: list[Row]) -> None:
+    assert free.ensemble.encode(Example.from_row(rows[0])).allowed is None
+    assert (
+        Manifest.model_validate_json(free.ensemble.bundle.manifest.model_dump_json()).type_restriction is None
+    )
 
 
 def test_export_learns_the_restriction_and_proves_the_ensemble_with_it(
     checkpoints: list[Path], rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output, data = tmp_path / "bundle", ["--data", str(rows_file)]
-    assert export([str(checkpoints[1]), "--output", str(output), *data, "--type-restriction", str(rows_file)]) == 0
+    assert (
+        export([str(checkpoints[1]), "--output", str(output), *data, "--type-restriction", str(rows_file)])
+        == 0
+    )
     assert Bundle.open(output).manifest.type_restriction == learn_restriction(read_labelled(rows_file))
     assert verify([str(output), *data]) == inspect([str(output)]) == 0
-    assert "type restriction: 7 pairs of entity types, which admit 1 to 2 of the 30 relations" in capsys.readouterr().out
+    assert (
+        "type restriction: 7 pairs of entity types, which admit 1 to 2 of the 30 relations"
+        in capsys.readouterr().out
+    )
     rewrite(output, lambda manifest: manifest["type_restriction"]["PER"].update(POH=["per:tiger"]))
     assert "type_restriction: PER, POH: 'per:tiger' is none of the 30 relations" in refusal(output)

@@ -51,13 +51,18 @@ def test_labels_come_as_an_array(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", ["\n", "\r\n", ""], ids=["LF", "CRLF", "no newline at the end"])
 def test_line_endings_do_not_matter(tmp_path: Path, ending: str) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_bytes((json.dumps(GOOD, ensure_ascii=False) + (ending or "\n") + json.dumps(GOOD) + ending).encode())
+    path.write_bytes(
+        (json.dumps(GOOD, ensure_ascii=False) + (ending or "\n") + json.dumps(GOOD) + ending).encode()
+    )
     assert len(read_labelled(path)) == 2
 
 
 def test_a_line_separator_inside_a_sentence_ends_no_row(tmp_path: Path) -> None:
     odd = {**GOOD, "sentence": "강하늘은 이름난 무신이다.\u2028끝\u0085"}
-    assert read_labelled(written(tmp_path, json.dumps(odd, ensure_ascii=False)))[0].example.sentence == odd["sentence"]
+    assert (
+        read_labelled(written(tmp_path, json.dumps(odd, ensure_ascii=False)))[0].example.sentence
+        == odd["sentence"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,9 @@ def test_a_row_that_is_no_object_is_named(tmp_path: Path, value: object) -> None
 
 @pytest.mark.parametrize("label", ["per:titles", "", "PER:TITLE", None, 29, ["per:title"], "per:title\n"])
 def test_a_label_that_is_no_relation_is_named(tmp_path: Path, label: object) -> None:
-    message = refusal(written(tmp_path, json.dumps(GOOD), json.dumps(GOOD), json.dumps({**GOOD, "label": label})))
+    message = refusal(
+        written(tmp_path, json.dumps(GOOD), json.dumps(GOOD), json.dumps({**GOOD, "label": label}))
+    )
     assert "line 3: label: " in message
     assert repr(label) in message
 
@@ -95,10 +102,22 @@ def test_a_row_without_a_label_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        pytest.param({"object_entity": {**GOOD["object_entity"], "end_idx": 11}}, "object_entity.word: ", id="word and span disagree"),
-        pytest.param({"object_entity": {"start_idx": 9, "end_idx": 99}}, "object_entity.end_idx: 99 ", id="out of range"),
+        pytest.param(
+            {"object_entity": {**GOOD["object_entity"], "end_idx": 11}},
+            "object_entity.word: ",
+            id="word and span disagree",
+        ),
+        pytest.param(
+            {"object_entity": {"start_idx": 9, "end_idx": 99}},
+            "object_entity.end_idx: 99 ",
+            id="out of range",
+        ),
         pytest.param({"object_entity": GOOD["subject_entity"]}, "object_entity: ", id="overlap"),
-        pytest.param({"subject_entity": {"word": "이"}}, "subject_entity.word: '이' occurs 2 times", id="ambiguous word"),
+        pytest.param(
+            {"subject_entity": {"word": "이"}},
+            "subject_entity.word: '이' occurs 2 times",
+            id="ambiguous word",
+        ),
         pytest.param({"subject_entity": None}, "subject_entity: ", id="no entity"),
         pytest.param({"sentence": "\ud800"}, "sentence: ", id="lone surrogate"),
     ],

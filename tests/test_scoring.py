@@ -1,4 +1,5 @@
-"""A file is scored as a request is: the same answers in every form of input, in its order, in every form of output."""
+"""A file is scored as a request is: the same answers in every form of input, in its order, in every form of
+output."""
 
 import csv
 import gzip
@@ -16,13 +17,13 @@ from numpy.typing import NDArray
 
 import scoring.__main__
 import scoring.progress
+from engine.split import Split
+from engine.tuning import TunedEnsemble, tune
 from loadtest.sentences import Row, make_long_rows, make_rows
 from models.bundle import Bundle
 from models.example import Example
 from models.labels import RELATION_IDS, RELATIONS
-from models.lanes import Split
 from models.metrics import auprc, micro_f1
-from models.tuning import TunedEnsemble, tune
 from scoring.__main__ import main
 from scoring.progress import Progress
 
@@ -49,7 +50,7 @@ def long_rows() -> list[Row]:
 
 @pytest.fixture(scope="session")
 def expected(tuned: TunedEnsemble, long_rows: list[Row]) -> NDArray[np.float64]:
-    predictions = tuned.ensemble.predict([Example.from_row(row) for row in long_rows])
+    predictions = tuned.lanes.predict([Example.from_row(row) for row in long_rows])
     return np.stack([prediction.probabilities for prediction in predictions])
 
 
@@ -63,7 +64,16 @@ def as_csv(rows: list[Row]) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for number, row in enumerate(rows):
-        writer.writerow([number, row["sentence"], str(row["subject_entity"]), str(row["object_entity"]), row["label"], row["source"]])
+        writer.writerow(
+            [
+                number,
+                row["sentence"],
+                str(row["subject_entity"]),
+                str(row["object_entity"]),
+                row["label"],
+                row["source"],
+            ]
+        )
     return text.getvalue().encode()
 
 
@@ -89,11 +99,15 @@ INPUTS = {
     "windows.jsonl": lambda rows: b"\xef\xbb\xbf" + as_jsonl(rows).replace(b"\n", b"\r\n"),
     "rows.csv": as_csv,
     "windows.csv": lambda rows: b"\xef\xbb\xbf" + as_csv(rows).replace(b"\n", b"\r\n"),
-    "rows.jsonl.gz": lambda rows: gzip.compress(as_jsonl(rows[:20])) + bytes(512) + gzip.compress(as_jsonl(rows[20:])) + bytes(512),
+    "rows.jsonl.gz": lambda rows: (
+        gzip.compress(as_jsonl(rows[:20])) + bytes(512) + gzip.compress(as_jsonl(rows[20:])) + bytes(512)
+    ),
     "gzip-by-content.json": lambda rows: gzip.compress(json.dumps(rows).encode()),
     "rows.csv.zst": lambda rows: zstd(as_csv(rows)),
     "rows.json.zst": lambda rows: zstd(json.dumps(rows)[:99].encode()) + zstd(json.dumps(rows)[99:].encode()),
-    "skippable.jsonl.zst": lambda rows: SKIPPABLE + zstd(as_jsonl(rows[:20])) + SKIPPABLE + zstd(as_jsonl(rows[20:])),
+    "skippable.jsonl.zst": lambda rows: (
+        SKIPPABLE + zstd(as_jsonl(rows[:20])) + SKIPPABLE + zstd(as_jsonl(rows[20:]))
+    ),
     "rows.parquet": as_parquet,
     "no-ending": as_jsonl,
 }
@@ -121,7 +135,12 @@ def matrix(lines: list[dict[str, Any]]) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_every_form_of_input_gives_the_ensembles_answers_in_order(
-    name: str, engine: None, long_rows: list[Row], expected: NDArray[np.float64], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str,
+    engine: None,
+    long_rows: list[Row],
+    expected: NDArray[np.float64],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / name).write_bytes(INPUTS[name](long_rows))
     output = tmp_path / "out.jsonl"
@@ -137,16 +156,20 @@ def test_every_form_of_input_gives_the_ensembles_answers_in_order(
     assert (summary["rows"], summary["scored"], summary["rejected"], summary["labelled"]) == (50, 50, 0, 50)
     assert summary["micro_f1"] == pytest.approx(micro_f1(labels, expected.argmax(axis=1)))
     assert summary["auprc"] == pytest.approx(auprc(labels, expected))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "out.jsonl", "out.jsonl.report.html"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [name, "out.jsonl", "out.jsonl.report.html"]
+    )
 
 
-def test_a_line_has_the_fields_of_https_prediction(engine: None, tmp_path: Path, tuned: TunedEnsemble) -> None:
+def test_a_line_has_the_fields_of_https_prediction(
+    engine: None, tmp_path: Path, tuned: TunedEnsemble
+) -> None:
     row = make_rows()[0]
     nameless = {key: value for key, value in row.items() if key != "guid"}
     (tmp_path / "rows.jsonl").write_bytes(as_jsonl([row, nameless]))
     assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl"), "--top-k", "3"]) == 0
     named, unnamed = lines_of(tmp_path / "out.jsonl")
-    (prediction,) = tuned.ensemble.predict([Example.from_row(row)])
+    (prediction,) = tuned.lanes.predict([Example.from_row(row)])
     assert list(named) == ["guid", "relation", "score", "probabilities", "members"]
     assert list(unnamed) == ["relation", "score", "probabilities", "members"]
     assert named == {"guid": row["guid"], **unnamed}
@@ -163,7 +186,11 @@ class Standard:
 
 @pytest.mark.parametrize("form", ["rows.jsonl", "rows.json", "rows.csv", "rows.jsonl.gz"])
 def test_standard_input_and_output(
-    form: str, engine: None, long_rows: list[Row], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    form: str,
+    engine: None,
+    long_rows: list[Row],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = Standard()
     monkeypatch.setattr(sys, "stdin", Standard(INPUTS[form](long_rows)))
@@ -191,17 +218,22 @@ def test_a_pipe_with_a_name_is_read_once_and_whole(
     assert summary_of(capsys)["rejected"] == 0
 
 
-def test_parquet_from_a_pipe_is_refused(engine: None, long_rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_parquet_from_a_pipe_is_refused(
+    engine: None, long_rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    writer = threading.Thread(target=pipe.write_bytes, args=[as_parquet(long_rows)[:1000]])  # which a pipe holds whether or not it is read
+    # which a pipe holds whether or not it is read
+    writer = threading.Thread(target=pipe.write_bytes, args=[as_parquet(long_rows)[:1000]])
     writer.start()
     assert main([str(pipe), str(tmp_path / "out.jsonl")]) == 2
     writer.join()
     assert "no regular file" in refusal(capsys)
 
 
-def test_what_an_output_links_to_is_written_and_the_link_stays(engine: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_an_output_links_to_is_written_and_the_link_stays(
+    engine: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "rows.jsonl").write_bytes(b"bad\n" + as_jsonl(make_rows()[:3]))
     link, target = tmp_path / "latest.jsonl", tmp_path / "data" / "real.jsonl"
@@ -212,7 +244,9 @@ def test_what_an_output_links_to_is_written_and_the_link_stays(engine: None, tmp
         assert len(lines_of(target)) == 3
         assert summary_of(capsys)["rejects"] == f"{target}.rejects.jsonl"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "latest.jsonl", "rows.jsonl"]
-    assert sorted(path.name for path in target.parent.iterdir()) == [target.name + end for end in ("", ".rejects.jsonl", ".report.html")]
+    assert sorted(path.name for path in target.parent.iterdir()) == [
+        target.name + end for end in ("", ".rejects.jsonl", ".report.html")
+    ]
 
 
 def test_a_name_that_is_not_utf8(engine: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -235,7 +269,9 @@ def test_names_with_any_line_break_are_whole_cells(engine: None, tmp_path: Path)
             assert [row[column] for row in csv.DictReader(file, strict=True)] == names
 
 
-@pytest.mark.parametrize("name", ["out.jsonl.gz", "out.jsonl.zst", "out.csv", "out.csv.gz", "submission.csv", "out.parquet"])
+@pytest.mark.parametrize(
+    "name", ["out.jsonl.gz", "out.jsonl.zst", "out.csv", "out.csv.gz", "submission.csv", "out.parquet"]
+)
 def test_every_form_of_output_holds_the_same(
     name: str, engine: None, long_rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -245,7 +281,10 @@ def test_every_form_of_output_holds_the_same(
         zstd(b"")
     (tmp_path / "rows.jsonl").write_bytes(as_jsonl(long_rows))
     for output in ("out.jsonl", name):
-        assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / output), "--top-k", "30", "--window", "16"]) == 0
+        assert (
+            main([str(tmp_path / "rows.jsonl"), str(tmp_path / output), "--top-k", "30", "--window", "16"])
+            == 0
+        )
     from scoring.compare import main as compare
 
     assert compare([str(tmp_path / "out.jsonl"), str(tmp_path / name), "--strict"]) == 0
@@ -254,7 +293,9 @@ def test_every_form_of_output_holds_the_same(
     assert compared["largest_difference"] < 1e-12
 
 
-def test_rows_of_no_file_leave_an_output_without_rows(engine: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_of_no_file_leave_an_output_without_rows(
+    engine: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, data in {"none.jsonl": b"\n \n", "none.json": b" [ ]\n", "none.csv": as_csv([])}.items():
         (tmp_path / name).write_bytes(data)
         assert main([str(tmp_path / name), str(tmp_path / "out.csv")]) == 0
@@ -273,14 +314,27 @@ def test_a_label_that_is_none_is_counted_and_the_row_scored(
     assert (summary["scored"], summary["labelled"], summary["strange_labels"]) == (9, 2, 3)
 
 
-def test_it_loads_as_serving_does(tiny_bundle: Path, long_rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_loads_as_serving_does(
+    tiny_bundle: Path, long_rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "rows.jsonl").write_bytes(as_jsonl(long_rows))
-    arguments = [str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl"), "--bundle", str(tiny_bundle), "--tuning-s", "0"]
+    arguments = [
+        str(tmp_path / "rows.jsonl"),
+        str(tmp_path / "out.jsonl"),
+        "--bundle",
+        str(tiny_bundle),
+        "--tuning-s",
+        "0",
+    ]
     assert main(arguments) == 0
     assert summary_of(capsys)["scored"] == 50
     assert main([*arguments, "--device", "cuda"]) == 2
     assert "has no graphs for cuda" in refusal(capsys)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "out.jsonl.report.html", "rows.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "out.jsonl",
+        "out.jsonl.report.html",
+        "rows.jsonl",
+    ]
 
 
 def furnish(folder: Path) -> None:
@@ -329,7 +383,11 @@ REFUSED = {
 
 @pytest.mark.parametrize("arguments", REFUSED)
 def test_a_users_error_is_one_plain_line(
-    arguments: str, engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: str,
+    engine: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     furnish(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -341,7 +399,9 @@ def test_a_users_error_is_one_plain_line(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("arguments", ["--top-k 0", "--top-k 31", "--top-k one", "--window 0", "--label-order x", "--to xml"])
+@pytest.mark.parametrize(
+    "arguments", ["--top-k 0", "--top-k 31", "--top-k one", "--window 0", "--label-order x", "--to xml"]
+)
 def test_a_flag_that_is_wrong_is_one_plain_line(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["rows.jsonl", "out.jsonl", *arguments.split()])
@@ -350,7 +410,11 @@ def test_a_flag_that_is_wrong_is_one_plain_line(arguments: str, capsys: pytest.C
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl.zst"])
 def test_a_missing_library_is_named(
-    name: str, engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    engine: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def missing(name: str) -> None:
         raise ImportError(name)

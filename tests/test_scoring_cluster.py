@@ -1,4 +1,5 @@
-"""Many files on a Ray cluster: each is what scoring it alone makes of it, a worker that dies costs nothing, nothing is done twice."""
+"""Many files on a Ray cluster: each is what scoring it alone makes of it, a worker that dies costs nothing,
+nothing is done twice."""
 
 import gzip
 import json
@@ -44,7 +45,9 @@ sys.exit(scoring.cluster.main(sys.argv[1:]))
 
 
 @pytest.mark.usefixtures("engine")
-def test_every_file_becomes_what_scoring_it_alone_makes_of_it_though_workers_die(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_every_file_becomes_what_scoring_it_alone_makes_of_it_though_workers_die(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
     rows = make_long_rows(40)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl").write_bytes(as_jsonl(rows[:25]) + b"bad\n")
@@ -64,7 +67,9 @@ def test_every_file_becomes_what_scoring_it_alone_makes_of_it_though_workers_die
     summary = json.loads(done.stdout.splitlines()[-1])
     counts = {name: summary[name] for name in ("files", "rows", "scored", "rejected", "broken")}
     assert counts == {"files": 3, "rows": 41, "scored": 40, "rejected": 1, "broken": []}
-    assert [Path(failure["input"]).name for failure in summary["failed"]] == ["none.parquet"], "which costs no other file"
+    assert [Path(failure["input"]).name for failure in summary["failed"]] == ["none.parquet"], (
+        "which costs no other file"
+    )
     assert "not a Parquet file" in done.stderr
     for name, output in (("a.jsonl", "a.jsonl"), ("b.csv.gz", "b.jsonl")):
         alone = tmp_path / f"alone-{output}"
@@ -77,11 +82,17 @@ def test_every_file_becomes_what_scoring_it_alone_makes_of_it_though_workers_die
     assert b'"line": 26' in (tmp_path / "out" / "a.jsonl.rejects.jsonl").read_bytes()
 
 
-def test_what_is_finished_is_not_scored_again_unless_it_has_changed(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_what_is_finished_is_not_scored_again_unless_it_has_changed(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
     (tmp_path / "a.jsonl").write_bytes(as_jsonl(make_long_rows(10)) + b"bad\n")
-    options = vars(_parser().parse_args([str(tmp_path), str(tmp_path), "--bundle", str(tiny_bundle), "--tuning-s", "0"]))
+    options = vars(
+        _parser().parse_args([str(tmp_path), str(tmp_path), "--bundle", str(tiny_bundle), "--tuning-s", "0"])
+    )
     file = {"input": str(tmp_path / "a.jsonl"), "output": str(tmp_path / "out.jsonl")}
-    worker = FileScorer({name: value for name, value in options.items() if name not in OF_THE_CLUSTER}, cores=1)
+    worker = FileScorer(
+        {name: value for name, value in options.items() if name not in OF_THE_CLUSTER}, cores=1
+    )
     first = worker(file)
     written = (tmp_path / "out.jsonl").stat().st_mtime_ns
     assert worker(file) == first
@@ -94,12 +105,20 @@ def test_what_is_finished_is_not_scored_again_unless_it_has_changed(tiny_bundle:
     assert (tmp_path / "out.jsonl").exists()
 
 
-def test_whatever_goes_wrong_with_a_file_is_its_own_affair(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_goes_wrong_with_a_file_is_its_own_affair(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.jsonl").write_bytes(as_jsonl(make_long_rows(3)))
-    options = vars(_parser().parse_args([str(tmp_path), str(tmp_path), "--bundle", str(tiny_bundle), "--tuning-s", "0"]))
-    worker = FileScorer({name: value for name, value in options.items() if name not in OF_THE_CLUSTER}, cores=1)
+    options = vars(
+        _parser().parse_args([str(tmp_path), str(tmp_path), "--bundle", str(tiny_bundle), "--tuning-s", "0"])
+    )
+    worker = FileScorer(
+        {name: value for name, value in options.items() if name not in OF_THE_CLUSTER}, cores=1
+    )
     file = {"input": str(tmp_path / "a.jsonl"), "output": os.fsdecode(bytes(tmp_path) + b"/\xb0\xa1.jsonl")}
-    assert json.loads(worker(file)["outcome"])["scored"] == 3, "a name that is not UTF-8 is none of a file's faults"
+    assert json.loads(worker(file)["outcome"])["scored"] == 3, (
+        "a name that is not UTF-8 is none of a file's faults"
+    )
     assert worker(file) == worker(file)
 
     def fail(*_: object) -> None:

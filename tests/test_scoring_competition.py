@@ -1,4 +1,5 @@
-"""The competition's own files: `id,sentence,subject_entity,object_entity,label,source` in, `id,pred_label,probs` out."""
+"""The competition's own files: `id,sentence,subject_entity,object_entity,label,source` in,
+`id,pred_label,probs` out."""
 
 import ast
 import csv
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 from test_scoring import engine, lines_of, summary_of, tuned  # noqa: F401 (fixtures)
 
+from engine.tuning import TunedEnsemble
 from models.example import Example
 from models.labels import COMPETITION_RELATIONS, COMPETITION_TO_OFFICIAL, RELATIONS
-from models.tuning import TunedEnsemble
 from scoring.__main__ import main
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -27,16 +28,21 @@ TEST_FILE = (
 7,"가람, 누리가 웃었다.","{'word': '가람, 누리', 'start_idx': 0, 'end_idx': 5, 'type': 'PER'}","{""word"": ""웃었다"", ""start_idx"": 8, ""end_idx"": 10, ""type"": null}",100,own
 x,"O'새벽 \\ 씨는
 수원에 산다.","{'word': ""O'새벽 \\\\"", 'start_idx': 0, 'end_idx': 5, 'type': 'PER'}","{'word': '수원', 'start_idx': 10, 'end_idx': 11, 'type': 'LOC'}",,own
-"""  # noqa: E501
+"""
 )
 
 WORDS = [("강하늘", "무신"), ("'다솜'", '"한빛전자"'), ("가람, 누리", "웃었다"), ("O'새벽 \\", "수원")]
 
 
 def example(row: dict[str, str], subject: str, object_: str) -> Example:
-    types = [(None if "null" in row[key] else ast.literal_eval(row[key])["type"]) for key in ("subject_entity", "object_entity")]
+    types = [
+        (None if "null" in row[key] else ast.literal_eval(row[key])["type"])
+        for key in ("subject_entity", "object_entity")
+    ]
     entities = [{"word": word, "type": type_} for word, type_ in zip((subject, object_), types, strict=True)]
-    return Example.from_row({"sentence": row["sentence"], "subject_entity": entities[0], "object_entity": entities[1]})
+    return Example.from_row(
+        {"sentence": row["sentence"], "subject_entity": entities[0], "object_entity": entities[1]}
+    )
 
 
 @pytest.fixture
@@ -65,7 +71,7 @@ def test_a_submission_of_hand_made_rows(
     assert header == ["id", "pred_label", "probs"]
     assert [row[0] for row in rows] == ["0", "1", "7", "x"]
     lanes: TunedEnsemble = request.getfixturevalue("tuned")
-    predictions = lanes.ensemble.predict(asked)
+    predictions = lanes.lanes.predict(asked)
     for (_, label, probs), prediction in zip(rows, predictions, strict=True):
         probabilities = json.loads(probs)
         assert probabilities == ast.literal_eval(probs)
@@ -73,7 +79,11 @@ def test_a_submission_of_hand_made_rows(
         assert sum(probabilities) == pytest.approx(1)
         names = RELATIONS if order == "klue" else COMPETITION_RELATIONS
         assert names[int(np.argmax(probabilities))] == label
-        ordered = prediction.probabilities if order == "klue" else prediction.probabilities[list(COMPETITION_TO_OFFICIAL)]
+        ordered = (
+            prediction.probabilities
+            if order == "klue"
+            else prediction.probabilities[list(COMPETITION_TO_OFFICIAL)]
+        )
         assert np.abs(ordered - probabilities).max() < 1e-4
 
 
@@ -104,19 +114,27 @@ def test_an_entity_written_as_text_is_never_run(tmp_path: Path) -> None:
         "\0": "neither",
     }
     quoted = ["".join(('"', cell.replace('"', '""'), '"')) for cell in cells]
-    text = HEADER + "".join(f"{number},강하늘은 이름난 무신이다.,{cell},{good}\n" for number, cell in enumerate(quoted))
+    text = HEADER + "".join(
+        f"{number},강하늘은 이름난 무신이다.,{cell},{good}\n" for number, cell in enumerate(quoted)
+    )
     (tmp_path / "train.csv").write_text(text, encoding="utf-8")
     assert main([str(tmp_path / "train.csv"), str(tmp_path / "out.jsonl")]) == 0
     assert lines_of(tmp_path / "out.jsonl") == []
     rejects: list[dict[str, Any]] = lines_of(tmp_path / "out.jsonl.rejects.jsonl")
-    assert [(reject["id"], reject["line"]) for reject in rejects] == [(str(number), number + 2) for number in range(len(cells))]
+    assert [(reject["id"], reject["line"]) for reject in rejects] == [
+        (str(number), number + 2) for number in range(len(cells))
+    ]
     for reject, reason in zip(rejects, cells.values(), strict=True):
         assert reason in reject["reason"]
     assert not (tmp_path / "run").exists()
 
 
 def test_a_row_without_an_id_is_submitted_under_its_guid_or_number(tmp_path: Path) -> None:
-    row = {"sentence": "강하늘은 무신이다.", "subject_entity": {"word": "강하늘"}, "object_entity": {"word": "무신"}}
+    row = {
+        "sentence": "강하늘은 무신이다.",
+        "subject_entity": {"word": "강하늘"},
+        "object_entity": {"word": "무신"},
+    }
     rows = [row, {**row, "guid": "g"}, {**row, "guid": "g", "id": 5}, {"id": 6}, row]
     (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     assert main([str(tmp_path / "rows.json"), str(tmp_path / "out.csv"), "--to", "submission"]) == 0

@@ -1,4 +1,5 @@
-"""A thousand hostile files: each ends in results and rejects that account for all its rows, or in one plain line. Never in a traceback."""
+"""A thousand hostile files: each ends in results and rejects that account for all its rows, or in one plain
+line. Never in a traceback."""
 
 import gzip
 import json
@@ -53,7 +54,9 @@ def spiteful_rows(generator: random.Random) -> list[Row]:
         if generator.random() < 0.5:
             rows.append(row)
             continue
-        subject, object_ = ("가" + "".join(generator.choices([*SPITEFUL, "나"], k=3)) + "다" for _ in range(2))
+        subject, object_ = (
+            "가" + "".join(generator.choices([*SPITEFUL, "나"], k=3)) + "다" for _ in range(2)
+        )
         sentence = f"{subject} 은 {object_}"
         entities = [(subject, 0), (object_, len(subject) + 3)]
         rows.append(
@@ -110,7 +113,11 @@ CHANGES: list[Change] = [
     lambda data, _: data.decode("utf-8", "replace").encode("cp949", "replace"),
     lambda data, _: data.decode("utf-8", "replace").encode("utf-16"),
     lambda data, _: data.decode("utf-8", "replace").encode("utf-8-sig") + "가나다".encode("cp949"),
-    somewhere(lambda generator: generator.choice([b"\0", b"\xff", b"\r", b"\n", b'"', b"'", b",", b"\\", b"[", b"]", b"{", b"}"])),
+    somewhere(
+        lambda generator: generator.choice(
+            [b"\0", b"\xff", b"\r", b"\n", b'"', b"'", b",", b"\\", b"[", b"]", b"{", b"}"]
+        )
+    ),
     somewhere(lambda generator: generator.randbytes(9)),
     somewhere(lambda generator: b"x" * generator.choice([200_000, 500_000])),
     somewhere(lambda generator: generator.choice([b"[", b"{", b'"', b"("]) * 20_000),
@@ -163,8 +170,12 @@ def judge(status: int, out: str, err: str, folder: Path) -> str:
     numbers = [reject["row"] for reject in listed]
     assert numbers == sorted(set(numbers))
     assert all(reject["reason"] for reject in listed)
-    if (folder / "rows.jsonl").exists() and not (data := (folder / "rows.jsonl").read_bytes()).startswith(b"\x1f\x8b"):
-        assert summary["rows"] == sum(bool(line.strip()) for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n"))
+    if (folder / "rows.jsonl").exists() and not (data := (folder / "rows.jsonl").read_bytes()).startswith(
+        b"\x1f\x8b"
+    ):
+        assert summary["rows"] == sum(
+            bool(line.strip()) for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        )
     return "broken" if summary["broken"] else "rejects" if listed else "clean"
 
 
@@ -188,10 +199,13 @@ def test_a_thousand_hostile_files(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_good_row_survives_a_bad_neighbour(seed: int, tmp_path: Path) -> None:
-    """What is wrong with one line never costs another one: the lines around it are scored whatever stands between."""
+    """What is wrong with one line never costs another one: the lines around it are scored whatever stands
+    between."""
     generator = random.Random(seed)
     bad = generator.choice(CHANGES[8:])(as_jsonl(ROWS[:1]).strip(), generator).replace(b"\n", b"")
     (tmp_path / "rows.jsonl").write_bytes(as_jsonl(ROWS[1:3]) + bad + b"\n" + as_jsonl(ROWS[3:5]))
     assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl")]) == 0
     neighbours = [row["guid"] for row in ROWS[1:5]]
-    assert [line["guid"] for line in lines_of(tmp_path / "out.jsonl") if line.get("guid") in neighbours] == neighbours
+    assert [
+        line["guid"] for line in lines_of(tmp_path / "out.jsonl") if line.get("guid") in neighbours
+    ] == neighbours

@@ -36,7 +36,9 @@ def contents(records: Iterator[Record]) -> list[object]:
 
 
 @given(st.lists(documents, max_size=5), st.sampled_from([None, 0, 2]), st.booleans(), st.integers(1, 30))
-def test_an_array_falls_into_its_elements(array: list[object], indent: int | None, ascii_only: bool, size: int) -> None:
+def test_an_array_falls_into_its_elements(
+    array: list[object], indent: int | None, ascii_only: bool, size: int
+) -> None:
     text = "\n\n" + json.dumps(array, indent=indent, ensure_ascii=ascii_only) + "\n"
     records = list(read_json_array(pieces(text.encode(), size)))
     assert [json.loads(bytes(record.content)) for record in records] == array  # type: ignore[arg-type]
@@ -61,7 +63,11 @@ def test_elements_that_are_no_json_cost_only_themselves(size: int) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
 def test_a_brace_too_many_does_not_end_the_array(size: int) -> None:
     text = b'[{"a": 1}},\n{"b": 2},\n{"c": 3}]'
-    assert contents(read_json_array(pieces(text, size))) == [(1, b'{"a": 1}}'), (2, b'{"b": 2}'), (3, b'{"c": 3}')]
+    assert contents(read_json_array(pieces(text, size))) == [
+        (1, b'{"a": 1}}'),
+        (2, b'{"b": 2}'),
+        (3, b'{"c": 3}'),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +80,9 @@ def test_a_brace_too_many_does_not_end_the_array(size: int) -> None:
         (b"[1]]", [(1, b"1")], "more after the end", 1),
     ],
 )
-def test_an_array_that_is_not_whole_says_where(text: bytes, found: list[object], reason: str, line: int) -> None:
+def test_an_array_that_is_not_whole_says_where(
+    text: bytes, found: list[object], reason: str, line: int
+) -> None:
     for size in (1, 4, 100):
         records = read_json_array(pieces(text, size))
         assert contents(islice(records, len(found))) == found
@@ -93,10 +101,14 @@ def test_json_lines(size: int) -> None:
 cells = st.text(st.sampled_from("가\",' \n{}:x"), max_size=8)
 
 
-@given(st.lists(st.tuples(cells, cells, cells), max_size=6), st.sampled_from(["\n", "\r\n"]), st.integers(1, 30))
+@given(
+    st.lists(st.tuples(cells, cells, cells), max_size=6), st.sampled_from(["\n", "\r\n"]), st.integers(1, 30)
+)
 def test_csv_falls_into_its_rows(rows: list[tuple[str, str, str]], ending: str, size: int) -> None:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator=ending).writerows([("sentence", "subject_entity", "object_entity"), *rows])
+    csv.writer(text, lineterminator=ending).writerows(
+        [("sentence", "subject_entity", "object_entity"), *rows]
+    )
     records = list(read_csv(pieces(text.getvalue().encode(), size), "rows.csv"))
     assert [tuple(dict(record.content).values()) for record in records] == rows  # type: ignore[call-overload]
     assert all(record.fault is None for record in records)
@@ -151,9 +163,22 @@ def test_rows_that_are_too_long_are_not_kept(size: int, monkeypatch: pytest.Monk
     monkeypatch.setattr(scoring.records, "MAX_ROW_BYTES", 50)
     long = b"x" * 60
     lines = list(read_json_lines(pieces(b"a\n" + long + b"\nb\n" + long, size)))
-    assert [(record.line, record.fault is None) for record in lines] == [(1, True), (2, False), (3, True), (4, False)]
+    assert [(record.line, record.fault is None) for record in lines] == [
+        (1, True),
+        (2, False),
+        (3, True),
+        (4, False),
+    ]
     array = list(read_json_array(pieces(b'[1,\n"' + long + b'[",\n2]', size)))
     assert [(record.line, record.fault is None) for record in array] == [(1, True), (2, False), (3, True)]
-    rows = list(read_csv(pieces(HEADER + b"a,b,c\n" + long + b',b,c\n"a\n' + long + b"\nd,e,f\n", size), "rows.csv"))
-    assert [(record.line, record.fault is None) for record in rows] == [(2, True), (3, False), (4, False), (5, False), (6, True)]
+    rows = list(
+        read_csv(pieces(HEADER + b"a,b,c\n" + long + b',b,c\n"a\n' + long + b"\nd,e,f\n", size), "rows.csv")
+    )
+    assert [(record.line, record.fault is None) for record in rows] == [
+        (2, True),
+        (3, False),
+        (4, False),
+        (5, False),
+        (6, True),
+    ]
     assert all(len(record.content) <= 50 for record in [*lines, *array, *rows])

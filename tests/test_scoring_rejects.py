@@ -14,7 +14,11 @@ from scoring.__main__ import main
 pytestmark = pytest.mark.usefixtures("engine")
 
 GOOD = make_rows()[0]
-FAR_APART = {"sentence": "가" + " 나" * 900 + "다", "subject_entity": {"word": "가"}, "object_entity": {"word": "다"}}
+FAR_APART = {
+    "sentence": "가" + " 나" * 900 + "다",
+    "subject_entity": {"word": "가"},
+    "object_entity": {"word": "다"},
+}
 
 BAD: dict[str, tuple[bytes, str]] = {
     "not JSON": (b"{'single': 'quotes'}", "not JSON: Expecting property name"),
@@ -50,15 +54,31 @@ def test_bad_rows_are_listed_and_good_ones_scored(tmp_path: Path, capsys: pytest
     assert summary["rejects"] == str(tmp_path / "out.jsonl.rejects.jsonl")
 
 
-def test_a_string_of_parquet_that_is_not_utf8_costs_its_own_row_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_string_of_parquet_that_is_not_utf8_costs_its_own_row_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     count = 600  # of several batches
-    words = [word.encode("cp949" if number == 299 else "utf-8") for number, word in enumerate(["가람"] * count)]
-    sentences = [sentence.encode("cp949" if number == 300 else "utf-8") for number, sentence in enumerate(["가람은 수원에 산다."] * count)]
-    strings = {name: pyarrow.array(cells, pyarrow.binary()).view(pyarrow.string()) for name, cells in (("s", sentences), ("w", words))}
+    words = [
+        word.encode("cp949" if number == 299 else "utf-8") for number, word in enumerate(["가람"] * count)
+    ]
+    sentences = [
+        sentence.encode("cp949" if number == 300 else "utf-8")
+        for number, sentence in enumerate(["가람은 수원에 산다."] * count)
+    ]
+    strings = {
+        name: pyarrow.array(cells, pyarrow.binary()).view(pyarrow.string())
+        for name, cells in (("s", sentences), ("w", words))
+    }
     subjects = pyarrow.StructArray.from_arrays([strings["w"]], ["word"])
-    columns = {"guid": [f"g{number}" for number in range(count)], "sentence": strings["s"], "subject_entity": subjects}
-    parquet.write_table(pyarrow.table({**columns, "object_entity": [{"word": "수원"}] * count}), tmp_path / "rows.parquet")
+    columns = {
+        "guid": [f"g{number}" for number in range(count)],
+        "sentence": strings["s"],
+        "subject_entity": subjects,
+    }
+    parquet.write_table(
+        pyarrow.table({**columns, "object_entity": [{"word": "수원"}] * count}), tmp_path / "rows.parquet"
+    )
     assert main([str(tmp_path / "rows.parquet"), str(tmp_path / "out.jsonl")]) == 0
     summary = summary_of(capsys)
     assert (summary["scored"], summary["rejected"], summary["broken"]) == (count - 2, 2, None)
@@ -131,7 +151,10 @@ def test_zstd_that_breaks_off(cut: str, tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "rows.jsonl.zst").write_bytes(frames[0] + (frames[1][:-50] if cut == "end" else b"nonsense"))
     assert main([str(tmp_path / "rows.jsonl.zst"), str(tmp_path / "out.jsonl")]) == 1
     summary = summary_of(capsys)
-    assert summary["broken"] == f"the zstd stream {'ends before it is whole' if cut == 'end' else 'is damaged here'}"
+    assert (
+        summary["broken"]
+        == f"the zstd stream {'ends before it is whole' if cut == 'end' else 'is damaged here'}"
+    )
     assert summary["scored"] >= 20
 
 
@@ -156,7 +179,7 @@ def test_an_engine_that_fails_is_one_plain_line(
         raise RuntimeError("out of\nmemory")
 
     (tmp_path / "rows.jsonl").write_bytes(as_jsonl([GOOD] * 3))
-    monkeypatch.setattr("scoring.engine.Lanes._run", fail)
+    monkeypatch.setattr("scoring.engine.WindowRunner._run", fail)
     assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl")]) == 1
     assert capsys.readouterr().err == "scoring: the engine failed on a batch of 3 rows: out of memory\n"
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]

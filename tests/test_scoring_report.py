@@ -111,7 +111,12 @@ def test_a_run_on_labelled_rows_leaves_a_report(tmp_path: Path, capsys: pytest.C
 
 def line(relation: str, guid: str | None = None, **probabilities: float) -> dict[str, Any]:
     named = {name.replace("__", ":"): value for name, value in probabilities.items()}
-    return ({"guid": guid} if guid else {}) | {"relation": relation, "score": 0.5, "probabilities": named, "members": 1}
+    return ({"guid": guid} if guid else {}) | {
+        "relation": relation,
+        "score": 0.5,
+        "probabilities": named,
+        "members": 1,
+    }
 
 
 def written(path: Path, *lines: dict[str, Any]) -> str:
@@ -155,16 +160,31 @@ def test_differences_are_counted_by_hand(tmp_path: Path, capsys: pytest.CaptureF
     ],
 )
 def test_what_cannot_be_compared_is_refused(
-    a: list[dict[str, Any]], b: list[dict[str, Any]], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    a: list[dict[str, Any]],
+    b: list[dict[str, Any]],
+    reason: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert compare.main([written(tmp_path / "a.jsonl", *a), written(tmp_path / "b.jsonl", *b)]) == 2
     assert reason in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    "data", [b"nonsense", b"{nonsense", b"\xff\xfe", b"a,b\n1,2\n", b"id,pred_label,probs\n1,per:title,[1]\n", b"PAR1x", b"\x1f\x8b"]
+    "data",
+    [
+        b"nonsense",
+        b"{nonsense",
+        b"\xff\xfe",
+        b"a,b\n1,2\n",
+        b"id,pred_label,probs\n1,per:title,[1]\n",
+        b"PAR1x",
+        b"\x1f\x8b",
+    ],
 )
-def test_what_is_no_output_is_refused(data: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_output_is_refused(
+    data: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "a").write_bytes(data)
     b = written(tmp_path / "b.jsonl", line("per:title"))
     assert compare.main([str(tmp_path / "a"), b]) == 2

@@ -54,7 +54,12 @@ def job(folder: Path, tiny_bundle: Path, name: str = "rows.jsonl", output: str =
     data = as_jsonl(rows)
     lines = data.splitlines(keepends=True)
     bad = b"".join([*lines[:13], b"bad\n", *lines[13:40], b"[]\n", b"{}\n", *lines[40:]])
-    forms = {"rows.jsonl": bad, "rows.jsonl.gz": gzip.compress(bad), "rows.csv": as_csv(rows), "rows.json": json.dumps(rows).encode()}
+    forms = {
+        "rows.jsonl": bad,
+        "rows.jsonl.gz": gzip.compress(bad),
+        "rows.csv": as_csv(rows),
+        "rows.json": json.dumps(rows).encode(),
+    }
     (folder / name).write_bytes(forms[name])
     flags = ["--bundle", str(tiny_bundle), "--window", "5", "--tuning-s", "0", "--top-k", "30", "--resume"]
     return [str(folder / name), str(folder / output), *flags]
@@ -62,9 +67,16 @@ def job(folder: Path, tiny_bundle: Path, name: str = "rows.jsonl", output: str =
 
 @pytest.mark.parametrize(
     ("name", "output"),
-    [("rows.jsonl", "out.jsonl"), ("rows.jsonl.gz", "out.csv.gz"), ("rows.csv", "submission.csv"), ("rows.json", "out.parquet")],
+    [
+        ("rows.jsonl", "out.jsonl"),
+        ("rows.jsonl.gz", "out.csv.gz"),
+        ("rows.csv", "submission.csv"),
+        ("rows.json", "out.parquet"),
+    ],
 )
-def test_killed_and_resumed_it_is_as_if_it_had_never_been_killed(name: str, output: str, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed_it_is_as_if_it_had_never_been_killed(
+    name: str, output: str, tiny_bundle: Path, tmp_path: Path
+) -> None:
     if output.endswith("parquet"):
         pytest.importorskip("pyarrow")
     (tmp_path / "whole").mkdir()
@@ -86,12 +98,20 @@ def test_killed_and_resumed_it_is_as_if_it_had_never_been_killed(name: str, outp
     summary, before = (json.loads(done.stdout.splitlines()[-1]) for done in (finished, whole))
     for field in ("rows", "scored", "rejected", "labelled", "micro_f1"):
         assert summary[field] == before[field]
-    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == sorted(
+        path.name for path in (tmp_path / "whole").iterdir()
+    )
     ours, theirs = (list(read_predictions(tmp_path / folder / output)) for folder in ("killed", "whole"))
-    assert [{**line, "probabilities": 0, "score": 0} for line in ours] == [{**line, "probabilities": 0, "score": 0} for line in theirs]
-    assert np.abs(matrix(ours) - matrix(theirs)).max() < 1e-6, "batches may differ from run to run, by their measured cost"
+    assert [{**line, "probabilities": 0, "score": 0} for line in ours] == [
+        {**line, "probabilities": 0, "score": 0} for line in theirs
+    ]
+    assert np.abs(matrix(ours) - matrix(theirs)).max() < 1e-6, (
+        "batches may differ from run to run, by their measured cost"
+    )
     if summary["rejected"]:
-        rejects = [(tmp_path / folder / f"{output}.rejects.jsonl").read_bytes() for folder in ("killed", "whole")]
+        rejects = [
+            (tmp_path / folder / f"{output}.rejects.jsonl").read_bytes() for folder in ("killed", "whole")
+        ]
         assert rejects[0] == rejects[1]
 
 
@@ -106,7 +126,9 @@ def stopped(folder: Path, tiny_bundle: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("engine")
-def test_what_a_kill_left_behind_a_window_is_cut_off(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_kill_left_behind_a_window_is_cut_off(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = stopped(tmp_path, tiny_bundle)
     with (tmp_path / "out.jsonl.partial").open("ab") as file:
         file.write(b'{"relation": "half a li')
@@ -119,7 +141,11 @@ def test_what_a_kill_left_behind_a_window_is_cut_off(tiny_bundle: Path, tmp_path
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("change", ["input", "device", "options", "bundle", "shorter", "state", "tally"])
 def test_another_job_is_refused(
-    change: str, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    change: str,
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments = stopped(tmp_path, tiny_bundle)
     reason = f"had another {change}"
@@ -151,7 +177,9 @@ def test_another_job_is_refused(
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_second_run_of_the_same_output_is_refused(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_of_the_same_output_is_refused(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import fcntl
 
     arguments = stopped(tmp_path, tiny_bundle)
@@ -170,7 +198,14 @@ def test_a_full_disk_is_one_plain_line_and_costs_no_finished_row(tiny_bundle: Pa
     command = [sys.executable, "-m", "scoring", *arguments]
     code = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, -1)); os.execv(sys.executable, sys.argv[1:])"
     assert soft == hard == resource.RLIM_INFINITY, "this test lowers the limit for its own child only"
-    full = subprocess.run([sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    full = subprocess.run(
+        [sys.executable, "-c", code, *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert full.returncode == 2
     assert "Traceback" not in full.stderr
     assert "File too large; " in full.stderr.splitlines()[-1]

@@ -1,4 +1,5 @@
-"""The search: both back ends find the better of two known configurations, go on after an interruption, and say plainly what is wrong."""
+"""The search: both back ends find the better of two known configurations, go on after an interruption, and
+say plainly what is wrong."""
 
 import csv
 import json
@@ -15,10 +16,10 @@ import optuna
 import pytest
 import yaml
 
-from training.objective import MADE_UP, load_objective
-from training.recipe import InvalidRecipe, Recipe
+from training.run.objective import MADE_UP, load_objective
+from training.run.recipe import InvalidRecipe, Recipe
+from training.run.search_space import SearchSpace
 from training.search import main
-from training.search_space import SearchSpace
 from training.tiny_encoder import write_encoder
 from training.train import main as train_main
 
@@ -47,7 +48,8 @@ def fields(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def write(path: Path, fields: dict[str, Any], **more: object) -> Path:
-    path.write_text(json.dumps({**fields, "output": str(path.parent / "run"), **more}), encoding="utf-8")  # JSON is YAML
+    # JSON is YAML
+    path.write_text(json.dumps({**fields, "output": str(path.parent / "run"), **more}), encoding="utf-8")
     return path
 
 
@@ -75,7 +77,9 @@ def test_optuna_returns_the_better_of_two_known_configurations_prunes_the_other_
     assert by_rate[GOOD]
     assert by_rate[BAD]
     assert {line["complete"] for line in by_rate[GOOD]} == {"True"}
-    assert by_rate[BAD][-1]["complete"] == "False", "the later one was compared with the better one, and stopped"
+    assert by_rate[BAD][-1]["complete"] == "False", (
+        "the later one was compared with the better one, and stopped"
+    )
     assert float(by_rate[BAD][-1]["epoch"]) < 3
 
     # The best trial's recipe trains as it stands, to what the trial had.
@@ -86,21 +90,30 @@ def test_optuna_returns_the_better_of_two_known_configurations_prunes_the_other_
     # As a kill leaves a study: a trial that runs for ever. One trial more, and none of the old ones again.
     study = optuna.load_study(study_name="search", storage=f"sqlite:///{run / 'search' / 'study.db'}")
     study.ask(study.trials[0].distributions)
-    assert main([str(recipe), "--set", "search=" + json.dumps({**TWO, "pruner": "halving", "trials": 4})]) == 0
+    assert (
+        main([str(recipe), "--set", "search=" + json.dumps({**TWO, "pruner": "halving", "trials": 4})]) == 0
+    )
     assert summary(capsys)["trials"] == 4
     assert table(run)[:3] == lines
-    assert [trial.state.name for trial in study.get_trials()][3:] in (["FAIL", "COMPLETE"], ["FAIL", "PRUNED"])
+    assert [trial.state.name for trial in study.get_trials()][3:] in (
+        ["FAIL", "COMPLETE"],
+        ["FAIL", "PRUNED"],
+    )
 
     other = {**TWO, "pruner": "none"}
     assert main([str(recipe), "--set", "search=" + json.dumps(other)]) == 2
     assert "another recipe" in capsys.readouterr().err
 
 
-def test_optuna_goes_on_after_a_trial_that_diverges(fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_optuna_goes_on_after_a_trial_that_diverges(
+    fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     learning_rate = {"type": "choice", "choices": [WILD, GOOD]}
     rows = Path(shutil.copy(TINY / "train.jsonl", tmp_path / "rows.jsonl"))
     search = {"parameters": {"learning_rate": learning_rate}, "trials": 3, "seed": 9}
-    recipe = write(tmp_path / "recipe.yaml", {**fields, "bf16": None, "train": str(rows)}, epochs=1, search=search)
+    recipe = write(
+        tmp_path / "recipe.yaml", {**fields, "bf16": None, "train": str(rows)}, epochs=1, search=search
+    )
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("training.search.bf16_pays", lambda: False)
         assert main([str(recipe)]) == 0
@@ -111,7 +124,9 @@ def test_optuna_goes_on_after_a_trial_that_diverges(fields: dict[str, Any], tmp_
     assert starred.split()[1] == found["best"]["trial"]
     assert 0 < found["complete"] < 3
     assert said.err.count("diverged") == 3 - found["complete"]
-    study = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path / 'run' / 'search' / 'study.db'}")
+    study = optuna.load_study(
+        study_name="search", storage=f"sqlite:///{tmp_path / 'run' / 'search' / 'study.db'}"
+    )
     assert {trial.state.name for trial in study.trials} == {"COMPLETE", "PRUNED"}
 
     with pytest.MonkeyPatch.context() as patched:
@@ -133,7 +148,10 @@ def test_a_search_of_which_every_trial_diverges_gets_one_plain_line(
 
 
 def test_wandb_tries_what_its_agent_draws(
-    fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    fields: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import wandb
 
@@ -157,17 +175,26 @@ def test_wandb_tries_what_its_agent_draws(
 
 
 def test_ray_returns_the_better_of_two_known_configurations(fields: dict[str, Any], tmp_path: Path) -> None:
-    """As users run it, with paths that count from where they are; the objective is their own, and its least is wanted."""
+    """As users run it, with paths that count from where they are; the objective is their own, and its least
+    is wanted."""
     (tmp_path / "own.py").write_text("def error(metrics):\n    return 100 - metrics['micro_f1']\n")
     (tmp_path / "train.jsonl").symlink_to(TINY / "train.jsonl")
     learning_rate = {"type": "choice", "choices": [BAD, GOOD, WILD]}
-    search = {"parameters": {"learning_rate": learning_rate}, "trials": 3, "seed": 12, "parallel": 2, "pruner": "halving"}
+    search = {
+        "parameters": {"learning_rate": learning_rate},
+        "trials": 3,
+        "seed": 12,
+        "parallel": 2,
+        "pruner": "halving",
+    }
     search |= {"objective": "own.error", "direction": "minimize"}
     relative = {"output": "run", "train": "train.jsonl", "search": search}
     write(tmp_path / "recipe.yaml", fields, **relative)
     command = [sys.executable, "-m", "training.search", "recipe.yaml", "--backend", "ray"]
     environment = os.environ | {"PYTHONPATH": str(TINY.parents[1])}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250, check=False
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["best"]["parameters"] == {"learning_rate": GOOD}
@@ -211,7 +238,11 @@ def test_any_field_can_be_drawn_blocks_too() -> None:
     ],
 )
 def test_a_wrong_search_gets_one_plain_line(
-    fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], search: dict[str, Any] | None, message: str
+    fields: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    search: dict[str, Any] | None,
+    message: str,
 ) -> None:
     assert main([str(write(tmp_path / "recipe.yaml", fields, search=search))]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
@@ -224,7 +255,9 @@ def test_a_pruner_wants_more_than_one_epoch(fields: dict[str, Any], tmp_path: Pa
         Recipe.read(write(tmp_path / "recipe.yaml", fields, epochs=1, search={**TWO, "pruner": "median"}))
 
 
-@pytest.mark.parametrize(("backend", "message"), [("sigopt", "closed"), ("wandb", "not installed"), ("ray", "not installed")])
+@pytest.mark.parametrize(
+    ("backend", "message"), [("sigopt", "closed"), ("wandb", "not installed"), ("ray", "not installed")]
+)
 def test_a_back_end_that_is_not_there_gets_one_plain_line(
     fields: dict[str, Any],
     tmp_path: Path,
@@ -239,13 +272,17 @@ def test_a_back_end_that_is_not_there_gets_one_plain_line(
     assert message in line
 
 
-def test_a_sweep_of_wandb_has_no_pruner(fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_of_wandb_has_no_pruner(
+    fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = write(tmp_path / "recipe.yaml", fields, search={**TWO, "pruner": "median"})
     assert main([str(recipe), "--backend", "wandb"]) == 2
     assert "search.pruner: a sweep of wandb stops no trial" in capsys.readouterr().err
 
 
-def test_bad_data_is_said_before_anything_is_searched(fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_data_is_said_before_anything_is_searched(
+    fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(write(tmp_path / "recipe.yaml", fields, train="nothing.jsonl", search=TWO))]) == 2
     assert "nothing.jsonl" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,5 @@
-"""The training room: a member comes out of a recipe, the same one after an interruption, and wrong recipes get one plain line."""
+"""The training room: a member comes out of a recipe, the same one after an interruption, and wrong recipes
+get one plain line."""
 
 import json
 import shutil
@@ -13,11 +14,11 @@ from loadtest.sentences import Row
 from models.encoding import MARKER_STYLES, Encoder
 from models.rows import read_labelled
 from training.augment import main as augment
-from training.dataset import LengthBucketSampler, RelationDataset
-from training.experiment import last_checkpoint
-from training.recipe import InvalidRecipe, Recipe
+from training.data.dataset import LengthBucketSampler, RelationDataset
+from training.run.experiment import last_checkpoint
+from training.run.recipe import InvalidRecipe, Recipe
+from training.run.trainer import RelationTrainer
 from training.train import main, prepare
-from training.trainer import RelationTrainer
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +34,21 @@ def dataset(rows_file: Path, encoder: Encoder) -> RelationDataset:
 def test_a_recipe_makes_a_member_that_says_how_good_it_is(checkpoints: list[Path]) -> None:
     for folder, layers in zip(checkpoints, (2, 1), strict=True):
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        assert (config["num_hidden_layers"], config["pooling"], config["markers"]) == (layers, "entity_start", "typed_punctuation")
+        assert (config["num_hidden_layers"], config["pooling"], config["markers"]) == (
+            layers,
+            "entity_start",
+            "typed_punctuation",
+        )
         assert config["window"] == 128, "the encoder's positions bound the window"
         assert (folder / "tokenizer.json").is_file()
         assert json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["micro_f1"] > 90
 
 
-@pytest.mark.filterwarnings("ignore:mtime may not be reliable")  # the Trainer's, of checkpoints within a second of each other
+# the Trainer's, of checkpoints within a second of each other
+@pytest.mark.filterwarnings("ignore:mtime may not be reliable")
 def test_an_interrupted_run_resumes_to_the_same_weights(recipe_file: Path, tmp_path: Path) -> None:
-    """A run that stops behind its first checkpoint, in the middle of an epoch, ends where the uninterrupted one ends."""
+    """A run that stops behind its first checkpoint, in the middle of an epoch, ends where the uninterrupted
+    one ends."""
     short = ["--set", "epochs=2", "--set", "train_rows=320", "--set", "save_steps=7"]
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     assert main([str(recipe_file), *short, "--set", f"output={whole}"]) == 0
@@ -58,15 +65,20 @@ def test_an_interrupted_run_resumes_to_the_same_weights(recipe_file: Path, tmp_p
         patched.setattr(RelationTrainer, "_save_checkpoint", save_once)
         with pytest.raises(Interrupted):
             main([str(recipe_file), *short, "--set", f"output={resumed}"])
-    (resumed / "checkpoints" / "checkpoint-14").mkdir()  # as a kill leaves it that comes while the next one is written
+    # as a kill leaves it that comes while the next one is written
+    (resumed / "checkpoints" / "checkpoint-14").mkdir()
     assert last_checkpoint(resumed) == str(resumed / "checkpoints" / "checkpoint-7")
-    assert main([str(recipe_file), *short, "--set", f"output={resumed}", "--set", "seed=3"]) == 2, "weights of two recipes do not mix"
+    assert main([str(recipe_file), *short, "--set", f"output={resumed}", "--set", "seed=3"]) == 2, (
+        "weights of two recipes do not mix"
+    )
     assert main([str(recipe_file), *short, "--set", f"output={resumed}"]) == 0
     expected, got = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
-def test_a_run_that_diverges_leaves_no_metrics(recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_diverges_leaves_no_metrics(
+    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     wild = [f"output={tmp_path}", "learning_rate=1e30", "epochs=1", "train_rows=96"]
     assert main([str(recipe_file), *(part for field in wild for part in ("--set", field))]) == 2
     assert "training.train: learning_rate: training diverged" in capsys.readouterr().err
@@ -74,7 +86,9 @@ def test_a_run_that_diverges_leaves_no_metrics(recipe_file: Path, tmp_path: Path
     assert not (tmp_path / "metrics.json").exists()
 
 
-def test_type_dropout_hides_types_anew_each_epoch_and_repeats_for_the_same_seed(dataset: RelationDataset) -> None:
+def test_type_dropout_hides_types_anew_each_epoch_and_repeats_for_the_same_seed(
+    dataset: RelationDataset,
+) -> None:
     def shown(epoch: int) -> list[int]:
         dataset.epoch = epoch
         return [len(dataset[index][0]) for index in range(100)]
@@ -135,7 +149,9 @@ def test_a_recipe_that_is_no_file_or_no_mapping_is_refused(tmp_path: Path) -> No
         Recipe.read(tmp_path / "numbers.yaml")
 
 
-def test_an_override_without_a_value_is_refused(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_override_without_a_value_is_refused(
+    recipe_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as left:
         main([str(recipe_file), "--set", "layers"])
     assert left.value.code == 2
@@ -153,7 +169,9 @@ def test_a_bad_row_in_the_training_file_is_named(
     recipe_file: Path, rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = Path(shutil.copy(rows_file, tmp_path / "broken.jsonl"))
-    broken.write_text(broken.read_text(encoding="utf-8").replace('"per:title"', '"per:tiger"', 1), encoding="utf-8")
+    broken.write_text(
+        broken.read_text(encoding="utf-8").replace('"per:title"', '"per:tiger"', 1), encoding="utf-8"
+    )
     assert main([str(recipe_file), "--set", f"train={broken}"]) == 2
     assert "broken.jsonl, line" in capsys.readouterr().err
 
@@ -165,17 +183,26 @@ def test_a_row_whose_entities_lie_too_far_apart_is_named(
     sentence = f"누리{' 나무' * 200} 한빛"
     ends = {"subject_entity": {"word": "누리"}, "object_entity": {"word": "한빛"}}
     far = tmp_path / "far.jsonl"
-    far.write_text("".join(json.dumps(row) + "\n" for row in [*rows[:20], {**rows[0], "sentence": sentence, **ends}]))
+    far.write_text(
+        "".join(json.dumps(row) + "\n" for row in [*rows[:20], {**rows[0], "sentence": sentence, **ends}])
+    )
     assert main([str(recipe_file), "--set", f"{field}={far}", "--set", f"output={tmp_path / 'member'}"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "far.jsonl, line 21: sentence: the two entities are too far apart" in line
 
 
 @pytest.mark.parametrize("method", ["eda, morphemes: particles", "aeda", "entity_mask", "entity_swap"])
-def test_augmentation_is_a_block_of_a_recipe(recipe_file: Path, rows: list[Row], tmp_path: Path, method: str) -> None:
+def test_augmentation_is_a_block_of_a_recipe(
+    recipe_file: Path, rows: list[Row], tmp_path: Path, method: str
+) -> None:
     spouses = tmp_path / "spouses.jsonl"
     spouses.write_text("".join(json.dumps(row | {"label": "per:spouse"}) + "\n" for row in rows[:30]))
-    trainer = prepare(Recipe.read(recipe_file, {"augmentation": f"{{method: {method}}}", "train": str(spouses), "output": str(tmp_path)}))
+    trainer = prepare(
+        Recipe.read(
+            recipe_file,
+            {"augmentation": f"{{method: {method}}}", "train": str(spouses), "output": str(tmp_path)},
+        )
+    )
     assert len(trainer.train_dataset) > 30
     assert len(trainer.train_dataset[len(trainer.train_dataset) - 1][0]) > 4
 
@@ -185,7 +212,10 @@ def test_a_placeholder_that_is_no_text_gets_one_plain_line(
 ) -> None:
     block = 'augmentation={method: entity_mask, placeholder: "\\ud800"}'
     assert main([str(recipe_file), "--set", block, "--set", f"output={tmp_path}"]) == 2
-    assert augment([str(rows_file), str(tmp_path / "out"), "--method", "entity_mask", "--placeholder", "\ud800"]) == 2
+    assert (
+        augment([str(rows_file), str(tmp_path / "out"), "--method", "entity_mask", "--placeholder", "\ud800"])
+        == 2
+    )
     first, second = (line for line in capsys.readouterr().err.splitlines() if line.startswith("training."))
     assert "augmentation: sentence: the sentence holds a lone surrogate" in first
     assert "sentence: the sentence holds a lone surrogate" in second
@@ -195,5 +225,7 @@ def test_a_placeholder_that_is_no_text_gets_one_plain_line(
 def test_the_tokens_that_mark_entities_begin_unlike_each_other(recipe_file: Path, tmp_path: Path) -> None:
     trainer = prepare(Recipe.read(recipe_file, {"markers": "entity_tokens", "output": str(tmp_path)}))
     tokens = MARKER_STYLES["entity_tokens"].tokens
-    rows = trainer.model.encoder.get_input_embeddings().weight[trainer.processing_class.convert_tokens_to_ids(list(tokens))]
+    rows = trainer.model.encoder.get_input_embeddings().weight[
+        trainer.processing_class.convert_tokens_to_ids(list(tokens))
+    ]
     assert torch.cosine_similarity(rows[:, None], rows[None], dim=-1).fill_diagonal_(0).abs().max() < 0.9

@@ -101,5 +101,10 @@ def test_fitted_weights_are_the_likeliest_on_a_grid() -> None:
     weights = fit_weights(members, labels)
     assert weights.sum() == pytest.approx(1, abs=1e-5)
     assert weights[0] > weights[1] > weights[2] > 0
-    grid = [np.array([a, b, 1 - a - b]) for a in np.linspace(0, 1, 21) for b in np.linspace(0, 1, 21) if a + b <= 1]
+    grid = [
+        np.array([a, b, 1 - a - b])
+        for a in np.linspace(0, 1, 21)
+        for b in np.linspace(0, 1, 21)
+        if a + b <= 1
+    ]
     assert log_likelihood(weights) >= max(map(log_likelihood, grid)) - 1e-2

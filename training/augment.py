@@ -3,9 +3,10 @@
     python -m training.augment train.jsonl more.jsonl --method eda --copies 2
     python -m training.augment train.jsonl balanced.jsonl --method aeda --balance 500
 
-KLUE-RE rows in and out: first the rows as they came, then the new ones, whose guid ends in the method and a number. What can be
-changed about a method is described in training/augmentation/; as a recipe's `augmentation` block the same happens in memory. The last line
-of stdout is one JSON object. Exit status: 0, or 2 when a file or an option cannot be used.
+KLUE-RE rows in and out: first the rows as they came, then the new ones, whose guid ends in the method and a
+number. What can be changed about a method is described in training/augmentation/; as a recipe's
+`augmentation` block the same happens in memory. The last line of stdout is one JSON object. Exit status: 0,
+or 2 when a file or an option cannot be used.
 """
 
 import argparse
@@ -30,8 +31,11 @@ class InvalidOptions(ValueError):
     """Options that the method does not have or that are out of range; the message names them."""
 
 
-def augment(source: Path, output: Path, augmentation: Augmentation, seed: int = 42, only_new: bool = False) -> dict[str, Any]:
-    """Write the rows of `source` and new ones to `output`, whole or not at all; returns what was done, in numbers.
+def augment(
+    source: Path, output: Path, augmentation: Augmentation, seed: int = 42, only_new: bool = False
+) -> dict[str, Any]:
+    """Write the rows of `source` and new ones to `output`, whole or not at all; returns what was done, in
+    numbers.
 
     Raises:
         InvalidRows: `source` cannot be used.
@@ -44,8 +48,12 @@ def augment(source: Path, output: Path, augmentation: Augmentation, seed: int = 
     made = Counter[str]()
     partial = output.parent / f"{output.name}.partial"
     try:
-        # A lone surrogate, possible in fields of no meaning here, is written as the escape that it was read from.
-        with partial.open("w", encoding="utf-8", errors="backslashreplace") as file, tqdm(desc=augmentation.method, unit="row") as progress:
+        # A lone surrogate, possible in fields of no meaning here, is written as the escape that it was read
+        # from.
+        with (
+            partial.open("w", encoding="utf-8", errors="backslashreplace") as file,
+            tqdm(desc=augmentation.method, unit="row") as progress,
+        ):
             for line in () if only_new else lines:
                 file.write(line.rstrip("\n") + "\n")
             for variant in variants(rows, augmentation, seed):
@@ -57,11 +65,19 @@ def augment(source: Path, output: Path, augmentation: Augmentation, seed: int = 
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    summary = {"output": str(output), **augmentation.model_dump(), "seed": seed, "rows": len(rows), "new": made.total()}
+    summary = {
+        "output": str(output),
+        **augmentation.model_dump(),
+        "seed": seed,
+        "rows": len(rows),
+        "new": made.total(),
+    }
     summary["new_by_label"] = {relation: made[relation] for relation in RELATIONS if made[relation]}
     if augmentation.balance is not None:
         have = Counter(RELATIONS[row.label_id] for row in rows) + made
-        summary["below_balance"] = {relation: have[relation] for relation in RELATIONS if have[relation] < augmentation.balance}
+        summary["below_balance"] = {
+            relation: have[relation] for relation in RELATIONS if have[relation] < augmentation.balance
+        }
     return summary
 
 
@@ -103,17 +119,23 @@ def _message(fault: Any, method: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        usage=argparse.SUPPRESS, prog="python -m training.augment", description="Augment a file of labelled rows."
+        usage=argparse.SUPPRESS,
+        prog="python -m training.augment",
+        description="Augment a file of labelled rows.",
     )
     parser.add_argument("source", type=Path, metavar="IN", help="JSONL of KLUE-RE rows with labels")
     parser.add_argument("output", type=Path, metavar="OUT", help="JSONL to write")
     parser.add_argument("--method", required=True, choices=METHODS)
     parser.add_argument("--seed", type=int, default=42, help="the same seed gives the same rows (default 42)")
-    parser.add_argument("--only-new", action="store_true", help="write the new rows without the original ones")
+    parser.add_argument(
+        "--only-new", action="store_true", help="write the new rows without the original ones"
+    )
     for flag, text in _flags().items():
         parser.add_argument(flag, default=argparse.SUPPRESS, help=text)
     arguments = vars(parser.parse_args(argv))
-    source, output, method, seed, only_new = (arguments.pop(name) for name in ("source", "output", "method", "seed", "only_new"))
+    source, output, method, seed, only_new = (
+        arguments.pop(name) for name in ("source", "output", "method", "seed", "only_new")
+    )
     try:
         if seed < 0:
             raise InvalidOptions("--seed: a number from 0 on is required")
@@ -137,7 +159,9 @@ def _flags() -> dict[str, str]:
             else:
                 default = f"{field.default:.2g}" if isinstance(field.default, float) else field.default
                 shown = not field.is_required() and default is not None
-                flags[_flag(name)] = f"{method}: {field.description}" + (f" (default {default})" if shown else "")
+                flags[_flag(name)] = f"{method}: {field.description}" + (
+                    f" (default {default})" if shown else ""
+                )
     return flags
 
 

@@ -1,18 +1,20 @@
-"""Calibrate a finished member: its head takes in a temperature and, if asked, the prior shift between its training rows and the target.
+"""Calibrate a finished member: its head takes in a temperature and, if asked, the prior shift between its
+training rows and the target.
 
     python -m training.calibrate runs/default/member-6 --data validation.jsonl --output runs/calibrated/member-6 \\
         --train train.jsonl --prior-shift em
 
-The temperature is that of Guo et al. (2017). The prior shift is one of `no_relation` against all else, whose share differs most between
-KLUE-RE's training set (29 %) and its development set (60 %):
+The temperature is that of Guo et al. (2017). The prior shift is one of `no_relation` against all else, whose
+share differs most between KLUE-RE's training set (29 %) and its development set (60 %):
 
     em       the share among the target rows by expectation maximisation (Saerens et al., 2002), which needs no labels
     labels   the share that labelled rows have
 
-The proportions among the other 29 relations stay: estimating all 30 was far off on these rows. A part of the shift is taken only
-(--strength), because a model sees some of it in the sentences: of the default members' answers, 43 % were `no_relation` already.
-What it brings is measured by cross-fitting, each half of the rows with what was fitted on the other half; halves are made of whole
-sentences. The last line of stdout is one JSON object; it lies in the new checkpoint too, as calibration.json.
+The proportions among the other 29 relations stay: estimating all 30 was far off on these rows. A part of the
+shift is taken only (--strength), because a model sees some of it in the sentences: of the default members'
+answers, 43 % were `no_relation` already. What it brings is measured by cross-fitting, each half of the rows
+with what was fitted on the other half; halves are made of whole sentences. The last line of stdout is one
+JSON object; it lies in the new checkpoint too, as calibration.json.
 """
 
 import argparse
@@ -34,7 +36,8 @@ from models.labels import NO_RELATION, RELATION_IDS, RELATIONS
 from models.metrics import auprc, micro_f1
 from models.rows import InvalidRows, label_ids, read_examples, read_labelled, sentence_halves
 from models.voting import softmax
-from training.calibration import (
+from training.data.folds import apart
+from training.model.calibration import (
     Calibration,
     expected_calibration_error,
     fit_temperature,
@@ -42,18 +45,27 @@ from training.calibration import (
     prior_shift,
     reestimate_priors,
 )
-from training.experiment import CHECKPOINTS, FINISHED, HELD_OUT, PREDICTIONS
-from training.folds import apart
-from training.heads import RelationClassifier
-from training.member import InvalidCheckpoint, TrainedMember
+from training.model.heads import RelationClassifier
+from training.model.member import InvalidCheckpoint, TrainedMember
+from training.run.experiment import CHECKPOINTS, FINISHED, HELD_OUT, PREDICTIONS
 from training.teach import KEPT
 
 PriorShift = Literal["none", "em", "labels"]
 
 REPORT: Final = "calibration.json"
-STRENGTH: Final = 0.5  # micro-F1 is flat from 0.25 to 0.75 on KLUE-RE's validation rows and falls towards 1 (docs/log.md)
+# micro-F1 is flat from 0.25 to 0.75 on KLUE-RE's validation rows and falls towards 1 (docs/log.md)
+STRENGTH: Final = 0.5
 NONE: Final = RELATION_IDS[NO_RELATION]
-LEFT_BEHIND: Final = (CHECKPOINTS, KEPT, FINISHED, PREDICTIONS, HELD_OUT, "epochs.jsonl", "curves.svg", "confusion.svg")
+LEFT_BEHIND: Final = (
+    CHECKPOINTS,
+    KEPT,
+    FINISHED,
+    PREDICTIONS,
+    HELD_OUT,
+    "epochs.jsonl",
+    "curves.svg",
+    "confusion.svg",
+)
 """Of a member's folder: what says how the uncalibrated one does, and what only its training goes on from."""
 
 
@@ -94,7 +106,8 @@ def fit(
     Args:
         labels: shape (rows,).
         train_share: share of `no_relation` among the rows that the model was trained on.
-        target: logits of the rows that `em` estimates this share on, shape (target rows, 30); by default those of the labelled rows.
+        target: logits of the rows that `em` estimates this share on, shape (target rows, 30); by default
+            those of the labelled rows.
         strength: part of the shift that is taken.
     """
     temperature = fit_temperature(logits, labels)
@@ -105,7 +118,9 @@ def fit(
             share = smoothed_share(np.count_nonzero(labels == NONE), len(labels))
         else:
             none = softmax((logits if target is None else target) / temperature)[:, NONE]
-            share = smoothed_share(len(none) * reestimate_priors(np.stack([none, 1 - none], axis=1), priors)[0], len(none))
+            share = smoothed_share(
+                len(none) * reestimate_priors(np.stack([none, 1 - none], axis=1), priors)[0], len(none)
+            )
         towards, away = prior_shift(np.array([share, 1 - share]), priors)
         shift[NONE] = strength * (towards - away)
     return Calibration(temperature, shift)
@@ -154,7 +169,8 @@ def calibrate(
     target: Path | None = None,
     strength: float = STRENGTH,
 ) -> dict[str, Any]:
-    """Write a calibrated copy of a checkpoint folder; returns what was fitted, and how good it was before and is after.
+    """Write a calibrated copy of a checkpoint folder; returns what was fitted, and how good it was before and
+    is after.
 
     Args:
         data: labelled rows; those whose sentence is in `train` are left out.
@@ -167,7 +183,9 @@ def calibrate(
     if output.exists():
         raise InvalidRequest(f"--output {output}: exists already")
     if (checkpoint / REPORT).exists():
-        raise InvalidRequest(f"checkpoint {checkpoint}: calibrated already; shifted twice its priors would be wrong")
+        raise InvalidRequest(
+            f"checkpoint {checkpoint}: calibrated already; shifted twice its priors would be wrong"
+        )
     if method != "none" and train is None:
         raise InvalidRequest("--prior-shift: --train is required, the rows whose prior the model has learned")
     if target is not None and method != "em":
@@ -175,7 +193,9 @@ def calibrate(
     rows, train_rows = read_labelled(data), read_labelled(train) if train else []
     rows = apart(rows, train_rows)
     if not rows:
-        raise InvalidRequest(f"--data {data}: every sentence of it is in --train; rows that were trained on calibrate nothing")
+        raise InvalidRequest(
+            f"--data {data}: every sentence of it is in --train; rows that were trained on calibrate nothing"
+        )
     halves = sentence_halves(rows)
     if halves.all() or not halves.any():
         raise InvalidRequest(f"--data {data}: too few sentences, two halves are required")
@@ -221,18 +241,29 @@ def main(argv: list[str] | None = None) -> int:
         "row of --data that shares a sentence with them is used.",
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of a finished member")
-    parser.add_argument("--data", type=Path, required=True, metavar="ROWS.jsonl", help="labelled KLUE-RE rows to fit on")
-    parser.add_argument("--output", type=Path, required=True, metavar="NEW_CHECKPOINT", help="folder to write; must not exist")
-    parser.add_argument("--train", type=Path, metavar="ROWS.jsonl", help="the rows that the member was trained on")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="ROWS.jsonl", help="labelled KLUE-RE rows to fit on"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="NEW_CHECKPOINT", help="folder to write; must not exist"
+    )
+    parser.add_argument(
+        "--train", type=Path, metavar="ROWS.jsonl", help="the rows that the member was trained on"
+    )
     parser.add_argument(
         "--prior-shift",
         choices=get_args(PriorShift),
         default="none",
         help="estimate the target's share of no_relation without labels (em) or from those of --data (labels); none by default",
     )
-    parser.add_argument("--target", type=Path, metavar="ROWS.jsonl", help="rows for em, labels not needed (default: --data)")
     parser.add_argument(
-        "--strength", type=_strength, default=STRENGTH, help=f"part of the prior shift to take, up to 1 (default {STRENGTH})"
+        "--target", type=Path, metavar="ROWS.jsonl", help="rows for em, labels not needed (default: --data)"
+    )
+    parser.add_argument(
+        "--strength",
+        type=_strength,
+        default=STRENGTH,
+        help=f"part of the prior shift to take, up to 1 (default {STRENGTH})",
     )
     arguments = parser.parse_args(argv)
     transformers.logging.set_verbosity_error()

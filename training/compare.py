@@ -1,8 +1,9 @@
 """Compare runs: python -m training.compare RUN RUN [RUN ...]
 
-What differs in recipe, data, versions and code; the metrics side by side; and against the first run, where the validation rows are the
-same: an interval for the difference in micro-F1, McNemar's test, and the relations whose F1 moved most. The last line of stdout is one
-JSON object. Exit status: 0, or 2 when a folder holds no finished run.
+What differs in recipe, data, versions and code; the metrics side by side; and against the first run, where
+the validation rows are the
+same: an interval for the difference in micro-F1, McNemar's test, and the relations whose F1 moved most. The
+last line of stdout is one JSON object. Exit status: 0, or 2 when a folder holds no finished run.
 """
 
 import argparse
@@ -18,8 +19,8 @@ import numpy as np
 import yaml
 
 from models.labels import RELATIONS
-from training.experiment import Predictions
-from training.significance import label_f1, mcnemar, micro_f1_difference
+from training.run.experiment import Predictions
+from training.run.significance import label_f1, mcnemar, micro_f1_difference
 
 MOVERS: Final = 5
 """Relations that are named."""
@@ -52,7 +53,9 @@ class Run:
             run = json.loads((folder / (name := "run.json")).read_bytes())
             predictions = Predictions.load(folder / (name := "predictions.npz"))
         except (OSError, ValueError, KeyError, yaml.YAMLError, zipfile.BadZipFile) as error:
-            reason = "no finished run" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+            reason = (
+                "no finished run" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+            )
             raise InvalidRun(f"{folder / name}: {reason}") from None
         return cls(folder, _flat({"recipe": recipe, "run": run}), predictions)
 
@@ -64,7 +67,9 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
     metrics = [run.predictions.metrics for run in runs]
     return {
         "runs": [str(run.folder) for run in runs],
-        "differences": {name: values for name, values in facts.items() if any(value != values[0] for value in values)},
+        "differences": {
+            name: values for name, values in facts.items() if any(value != values[0] for value in values)
+        },
         "metrics": {name: [values[name] for values in metrics] for name in metrics[0]},
         "against_first": [_against(runs[0], run) for run in runs[1:]],
     }
@@ -74,12 +79,18 @@ def _against(first: Run, second: Run) -> dict[str, Any] | None:
     """None where the two were not asked the same rows."""
     label_ids = first.predictions.label_ids
     digest = "run.data.validation.sha256"
-    if first.facts.get(digest) != second.facts.get(digest) or not np.array_equal(label_ids, second.predictions.label_ids):
+    if first.facts.get(digest) != second.facts.get(digest) or not np.array_equal(
+        label_ids, second.predictions.label_ids
+    ):
         return None
     answers = first.predictions.predicted_ids, second.predictions.predicted_ids
     f1 = [label_f1(label_ids, answer) for answer in answers]
     moved = f1[1] - f1[0]
-    movers = [index for index in np.argsort(-np.abs(moved), kind="stable")[:MOVERS] if moved[index] and not np.isnan(moved[index])]
+    movers = [
+        index
+        for index in np.argsort(-np.abs(moved), kind="stable")[:MOVERS]
+        if moved[index] and not np.isnan(moved[index])
+    ]
     return {
         "same_label": float(np.mean(answers[0] == answers[1])),
         "micro_f1_interval": micro_f1_difference(label_ids, *answers),
@@ -91,19 +102,29 @@ def _against(first: Run, second: Run) -> dict[str, Any] | None:
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         return {name: value}
-    return {key: leaf for part, nested in value.items() for key, leaf in _flat(nested, f"{name}.{part}" if name else str(part)).items()}
+    return {
+        key: leaf
+        for part, nested in value.items()
+        for key, leaf in _flat(nested, f"{name}.{part}" if name else str(part)).items()
+    }
 
 
 def print_comparison(comparison: Mapping[str, Any]) -> None:
     """The comparison as text on stdout."""
     for number, folder in enumerate(comparison["runs"], start=1):
         print(f"run {number}: {folder}")
-    print("\ndifferences" if comparison["differences"] else "\nno differences in recipe, data, versions or code")
+    print(
+        "\ndifferences" if comparison["differences"] else "\nno differences in recipe, data, versions or code"
+    )
     for name, values in comparison["differences"].items():
         print(f"  {name}: {' | '.join('-' if value is None else str(value) for value in values)}")
     print("\nmetrics")
     for name, values in comparison["metrics"].items():
-        print(f"  {name:<9}", *(f"{value:8.2f}" for value in values), *(f"({value - values[0]:+.2f})" for value in values[1:]))
+        print(
+            f"  {name:<9}",
+            *(f"{value:8.2f}" for value in values),
+            *(f"({value - values[0]:+.2f})" for value in values[1:]),
+        )
     for number, against in enumerate(comparison["against_first"], start=2):
         print(f"\nrun {number} against run 1")
         if against is None:
@@ -126,7 +147,12 @@ def main(argv: list[str] | None = None) -> int:
         epilog=rest,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("first", type=Path, metavar="RUN", help="output folder of training.train, or a trial's of training.search")
+    parser.add_argument(
+        "first",
+        type=Path,
+        metavar="RUN",
+        help="output folder of training.train, or a trial's of training.search",
+    )
     parser.add_argument("others", type=Path, nargs="+", metavar="RUN")
     arguments = parser.parse_args(argv)
     try:

@@ -3,9 +3,11 @@
     python -m training.contextual recipes/tiny/contextual.yaml
     python -m training.augment train.jsonl more.jsonl --method contextual --model runs/tiny/contextual
 
-Interrupted, the first command goes on from the last checkpoint; the record of the run lies in its folder (training/experiment.py). The last
-line of stdout is one JSON object: among others the loss on held-out rows, told their relation and told another row's. Only if the first is
-clearly lower has the model learnt what a relation has to do with words. Exit status: 0, or 2 when the recipe or a file cannot be used.
+Interrupted, the first command goes on from the last checkpoint; the record of the run lies in its folder
+(training/run/experiment.py). The last
+line of stdout is one JSON object: among others the loss on held-out rows, told their relation and told
+another row's. Only if the first is clearly lower has the model learnt what a relation has to do with words.
+Exit status: 0, or 2 when the recipe or a file cannot be used.
 """
 
 import argparse
@@ -26,25 +28,27 @@ from transformers import AutoConfig, AutoTokenizer, Trainer, set_seed
 from transformers.modeling_outputs import MaskedLMOutput
 
 from models.rows import InvalidRows, LabelledExample, read_labelled
-from training.conditional import LABEL_EMBEDDING, ConditionalMaskedLM
-from training.dataset import LENGTH_STEP, LengthBucketSampler
-from training.experiment import FINISHED, begin, claim, last_checkpoint
-from training.files import write
-from training.folds import apart, parts
-from training.heads import positions
-from training.masking import WordMasker, choose, maskable
-from training.recipe import ContextualRecipe, InvalidRecipe, add_settings
+from training.data.dataset import LENGTH_STEP, LengthBucketSampler
+from training.data.files import write
+from training.data.folds import apart, parts
+from training.data.masking import WordMasker, choose, maskable
+from training.model.conditional import LABEL_EMBEDDING, ConditionalMaskedLM
+from training.model.heads import positions
+from training.run.experiment import FINISHED, begin, claim, last_checkpoint
+from training.run.recipe import ContextualRecipe, InvalidRecipe, add_settings
+from training.run.trainer import adamw, arguments, finite
 from training.train import rows_to_train_on
-from training.trainer import adamw, arguments, finite
 
 NOT_MASKED = -100  # where cross-entropy has no target
 HELD_OUT = 10  # one of so many parts of the sentences, where the recipe names no file of rows
 
 
 class MaskedWordsDataset(Dataset[tuple[Tensor, Tensor, int]]):
-    """Rows with masked words, others in each epoch: token ids, targets (`NOT_MASKED` where nothing is masked), relation.
+    """Rows with masked words, others in each epoch: token ids, targets (`NOT_MASKED` where nothing is
+    masked), relation.
 
-    Of each chosen word the first pieces are shown, at random how many: words are refilled piece by piece, from the left.
+    Of each chosen word the first pieces are shown, at random how many: words are refilled piece by piece,
+    from the left.
     """
 
     def __init__(self, rows: Sequence[LabelledExample], masker: WordMasker, ratio: float, seed: int) -> None:
@@ -71,50 +75,72 @@ class MaskedWordsDataset(Dataset[tuple[Tensor, Tensor, int]]):
 
 
 def collate(rows: Sequence[tuple[Tensor, Tensor, int]], pad_token_id: int, window: int) -> dict[str, Tensor]:
-    """The arguments of `ConditionalMaskedLM.forward`, padded on the right, and `labels`, the targets, of shape (rows, tokens)."""
+    """The arguments of `ConditionalMaskedLM.forward`, padded on the right, and `labels`, the targets, of
+    shape (rows, tokens)."""
     longest = max(len(input_ids) for input_ids, _, _ in rows)
     tokens = min(-(-longest // LENGTH_STEP) * LENGTH_STEP, window)
-    input_ids, attention_mask, targets = (torch.full((len(rows), tokens), fill) for fill in (pad_token_id, 0, NOT_MASKED))
+    input_ids, attention_mask, targets = (
+        torch.full((len(rows), tokens), fill) for fill in (pad_token_id, 0, NOT_MASKED)
+    )
     for index, (ids, wanted, _) in enumerate(rows):
-        input_ids[index, : len(ids)], attention_mask[index, : len(ids)], targets[index, : len(ids)] = ids, 1, wanted
+        input_ids[index, : len(ids)], attention_mask[index, : len(ids)], targets[index, : len(ids)] = (
+            ids,
+            1,
+            wanted,
+        )
     relation_ids = torch.tensor([relation_id for _, _, relation_id in rows])
     batch = {"input_ids": input_ids, "attention_mask": attention_mask, "relation_ids": relation_ids}
     return batch | {"masked": targets != NOT_MASKED, "labels": targets}
 
 
 class ConditionalTrainer(Trainer):
-    """Trains a `ConditionalMaskedLM`; the labels' embeddings, which start all the same, learn faster than the pretrained rest."""
+    """Trains a `ConditionalMaskedLM`; the labels' embeddings, which start all the same, learn faster than the
+    pretrained rest."""
 
-    def __init__(self, recipe: ContextualRecipe, model: ConditionalMaskedLM, train: MaskedWordsDataset) -> None:
+    def __init__(
+        self, recipe: ContextualRecipe, model: ConditionalMaskedLM, train: MaskedWordsDataset
+    ) -> None:
         self.recipe = recipe
         pad = partial(collate, pad_token_id=train.masker.pad_token_id, window=train.masker.max_length)
         super().__init__(model=model, args=arguments(recipe), train_dataset=train, data_collator=pad)
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Tensor | None = None
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, MaskedLMOutput]:
         outputs = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
         targets = inputs["labels"][inputs["masked"]]
         # Not the mean: a batch may have no masked word.
-        value = nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="sum") / max(1, len(targets))
+        value = nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="sum") / max(
+            1, len(targets)
+        )
         return (value, outputs) if return_outputs else value
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return LengthBucketSampler(train_dataset or self.train_dataset, self.args.train_batch_size, self.args.seed)
+        return LengthBucketSampler(
+            train_dataset or self.train_dataset, self.args.train_batch_size, self.args.seed
+        )
 
     def create_optimizer(self) -> torch.optim.Optimizer:
         if self.optimizer is None:
             decayed = set(self.get_decay_parameter_names(self.model))
-            self.optimizer = adamw(self.model, self.recipe, decayed, LABEL_EMBEDDING, self.recipe.label_learning_rate)
+            self.optimizer = adamw(
+                self.model, self.recipe, decayed, LABEL_EMBEDDING, self.recipe.label_learning_rate
+            )
         return self.optimizer
 
 
 def fine_tune(recipe: ContextualRecipe) -> dict[str, Any]:
-    """Fine-tune and save the model; returns how many rows it saw and its losses on the others, in nats a masked piece.
+    """Fine-tune and save the model; returns how many rows it saw and its losses on the others, in nats a
+    masked piece.
 
     Raises:
         InvalidRows: a data file cannot be used.
-        InvalidRecipe: the encoder or its tokenizer is missing or not of a kind that can be used, or the recipe's folder holds another run.
+        InvalidRecipe: the encoder or its tokenizer is missing or not of a kind that can be used, or the
+            recipe's folder holds another run.
         Diverged: the model no longer answers with numbers.
     """
     recipe = claim(recipe)
@@ -127,16 +153,25 @@ def fine_tune(recipe: ContextualRecipe) -> dict[str, Any]:
         model = ConditionalMaskedLM.from_encoder(recipe.encoder, window, recipe.layers)
     except (OSError, ValueError) as error:
         raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
-    trainer = ConditionalTrainer(recipe, model, MaskedWordsDataset(rows, masker, recipe.mask_ratio, recipe.seed))
+    trainer = ConditionalTrainer(
+        recipe, model, MaskedWordsDataset(rows, masker, recipe.mask_ratio, recipe.seed)
+    )
     begin(recipe, rows=len(rows))
     trainer.train(resume_from_checkpoint=last_checkpoint(recipe.output))
 
     def loss(rows: Sequence[LabelledExample]) -> float:
-        return finite(trainer.evaluate(MaskedWordsDataset(rows, masker, recipe.mask_ratio, recipe.seed))["eval_loss"])
+        return finite(
+            trainer.evaluate(MaskedWordsDataset(rows, masker, recipe.mask_ratio, recipe.seed))["eval_loss"]
+        )
 
     shuffled = np.random.default_rng(recipe.seed).permutation([row.label_id for row in held_out])
     wrong = [replace(row, label_id=int(label_id)) for row, label_id in zip(held_out, shuffled, strict=True)]
-    summary = {"rows": len(rows), "held_out": len(held_out), "loss_true_relation": loss(held_out), "loss_shuffled_relation": loss(wrong)}
+    summary = {
+        "rows": len(rows),
+        "held_out": len(held_out),
+        "loss_true_relation": loss(held_out),
+        "loss_shuffled_relation": loss(wrong),
+    }
     trainer.model.save_pretrained(recipe.output)
     tokenizer.save_pretrained(recipe.output)
     write(recipe.output / FINISHED, json.dumps(summary, indent=2) + "\n")
@@ -144,7 +179,8 @@ def fine_tune(recipe: ContextualRecipe) -> dict[str, Any]:
 
 
 def _rows(recipe: ContextualRecipe) -> tuple[list[LabelledExample], list[LabelledExample]]:
-    """The rows to learn from and those held out, of other sentences, as far as they have a word that may be masked."""
+    """The rows to learn from and those held out, of other sentences, as far as they have a word that may be
+    masked."""
     rows = [row for row in rows_to_train_on(recipe) if maskable(row.example)]
     if not rows:
         raise InvalidRows(f"{recipe.train}: no row with a Hangul word outside its entities")
@@ -153,15 +189,21 @@ def _rows(recipe: ContextualRecipe) -> tuple[list[LabelledExample], list[Labelle
         return apart(rows, held_out), held_out
     held_out = [row for row in apart(read_labelled(recipe.validation), rows) if maskable(row.example)]
     if not held_out:
-        raise InvalidRows(f"{recipe.validation}: no row of a sentence that is not trained on with a Hangul word outside its entities")
+        raise InvalidRows(
+            f"{recipe.validation}: no row of a sentence that is not trained on with a Hangul word outside its entities"
+        )
     return rows, held_out
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        usage=argparse.SUPPRESS, prog="python -m training.contextual", description="Fine-tune a masked language model told the relation."
+        usage=argparse.SUPPRESS,
+        prog="python -m training.contextual",
+        description="Fine-tune a masked language model told the relation.",
     )
-    parser.add_argument("recipe", type=Path, help="a YAML file; its fields are described in training/recipe.py")
+    parser.add_argument(
+        "recipe", type=Path, help="a YAML file; its fields are described in training/run/recipe.py"
+    )
     add_settings(parser)
     given = parser.parse_args(argv)
     transformers.logging.set_verbosity_error()  # it warns of a head that is not there

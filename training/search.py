@@ -2,11 +2,12 @@
 
     python -m training.search recipes/tiny/search.yaml --backend optuna
 
-A trial is a run of the recipe with some fields drawn anew. The recipe's output folder gets `search/`, with the trials as a table and as
-pictures, each trial's own record under `trials/`, and `best.yaml`, which `python -m training.train` takes as it is: the best of the trials
-that ran to their end. Interrupted, the same command goes on; with Optuna, also when `trials` has grown since. A sweep of Weights & Biases
-starts anew, and what its earlier ones tried here stays in the table. The last line of stdout is one JSON object. Exit status: 0, or 2 when
-the recipe or the back end cannot be used, or no trial ran to its end.
+A trial is a run of the recipe with some fields drawn anew. The recipe's output folder gets `search/`, with
+the trials as a table and as pictures, each trial's own record under `trials/`, and `best.yaml`, which `python
+-m training.train` takes as it is: the best of the trials that ran to their end. Interrupted, the same command
+goes on; with Optuna, also when `trials` has grown since. A sweep of Weights & Biases starts anew, and what
+its earlier ones tried here stays in the table. The last line of stdout is one JSON object. Exit status: 0, or
+2 when the recipe or the back end cannot be used, or no trial ran to its end.
 """
 
 import argparse
@@ -24,18 +25,24 @@ import yaml
 from transformers.trainer_utils import HPSearchBackend
 
 from models.rows import InvalidRows
-from training.experiment import fingerprints
-from training.files import write
-from training.objective import Objective, load_objective
-from training.plots import draw_trials
-from training.precision import bf16_pays
-from training.recipe import InvalidRecipe, Recipe, add_settings
-from training.search_backends import check, options
+from training.data.files import write
+from training.run.experiment import fingerprints
+from training.run.objective import Objective, load_objective
+from training.run.plots import draw_trials
+from training.run.precision import bf16_pays
+from training.run.recipe import InvalidRecipe, Recipe, add_settings
+from training.run.search_backends import check, options
+from training.run.trials import SearchTrainer
 from training.train import prepare
-from training.trials import SearchTrainer
 
-NO_TRIAL: Final = ("Record does not exist", "No trials are completed", "'NoneType' object has no attribute 'trial_id'", "'objective'")
-"""What is raised where no trial has a figure: twice by Optuna, by its storage; then by the Trainer that asks Ray Tune for the best one."""
+NO_TRIAL: Final = (
+    "Record does not exist",
+    "No trials are completed",
+    "'NoneType' object has no attribute 'trial_id'",
+    "'objective'",
+)
+"""What is raised where no trial has a figure: twice by Optuna, by its storage; then by the Trainer that asks
+Ray Tune for the best one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +71,8 @@ def search(recipe: Recipe, backend: str) -> dict[str, Any]:
 
     Raises:
         InvalidRows: a data file cannot be used.
-        InvalidRecipe: the recipe cannot be run or searched, its output holds another search, the back end cannot be used, or no trial ran
-            to its end.
+        InvalidRecipe: the recipe cannot be run or searched, its output holds another search, the back end
+            cannot be used, or no trial ran to its end.
     """
     if recipe.search is None:
         raise InvalidRecipe("search: this recipe has no such block")
@@ -78,17 +85,25 @@ def search(recipe: Recipe, backend: str) -> dict[str, Any]:
         trainer = SearchTrainer(recipe, folder / "trials")
         try:
             trainer.hyperparameter_search(
-                compute_objective=objective, direction=recipe.search.direction, backend=backend, **backend_options
+                compute_objective=objective,
+                direction=recipe.search.direction,
+                backend=backend,
+                **backend_options,
             )
         except (ValueError, AttributeError, KeyError) as error:
             if not str(error).startswith(NO_TRIAL):
                 raise
     trials = read_trials(folder / "trials", list(recipe.search.parameters), objective)
-    # Not the back end's choice: each has its own, and counts trials that it stopped, or that diverged after a good epoch.
+    # Not the back end's choice: each has its own, and counts trials that it stopped, or that diverged after a
+    # good epoch.
     candidates = [trial for trial in trials if trial.complete and math.isfinite(trial.objectives[-1])]
     if not candidates:
-        raise InvalidRecipe(f"search: no trial ran to its end; what is left of them lies in {folder / 'trials'}")
-    best = (max if recipe.search.direction == "maximize" else min)(candidates, key=lambda trial: trial.objectives[-1])
+        raise InvalidRecipe(
+            f"search: no trial ran to its end; what is left of them lies in {folder / 'trials'}"
+        )
+    best = (max if recipe.search.direction == "maximize" else min)(
+        candidates, key=lambda trial: trial.objectives[-1]
+    )
     recipe.changed({**best.parameters, "search": None}).write(folder / "best.yaml")
     write_table(trials, folder / "trials.csv")
     courses = [(trial.objectives, trial.parameters, trial.complete) for trial in trials]
@@ -134,18 +149,27 @@ def write_table(trials: Sequence[Trial], path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["trial", "complete", "objective", *trials[0].epochs[-1], *trials[0].parameters])
         for trial in trials:
-            parameters = [json.dumps(value) if isinstance(value, dict | list) else value for value in trial.parameters.values()]
-            writer.writerow([trial.name, trial.complete, trial.objectives[-1], *trial.epochs[-1].values(), *parameters])
+            parameters = [
+                json.dumps(value) if isinstance(value, dict | list) else value
+                for value in trial.parameters.values()
+            ]
+            writer.writerow(
+                [trial.name, trial.complete, trial.objectives[-1], *trial.epochs[-1].values(), *parameters]
+            )
 
 
 def print_table(trials: Sequence[Trial], best: str) -> None:
     """The same on stderr; a star marks the best, `stopped` one that did not run to its end."""
     for trial in trials:
         drawn = "  ".join(
-            f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in trial.parameters.items()
+            f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in trial.parameters.items()
         )
         mark, end = "*" if trial.name == best else " ", "" if trial.complete else "  stopped"
-        print(f"{mark} {trial.name:<16} {trial.objectives[-1]:8.2f}  after {len(trial.epochs)}  {drawn}{end}", file=sys.stderr)
+        print(
+            f"{mark} {trial.name:<16} {trial.objectives[-1]:8.2f}  after {len(trial.epochs)}  {drawn}{end}",
+            file=sys.stderr,
+        )
 
 
 def _claim(folder: Path, recipe: Recipe, backend: str) -> Recipe:
@@ -157,7 +181,11 @@ def _claim(folder: Path, recipe: Recipe, backend: str) -> Recipe:
     earlier = json.loads(path.read_bytes()) if path.is_file() else None
     if recipe.bf16 is None:
         recipe = recipe.model_copy(update={"bf16": earlier["recipe"]["bf16"] if earlier else bf16_pays()})
-    note = {"backend": backend, "recipe": recipe.model_dump(mode="json", exclude_none=True), **fingerprints(recipe)}
+    note = {
+        "backend": backend,
+        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        **fingerprints(recipe),
+    }
     if earlier is not None:
         if backend == "optuna":
             earlier["recipe"]["search"]["trials"] = note["recipe"]["search"]["trials"]
@@ -178,8 +206,14 @@ def main(argv: list[str] | None = None) -> int:
         epilog=rest,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recipe", type=Path, help="a YAML file with a `search` block, described in training/search_space.py")
-    parser.add_argument("--backend", choices=[name.value for name in HPSearchBackend], default="optuna", help="default optuna")
+    parser.add_argument(
+        "recipe",
+        type=Path,
+        help="a YAML file with a `search` block, described in training/run/search_space.py",
+    )
+    parser.add_argument(
+        "--backend", choices=[name.value for name in HPSearchBackend], default="optuna", help="default optuna"
+    )
     add_settings(parser)
     arguments = parser.parse_args(argv)
     transformers.logging.set_verbosity_error()

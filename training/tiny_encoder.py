@@ -3,8 +3,8 @@
     python -m training.tiny_encoder runs/tiny/encoder
     python -m training.train recipes/tiny/train.yaml
 
-An ordinary checkpoint folder, as a pretrained encoder's: BERT of 2 layers of 32, 128 positions, and a tokenizer whose pieces are the words
-and characters of the rows. The same rows give the same files.
+An ordinary checkpoint folder, as a pretrained encoder's: BERT of 2 layers of 32, 128 positions, and a
+tokenizer whose pieces are the words and characters of the rows. The same rows give the same files.
 """
 
 import argparse
@@ -19,8 +19,15 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from models.rows import InvalidRows, read_labelled
 
-SPECIALS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
-MARKERS = ["@", "*", "#", "^", "사람", "단체", "장소", "날짜", "기타", "수량"]  # what models/encoding.py puts around entities
+SPECIALS = {
+    "bos_token": "<s>",
+    "pad_token": "<pad>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+}
+# what models/encoding.py puts around entities
+MARKERS = ["@", "*", "#", "^", "사람", "단체", "장소", "날짜", "기타", "수량"]
 
 
 def write_encoder(folder: Path, sentences: Sequence[str]) -> None:
@@ -40,7 +47,9 @@ def write_encoder(folder: Path, sentences: Sequence[str]) -> None:
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.add_special_tokens(specials)
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIALS).save_pretrained(folder)
     torch.manual_seed(0)
     config = BertConfig(
@@ -57,10 +66,17 @@ def write_encoder(folder: Path, sentences: Sequence[str]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        usage=argparse.SUPPRESS, prog="python -m training.tiny_encoder", description="Write a tiny encoder with random weights."
+        usage=argparse.SUPPRESS,
+        prog="python -m training.tiny_encoder",
+        description="Write a tiny encoder with random weights.",
     )
     parser.add_argument("folder", type=Path, help="receives model and tokenizer")
-    parser.add_argument("--rows", type=Path, default=Path("recipes/tiny/train.jsonl"), help="JSONL of rows to know the words of")
+    parser.add_argument(
+        "--rows",
+        type=Path,
+        default=Path("recipes/tiny/train.jsonl"),
+        help="JSONL of rows to know the words of",
+    )
     arguments = parser.parse_args(argv)
     try:
         write_encoder(arguments.folder, [row.example.sentence for row in read_labelled(arguments.rows)])

@@ -2,8 +2,9 @@
 
     python -m training.train recipes/default/member-12.yaml --set encoder=klue/roberta-large
 
-Interrupted, the same command goes on from the last checkpoint. The finished member lies in the recipe's `output` folder, and beside it the
-record of the run: training/experiment.py.
+Interrupted, the same command goes on from the last checkpoint. The finished member lies in the recipe's
+`output` folder, and beside it the
+record of the run: training/run/experiment.py.
 """
 
 import argparse
@@ -22,25 +23,26 @@ from models.labels import RELATIONS
 from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
 from models.voting import softmax
 from training.augmentation.variants import variants
-from training.dataset import RelationDataset
-from training.experiment import HELD_OUT, Predictions, begin, claim, finish, last_checkpoint
-from training.folds import apart
-from training.heads import RelationClassifier, positions
-from training.recipe import InvalidRecipe, Recipe, Run, add_settings
+from training.data.dataset import RelationDataset
+from training.data.folds import apart
+from training.model.heads import RelationClassifier, positions
+from training.run.experiment import HELD_OUT, Predictions, begin, claim, finish, last_checkpoint
+from training.run.recipe import InvalidRecipe, Recipe, Run, add_settings
+from training.run.tracking import require, tracked
+from training.run.trainer import RelationTrainer
 from training.teach import taught
-from training.tracking import require, tracked
-from training.trainer import RelationTrainer
 
 
 def train(recipe: Recipe) -> dict[str, float]:
-    """Train, evaluate and save one member with what it says of the validation rows and of those its fold holds out.
+    """Train, evaluate and save one member with what it says of the validation rows and of those its fold
+    holds out.
 
     Returns its metrics on the validation rows.
 
     Raises:
         InvalidRows: a data file cannot be used.
-        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub, the teachers cannot be asked, a tracker cannot be
-            told, or the recipe's folder holds another run.
+        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub, the teachers cannot
+            be asked, a tracker cannot be told, or the recipe's folder holds another run.
         Diverged: the model no longer answers with numbers.
     """
     recipe = claim(recipe)
@@ -75,7 +77,9 @@ def prepare(recipe: Recipe, callbacks: Sequence[TrainerCallback] = ()) -> Relati
     if recipe.augmentation is not None:
         try:
             # A method may come upon a sentence that is held out, or move the entities too far apart.
-            new = apart((variant.row for variant in variants(rows, recipe.augmentation, recipe.seed)), held_out)
+            new = apart(
+                (variant.row for variant in variants(rows, recipe.augmentation, recipe.seed)), held_out
+            )
         except InvalidExample as error:
             raise InvalidRecipe(f"augmentation: {error}") from None
         rows += [row for row in new if fits(row.example, encoder)]
@@ -85,11 +89,20 @@ def prepare(recipe: Recipe, callbacks: Sequence[TrainerCallback] = ()) -> Relati
     set_seed(recipe.seed)  # only now: loading teachers draws numbers too
     try:
         model = RelationClassifier.from_encoder(
-            recipe.encoder, recipe.pooling, recipe.markers, window, recipe.dropout, recipe.layers, recipe.encoder_dropout
+            recipe.encoder,
+            recipe.pooling,
+            recipe.markers,
+            window,
+            recipe.dropout,
+            recipe.layers,
+            recipe.encoder_dropout,
         )
         if tokens:
-            # Not as the mean of all tokens: they would begin alike, and one epoch would not tell subject from object (docs/training.md).
-            model.encoder.resize_token_embeddings(max(len(tokenizer), model.config.vocab_size), mean_resizing=False)
+            # Not as the mean of all tokens: they would begin alike, and one epoch would not tell subject from
+            # object (docs/training.md).
+            model.encoder.resize_token_embeddings(
+                max(len(tokenizer), model.config.vocab_size), mean_resizing=False
+            )
     except (OSError, ValueError) as error:
         raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
     return RelationTrainer(
@@ -104,7 +117,8 @@ def prepare(recipe: Recipe, callbacks: Sequence[TrainerCallback] = ()) -> Relati
 
 
 def fit(trainer: RelationTrainer) -> None:
-    """Train to the recipe's end, from the last checkpoint if there is one; the trainer then has `predictions`."""
+    """Train to the recipe's end, from the last checkpoint if there is one; the trainer then has
+    `predictions`."""
     begin(trainer.recipe, rows=len(trainer.train_dataset))
     with tracked(trainer.recipe):
         trainer.train(resume_from_checkpoint=last_checkpoint(trainer.recipe.output))
@@ -141,17 +155,25 @@ def rows_to_train_on(recipe: Run) -> list[LabelledExample]:
         rows = apart(rows, recipe.fold.held_out(rows))
     if recipe.train_rows is None:
         return rows
-    return [rows[index] for index in np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.train_rows]]
+    return [
+        rows[index]
+        for index in np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.train_rows]
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        usage=argparse.SUPPRESS, prog="python -m training.train", description="Train one member of an ensemble from a recipe."
+        usage=argparse.SUPPRESS,
+        prog="python -m training.train",
+        description="Train one member of an ensemble from a recipe.",
     )
-    parser.add_argument("recipe", type=Path, help="a YAML file; its fields are described in training/recipe.py")
+    parser.add_argument(
+        "recipe", type=Path, help="a YAML file; its fields are described in training/run/recipe.py"
+    )
     add_settings(parser)
     arguments = parser.parse_args(argv)
-    transformers.logging.set_verbosity_error()  # it warns of every layer and pooler that a recipe leaves out on purpose
+    # it warns of every layer and pooler that a recipe leaves out on purpose
+    transformers.logging.set_verbosity_error()
     try:
         summary = train(recipe := Recipe.read(arguments.recipe, dict(arguments.set)))
     except (InvalidRecipe, InvalidRows, OSError) as error:

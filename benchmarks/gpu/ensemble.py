@@ -9,15 +9,18 @@ from typing import Any, Final
 from benchmarks.gpu.member import Shape
 from benchmarks.gpu.work import Timed, Work
 from benchmarks.peers.load import build_request, measure
+from engine.cores import available_cores
+from engine.lanes import Lanes
+from engine.split import Split
 from export.__main__ import GOLDEN_ROWS
 from export.proof import machine, provider, with_golden_and_quality
 from loadtest.sentences import Row
 from loadtest.server import running
-from models.bundle import FORMAT_VERSION, Bundle, Device, Manifest, Member, ModelFile, Parity, Precision, Source, write
+from models.bundle import FORMAT_VERSION, Bundle, Manifest, Member, ModelFile, Parity, Source, write
 from models.encoding import Encoded
-from models.ensemble import EncodedExample, Ensemble
+from models.ensemble import EncodedExample
 from models.labels import RELATIONS
-from models.lanes import Split, available_cores
+from models.precision import Device, Precision
 from models.rows import read_labelled
 
 EVERY_MEMBER: Final = 1.0
@@ -25,7 +28,14 @@ EVERY_MEMBER: Final = 1.0
 
 
 def make_bundle(
-    folder: Path, graph: Path, members: int, shape: Shape, fusions: dict[str, int], parity: Parity, device: Device, like: Bundle
+    folder: Path,
+    graph: Path,
+    members: int,
+    shape: Shape,
+    fusions: dict[str, int],
+    parity: Parity,
+    device: Device,
+    like: Bundle,
 ) -> Bundle:
     """A bundle of equal members, each with a file of its own, that reads text as another bundle does."""
     encoding = like.manifest.members[0].encoding
@@ -58,33 +68,55 @@ def make_bundle(
         source=Source(encoder="random weights", data="none", licences=[]),
     )
     examples = [json.loads(line) for line in GOLDEN_ROWS.read_text(encoding="utf-8").splitlines()]
-    write(folder, with_golden_and_quality(folder, manifest, [device], examples, GOLDEN_ROWS, read_labelled(GOLDEN_ROWS)))
+    write(
+        folder,
+        with_golden_and_quality(
+            folder, manifest, [device], examples, GOLDEN_ROWS, read_labelled(GOLDEN_ROWS)
+        ),
+    )
     return Bundle.open(folder)
 
 
-def time_batches(bundle: Bundle, device: Device, works: Sequence[Work], shape: Shape | None, seconds: float) -> dict[str, Timed]:
+def time_batches(
+    bundle: Bundle, device: Device, works: Sequence[Work], shape: Shape | None, seconds: float
+) -> dict[str, Timed]:
     """Each batch through every member, from token ids to the vote."""
     split = Split(1, threads=available_cores() if device == "cpu" else 1)
-    ensemble = Ensemble.load(bundle, device, split, EVERY_MEMBER)
+    ensemble = Lanes.load(bundle, device, split, EVERY_MEMBER).ensemble
     timed = {}
     for work in works:
         batch = work.batch(vocabulary=64)  # ids that every bundle knows
         rows = [
             EncodedExample((Encoded(ids[:length], positions),) * ensemble.encodings)
-            for ids, positions, length in zip(batch.input_ids, batch.entity_positions, work.lengths, strict=True)
+            for ids, positions, length in zip(
+                batch.input_ids, batch.entity_positions, work.lengths, strict=True
+            )
         ]
         operations = None
         if shape is not None:
-            operations = len(bundle.manifest.members) * work.operations(shape.layers, shape.hidden, shape.intermediate)
+            operations = len(bundle.manifest.members) * work.operations(
+                shape.layers, shape.hidden, shape.intermediate
+            )
         timed[work.name] = Timed.measure(lambda rows=rows: ensemble.run(rows), work, operations, seconds)  # type: ignore[misc]
     return timed
 
 
 def time_http(
-    bundle: Path, device: Device, rows: Sequence[Row], connections: Sequence[int], seconds: float, **settings: object
+    bundle: Path,
+    device: Device,
+    rows: Sequence[Row],
+    connections: Sequence[int],
+    seconds: float,
+    **settings: object,
 ) -> list[dict[str, Any]]:
     """Requests of one row each, in a closed loop, to a server with its own settings."""
     with running(bundle, device=device, max_queue=10_000, **settings) as server:
         requests = [build_request(server.port, "/relations", row) for row in rows]
-        found = [asdict(measure(server.port, requests, number, warmup=2, seconds=seconds)) for number in connections]
-    return [{name: value for name, value in each.items() if name not in ("labels", "relabelled")} for each in found]
+        found = [
+            asdict(measure(server.port, requests, number, warmup=2, seconds=seconds))
+            for number in connections
+        ]
+    return [
+        {name: value for name, value in each.items() if name not in ("labels", "relabelled")}
+        for each in found
+    ]

@@ -24,10 +24,12 @@ class Limits:
 
 
 def measure_limits(device: str) -> Limits:
-    """fp16 and 8192 × 8192 × 8192 on a GPU; on a CPU fp32 and a sixteenth of the side, for trying the benchmark out."""
+    """fp16 and 8192 × 8192 × 8192 on a GPU; on a CPU fp32 and a sixteenth of the side, for trying the
+    benchmark out."""
     on_gpu = device == "cuda"
     side, dtype = (8192, torch.float16) if on_gpu else (512, torch.float32)
-    left, right = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(2))  # zeros would run faster than real numbers
+    # zeros would run faster than real numbers
+    left, right = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(2))
     source = torch.randn(2**28 if on_gpu else 2**20, device=device)
     target = torch.empty_like(source)
     product_s = seconds(lambda: torch.mm(left, right), device)

@@ -1,4 +1,5 @@
-"""A member of random weights, exported by this project's own steps, and every way to run it that is compared."""
+"""A member of random weights, exported by this project's own steps, and every way to run it that is
+compared."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +16,19 @@ from transformers import RobertaConfig
 from export.convert import convert, fuse
 from export.half import halve
 from export.packing import pack
-from models.classifier import ATTENTION_MASK, CPU, CUDA, CUDA_OPTIONS, ENTITY_POSITIONS, INPUT_IDS, LOGITS, OnnxClassifier, feed
+from models.classifier import (
+    ATTENTION_MASK,
+    CPU,
+    CUDA,
+    CUDA_OPTIONS,
+    ENTITY_POSITIONS,
+    INPUT_IDS,
+    LOGITS,
+    OnnxClassifier,
+    feed,
+)
 from models.encoding import EncodedBatch
-from training.heads import RelationClassifier
+from training.model.heads import RelationClassifier
 
 INPUTS = (INPUT_IDS, ATTENTION_MASK, ENTITY_POSITIONS)
 Run = Callable[[EncodedBatch], NDArray[np.float32]]
@@ -52,12 +63,20 @@ def make_model(shape: Shape, pad_token_id: int) -> RelationClassifier:
         pad_token_id=pad_token_id,
         layer_norm_eps=1e-5,
     )
-    config.pooling, config.markers, config.window, config.head_dropout = "entity_start", "typed_punctuation", 512, 0.0
+    config.pooling, config.markers, config.window, config.head_dropout = (
+        "entity_start",
+        "typed_punctuation",
+        512,
+        0.0,
+    )
     return RelationClassifier(config).eval()
 
 
-def export_graphs(model: RelationClassifier, shape: Shape, folder: Path, device: str) -> tuple[dict[str, Path], dict[str, int]]:
-    """The member's graphs, unfused, fused and packed, in fp16 for a GPU; and what was fused. On a CPU fp32, and nothing packed."""
+def export_graphs(
+    model: RelationClassifier, shape: Shape, folder: Path, device: str
+) -> tuple[dict[str, Path], dict[str, int]]:
+    """The member's graphs, unfused, fused and packed, in fp16 for a GPU; and what was fused. On a CPU fp32,
+    and nothing packed."""
     converted, fused = folder / "converted.onnx", folder / "fused-fp32.onnx"
     convert(model, INPUTS, converted)
     fusions = dict(fuse(converted, fused, shape.layers, shape.heads, shape.hidden))

@@ -33,10 +33,13 @@ class Work:
         rows, longest = len(self.lengths), max(self.lengths)
         mask = (np.arange(longest) < np.array(self.lengths)[:, None]).astype(np.int64)
         ids = np.random.default_rng(0).integers(5, vocabulary, (rows, longest))
-        return EncodedBatch(np.where(mask == 1, ids, 1), mask, np.tile(np.array([1, 4]), (rows, 1)), np.zeros_like(mask))
+        return EncodedBatch(
+            np.where(mask == 1, ids, 1), mask, np.tile(np.array([1, 4]), (rows, 1)), np.zeros_like(mask)
+        )
 
     def operations(self, layers: int, hidden: int, intermediate: int) -> float:
-        """What an encoder's matrix products need for these tokens: two for each multiplication, none for padding."""
+        """What an encoder's matrix products need for these tokens: two for each multiplication, none for
+        padding."""
         dense = self.tokens * (4 * hidden * hidden + 2 * hidden * intermediate)
         attention = sum(2 * length * length * hidden for length in self.lengths)
         return 2.0 * layers * (dense + attention)
@@ -47,7 +50,8 @@ class Timed:
     """How long one batch takes, from token ids to answers, both in the host's memory.
 
     Attributes:
-        tflops: 10¹² operations a second, of those that the tokens need; `None` where the model's shape is not known.
+        tflops: 10¹² operations a second, of those that the tokens need; `None` where the model's shape is not
+            known.
     """
 
     p50_ms: float

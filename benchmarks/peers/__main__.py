@@ -1,7 +1,8 @@
 """KoRE Serve beside general model servers: python -m benchmarks.peers
 
-Every server runs the same graphs on the same cores behind its own HTTP and its own batching, one server at a time. Rounds alternate between
-them, since a machine's speed drifts more in an hour than some of them differ; what counts is the median over the rounds.
+Every server runs the same graphs on the same cores behind its own HTTP and its own batching, one server at a
+time. Rounds alternate between them, since a machine's speed drifts more in an hour than some of them differ;
+what counts is the median over the rounds.
 """
 
 import argparse
@@ -20,12 +21,22 @@ from typing import Any, Final
 from benchmarks.peers.environments import ROOT, InstallFailed, versions
 from benchmarks.peers.load import Measurement, build_request, measure
 from benchmarks.peers.plot import chart
-from benchmarks.peers.report import CONNECTIONS, Kind, Standing, agreement, comparable, judge, merge_labels, summarise, table
+from benchmarks.peers.report import (
+    CONNECTIONS,
+    Kind,
+    Standing,
+    agreement,
+    comparable,
+    judge,
+    merge_labels,
+    summarise,
+    table,
+)
 from benchmarks.peers.servers import PEERS, Configuration, StartFailed, running
 from benchmarks.peers.work import ROUTE
+from engine.cores import available_cores
 from loadtest.sentences import Row, make_long_rows
 from loadtest.verdict import conclude
-from models.lanes import available_cores
 
 SCAN_BATCHES: Final = (1, 4, 16)
 SCAN_CONNECTIONS: Final = 16
@@ -51,12 +62,16 @@ class Bench:
     failures: dict[Configuration, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def run(self, configuration: Configuration, levels: Sequence[int], window: Window) -> list[Measurement]:
-        """Start a server, drive it at each number of connections, stop it. Nothing but a note if it does not start."""
+        """Start a server, drive it at each number of connections, stop it. Nothing but a note if it does not
+        start."""
         peer, done = PEERS[configuration.peer], []
         try:
             with running(configuration, self.bundle, self.rows[0]) as port:
                 requests = [build_request(port, ROUTE, peer.document(row)) for row in self.rows]
-                done = [measure(port, requests, connections, window.warmup, window.counted) for connections in levels]
+                done = [
+                    measure(port, requests, connections, window.warmup, window.counted)
+                    for connections in levels
+                ]
         except StartFailed as failure:
             print(f"{peer.title}, {configuration}: {failure}", file=sys.stderr)
             self.failures[configuration].append(str(failure))
@@ -66,7 +81,9 @@ class Bench:
 
     def scan(self, peer: str, cores: int, window: Window) -> dict[Configuration, float]:
         """Requests a second of a peer's batch sizes and splits of the cores."""
-        candidates = [Configuration(peer, batch, *split) for batch in SCAN_BATCHES for split in _splits(cores)]
+        candidates = [
+            Configuration(peer, batch, *split) for batch in SCAN_BATCHES for split in _splits(cores)
+        ]
         rates = {}
         for configuration in candidates:
             for measurement in self.run(configuration, [SCAN_CONNECTIONS], window):
@@ -97,7 +114,10 @@ def main(argv: list[str] | None = None) -> int:
         print(failure, file=sys.stderr)
         return 2
     if len({found["onnxruntime"] for found in installed.values()}) > 1:
-        print("the environments hold different versions of ONNX Runtime: nothing measured would compare the servers", file=sys.stderr)
+        print(
+            "the environments hold different versions of ONNX Runtime: nothing measured would compare the servers",
+            file=sys.stderr,
+        )
         return 2
 
     document = _circumstances(arguments, installed, cores)
@@ -116,10 +136,13 @@ def main(argv: list[str] | None = None) -> int:
     for number in range(arguments.rounds):
         print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
         shift = number % len(servers)
-        for configuration in servers[shift:] + servers[:shift]:  # nobody is always first, or always after the same one
+        # nobody is always first, or always after the same one
+        for configuration in servers[shift:] + servers[:shift]:
             done = bench.run(configuration, CONNECTIONS, window)
             bench.measurements[configuration] += done
-            document["rounds"] += [{"round": number + 1, **asdict(configuration), **_without_labels(one)} for one in done]
+            document["rounds"] += [
+                {"round": number + 1, **asdict(configuration), **_without_labels(one)} for one in done
+            ]
 
     standings = [bench.standing(kind, configuration) for kind, configuration in places]
     gates = judge(standings)
@@ -130,17 +153,34 @@ def main(argv: list[str] | None = None) -> int:
     (arguments.output / "table.md").write_text(table(standings, gates) + f"\n{_versions_line(installed)}\n")
     (arguments.output / "plot.svg").write_text(chart(standings))
     print(table(standings, []), file=sys.stderr)
-    return conclude("peers", _summary(standings), {str(gate): gate.holds for gate in gates} | comparable(standings))
+    return conclude(
+        "peers", _summary(standings), {str(gate): gate.holds for gate in gates} | comparable(standings)
+    )
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "default", help="the ensemble that all of them serve")
-    parser.add_argument("--rows", type=Path, help="JSON lines; by default $KLUE_RE_DATA/validation.jsonl, else sentences of our own")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peers", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        default=ROOT / "bundles" / "default",
+        help="the ensemble that all of them serve",
+    )
+    parser.add_argument(
+        "--rows",
+        type=Path,
+        help="JSON lines; by default $KLUE_RE_DATA/validation.jsonl, else sentences of our own",
+    )
     parser.add_argument("--only", default=",".join(PEERS), help="some of %(default)s")
     parser.add_argument("--rounds", type=int, help="by default 3")
     parser.add_argument("--seconds", type=float, help="counted in one measurement, by default 15")
-    parser.add_argument("--short", action="store_true", help="1 round of 4 seconds each, no scan: to see that everything works")
+    parser.add_argument(
+        "--short",
+        action="store_true",
+        help="1 round of 4 seconds each, no scan: to see that everything works",
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "peers")
     arguments = parser.parse_args(argv)
     arguments.rounds = arguments.rounds or (1 if arguments.short else 3)
@@ -153,7 +193,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     if arguments.rows is None and "KLUE_RE_DATA" in os.environ:
         arguments.rows = Path(os.environ["KLUE_RE_DATA"]) / "validation.jsonl"
     arguments.source = arguments.rows.name if arguments.rows else "loadtest.sentences.make_long_rows"
-    arguments.rows = [json.loads(line) for line in arguments.rows.open()] if arguments.rows else make_long_rows(600)
+    arguments.rows = (
+        [json.loads(line) for line in arguments.rows.open()] if arguments.rows else make_long_rows(600)
+    )
     return arguments
 
 
@@ -162,8 +204,11 @@ def _splits(cores: int) -> list[tuple[int, int]]:
     return list(dict.fromkeys([(1, cores), (cores, 1)]))
 
 
-def _places(peers: Sequence[str], cores: int, scans: dict[str, dict[Configuration, float]]) -> list[tuple[Kind, Configuration]]:
-    """Who takes part, and as what. A peer whose best is its usual configuration stands there twice and runs once."""
+def _places(
+    peers: Sequence[str], cores: int, scans: dict[str, dict[Configuration, float]]
+) -> list[tuple[Kind, Configuration]]:
+    """Who takes part, and as what. A peer whose best is its usual configuration stands there twice and runs
+    once."""
     places: list[tuple[Kind, Configuration]] = []
     for peer in peers:
         if peer == "ours":
@@ -179,7 +224,9 @@ def _places(peers: Sequence[str], cores: int, scans: dict[str, dict[Configuratio
     return places
 
 
-def _circumstances(arguments: argparse.Namespace, installed: dict[str, dict[str, str]], cores: int) -> dict[str, Any]:
+def _circumstances(
+    arguments: argparse.Namespace, installed: dict[str, dict[str, str]], cores: int
+) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -203,20 +250,33 @@ def _circumstances(arguments: argparse.Namespace, installed: dict[str, dict[str,
 
 
 def _versions_line(installed: dict[str, dict[str, str]]) -> str:
-    packages = {package: found[package] for peer, found in installed.items() if (package := PEERS[peer].package)}
+    packages = {
+        package: found[package] for peer, found in installed.items() if (package := PEERS[peer].package)
+    }
     runtime = next(iter(installed.values()))["onnxruntime"]
-    return ", ".join(f"{package} {version}" for package, version in packages.items()) + f"; all on onnxruntime {runtime}."
+    return (
+        ", ".join(f"{package} {version}" for package, version in packages.items())
+        + f"; all on onnxruntime {runtime}."
+    )
 
 
 def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
 
 
 def _commit() -> str | None:
-    """The commit that was measured, with a plus where the working tree differs from it; `None` outside a repository."""
+    """The commit that was measured, with a plus where the working tree differs from it; `None` outside a
+    repository."""
     done = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"], cwd=ROOT, text=True, capture_output=True, check=False
+        ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=False,
     )
     return done.stdout.strip() or None
 
@@ -234,7 +294,9 @@ def _trouble(measurement: Measurement) -> str:
 def _summary(standings: Sequence[Standing]) -> dict[str, Any]:
     return {
         "requests_per_second": {
-            f"{one.title}, {one.configuration}": {level: round(figures.rps, 1) for level, figures in one.figures.items()}
+            f"{one.title}, {one.configuration}": {
+                level: round(figures.rps, 1) for level, figures in one.figures.items()
+            }
             for one in standings
         },
         "p99_ms_at_16": {
@@ -243,7 +305,9 @@ def _summary(standings: Sequence[Standing]) -> dict[str, Any]:
             if 16 in one.figures
         },
         "same_relation_as_ours": {f"{one.title}, {one.configuration}": one.agreement for one in standings},
-        "generator_cpu_ms": max((f.generator_cpu_ms or 0 for one in standings for f in one.figures.values()), default=None),
+        "generator_cpu_ms": max(
+            (f.generator_cpu_ms or 0 for one in standings for f in one.figures.values()), default=None
+        ),
         "errors": sum(sum(f.errors.values()) for one in standings for f in one.figures.values()),
     }
 

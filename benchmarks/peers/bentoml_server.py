@@ -1,7 +1,9 @@
-"""BentoML: a service with one batchable API. Its batching adapts the wait to the load, so there is no wait to set.
+"""BentoML: a service with one batchable API. Its batching adapts the wait to the load, so there is no wait to
+set.
 
-Its `max_latency_ms` is a deadline (later requests are refused with 503), not a wait: it stays at the default of a minute. A batchable API
-takes a list, so a request holds a list of one row. Batches of one are had by not asking for batching: BentoML refuses a limit of 1.
+Its `max_latency_ms` is a deadline (later requests are refused with 503), not a wait: it stays at the default
+of a minute. A batchable API takes a list, so a request holds a list of one row. Batches of one are had by not
+asking for batching: BentoML refuses a limit of 1.
 """
 
 import os
@@ -34,4 +36,7 @@ class Relations:
 
 if __name__ == "__main__":
     service = "benchmarks.peers.bentoml_server:Relations"
-    os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", service, "--host", "127.0.0.1", "--port", str(setup.port)])
+    os.execv(
+        sys.executable,
+        [sys.executable, "-m", "bentoml", "serve", service, "--host", "127.0.0.1", "--port", str(setup.port)],
+    )

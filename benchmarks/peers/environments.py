@@ -29,7 +29,18 @@ def python_of(peer: str) -> Path:
         ENVIRONMENTS.mkdir(exist_ok=True)
         (ENVIRONMENTS / ".gitignore").write_text("*\n")
         _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-        _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(REQUIREMENTS / f"{peer}.txt")])
+        _run(
+            [
+                str(python),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "-r",
+                str(REQUIREMENTS / f"{peer}.txt"),
+            ]
+        )
         stamp.write_text(wanted)
     return python
 
@@ -37,7 +48,10 @@ def python_of(peer: str) -> Path:
 def versions(python: Path) -> dict[str, str]:
     """Every distribution beside an interpreter, and its version."""
     (site,) = python.parents[1].glob("lib/python3*/site-packages")
-    return {found.name: found.version for found in sorted(importlib.metadata.distributions(path=[str(site)]), key=lambda found: found.name)}
+    return {
+        found.name: found.version
+        for found in sorted(importlib.metadata.distributions(path=[str(site)]), key=lambda found: found.name)
+    }
 
 
 def _run(command: list[str]) -> None:

@@ -1,4 +1,5 @@
-"""LitServe: decode_request, predict over a batch, encode_response, in worker processes behind an HTTP process each."""
+"""LitServe: decode_request, predict over a batch, encode_response, in worker processes behind an HTTP process
+each."""
 
 from typing import Any
 
@@ -27,5 +28,9 @@ if __name__ == "__main__":
     setup = Setup.from_environment()
     api = Relations(max_batch_size=setup.batch, batch_timeout=setup.max_wait_ms / 1000, api_path=ROUTE)
     # fast_queue sends answers over ZeroMQ, which the documentation advises for throughput.
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=setup.workers, timeout=60, fast_queue=True)
-    server.run(host="127.0.0.1", port=setup.port, log_level="warning", access_log=False, generate_client_file=False)
+    server = litserve.LitServer(
+        api, accelerator="cpu", workers_per_device=setup.workers, timeout=60, fast_queue=True
+    )
+    server.run(
+        host="127.0.0.1", port=setup.port, log_level="warning", access_log=False, generate_client_file=False
+    )

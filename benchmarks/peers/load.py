@@ -1,7 +1,8 @@
 """A closed loop of requests that costs the server's cores as little as Python allows.
 
-It speaks HTTP/1.1 by hand over keep-alive connections, sends requests that were built beforehand, and reads of an answer only the status,
-the length and the relation. What it costs all the same is in every measurement (`generator_cpu_ms`).
+It speaks HTTP/1.1 by hand over keep-alive connections, sends requests that were built beforehand, and reads
+of an answer only the status, the length and the relation. What it costs all the same is in every measurement
+(`generator_cpu_ms`).
 """
 
 import asyncio
@@ -21,7 +22,8 @@ import uvloop
 HOST = "127.0.0.1"
 
 STAGGER_S = 0.01
-"""Between one connection and the next: of processes that share a port, the first to wake takes all that wait, and the others idle."""
+"""Between one connection and the next: of processes that share a port, the first to wake takes all that wait,
+and the others idle."""
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _LENGTH = re.compile(rb"\ncontent-length: *(\d+)")
@@ -98,7 +100,9 @@ def percentile(ascending: Sequence[float], percent: float) -> float | None:
     return ascending[max(0, math.ceil(len(ascending) * percent / 100) - 1)] if ascending else None
 
 
-def measure(port: int, requests: Sequence[bytes], connections: int, warmup: float, seconds: float) -> Measurement:
+def measure(
+    port: int, requests: Sequence[bytes], connections: int, warmup: float, seconds: float
+) -> Measurement:
     """Keep a server busy and measure it once it is warm.
 
     Args:
@@ -211,7 +215,9 @@ class Traffic:
         await asyncio.sleep(delay)
         while not self.over:
             try:
-                transport, connection = await loop.create_connection(lambda: _Connection(self), HOST, self.port)
+                transport, connection = await loop.create_connection(
+                    lambda: _Connection(self), HOST, self.port
+                )
             except OSError:
                 self.failed("no connection")
                 await asyncio.sleep(0.05)  # a dead server must not become a busy loop

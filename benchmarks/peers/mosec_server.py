@@ -1,4 +1,5 @@
-"""mosec: a Rust process that speaks HTTP and forms the batches, Python workers that deserialize, forward and serialize."""
+"""mosec: a Rust process that speaks HTTP and forms the batches, Python workers that deserialize, forward and
+serialize."""
 
 import json
 import os
@@ -25,7 +26,14 @@ class Relations(Worker):
 if __name__ == "__main__":
     setup = Setup.from_environment()
     # mosec's own settings; its timeout of 3 s would turn a long queue into errors.
-    os.environ |= {"MOSEC_ADDRESS": "127.0.0.1", "MOSEC_PORT": str(setup.port), "MOSEC_TIMEOUT": "60000", "MOSEC_LOG_LEVEL": "warning"}
+    os.environ |= {
+        "MOSEC_ADDRESS": "127.0.0.1",
+        "MOSEC_PORT": str(setup.port),
+        "MOSEC_TIMEOUT": "60000",
+        "MOSEC_LOG_LEVEL": "warning",
+    }
     server = Server()
-    server.append_worker(Relations, num=setup.workers, max_batch_size=setup.batch, max_wait_time=setup.max_wait_ms, route=ROUTE)
+    server.append_worker(
+        Relations, num=setup.workers, max_batch_size=setup.batch, max_wait_time=setup.max_wait_ms, route=ROUTE
+    )
     server.run()

@@ -1,5 +1,6 @@
-"""FastAPI with nothing around it: a `def` endpoint that runs each request by itself, on the framework's own pool of 40 threads; or, with
-`BOUNDED` set, one request at a time in each worker, as somebody would run it who knows that the others only take turns on its cores."""
+"""FastAPI with nothing around it: a `def` endpoint that runs each request by itself, on the framework's own
+pool of 40 threads; or, with `BOUNDED` set, one request at a time in each worker, as somebody would run it who
+knows that the others only take turns on its cores."""
 
 import os
 from collections.abc import AsyncIterator
@@ -33,4 +34,10 @@ def relations(row: dict[str, Any], request: Request) -> Answer:
 if __name__ == "__main__":
     setup = Setup.from_environment()
     # uvicorn takes uvloop and httptools by itself where they are installed, and they are.
-    uvicorn.run("benchmarks.peers.plain:app", port=setup.port, workers=setup.workers, access_log=False, log_level="warning")
+    uvicorn.run(
+        "benchmarks.peers.plain:app",
+        port=setup.port,
+        workers=setup.workers,
+        access_log=False,
+        log_level="warning",
+    )

@@ -1,6 +1,7 @@
 """Ray Serve: replicas of a deployment behind its HTTP proxy, with @serve.batch around the run.
 
-HTTP is on the loopback, but Ray's own processes listen on every interface while it runs: it translates 127.0.0.1 to the machine's address.
+HTTP is on the loopback, but Ray's own processes listen on every interface while it runs: it translates
+127.0.0.1 to the machine's address.
 """
 
 import asyncio
@@ -17,7 +18,9 @@ setup = Setup.from_environment()
 
 
 # max_ongoing_requests is 5 by default, which no batch of 16 could ever reach.
-@serve.deployment(num_replicas=setup.workers, max_ongoing_requests=1024, ray_actor_options={"num_cpus": setup.threads})
+@serve.deployment(
+    num_replicas=setup.workers, max_ongoing_requests=1024, ray_actor_options={"num_cpus": setup.threads}
+)
 class Relations:
     def __init__(self) -> None:
         self.work = Work(setup)
@@ -39,5 +42,8 @@ if __name__ == "__main__":
         log_to_driver=False,
         _temp_dir=tempfile.gettempdir(),  # private already, and Ray's socket paths must stay short
     )
-    serve.start(http_options={"host": "127.0.0.1", "port": setup.port}, logging_config={"enable_access_log": False, "log_level": "WARNING"})
+    serve.start(
+        http_options={"host": "127.0.0.1", "port": setup.port},
+        logging_config={"enable_access_log": False, "log_level": "WARNING"},
+    )
     serve.run(Relations.bind(), route_prefix=ROUTE, blocking=True)

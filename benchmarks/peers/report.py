@@ -10,7 +10,8 @@ from benchmarks.peers.load import Measurement
 CONNECTIONS: Final = (1, 16, 64)
 
 SAME_RELATIONS: Final = 0.99
-"""Least share of the rows that two servers of the same bundle agree on; answers do not depend on the batch, so all should."""
+"""Least share of the rows that two servers of the same bundle agree on; answers do not depend on the batch,
+so all should."""
 
 Kind = Literal["ours", "plain", "bounded", "batch 16", "best"]
 
@@ -50,7 +51,8 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A limit on our figure over another server's: requests a second must reach it, latencies must stay within it."""
+    """A limit on our figure over another server's: requests a second must reach it, latencies must stay
+    within it."""
 
     figure: Literal["rps", "p99_ms"]
     connections: int
@@ -84,7 +86,9 @@ class Gate:
     def __str__(self) -> str:
         figure, bound = ("requests a second", "at least") if self.rule.figure == "rps" else ("p99", "at most")
         ratio = "no figure" if self.ratio is None else f"{self.ratio:.2f}"
-        return f"{figure} at {self.rule.connections} over {self.against}: {ratio} ({bound} {self.rule.limit:g})"
+        return (
+            f"{figure} at {self.rule.connections} over {self.against}: {ratio} ({bound} {self.rule.limit:g})"
+        )
 
 
 def summarise(measurements: Sequence[Measurement]) -> dict[int, Figures]:
@@ -109,7 +113,9 @@ def merge_labels(measurements: Sequence[Measurement]) -> tuple[dict[int, str], i
     labels: dict[int, str] = {}
     relabelled = 0
     for one in measurements:
-        relabelled += one.relabelled + sum(labels.setdefault(row, label) != label for row, label in one.labels.items())
+        relabelled += one.relabelled + sum(
+            labels.setdefault(row, label) != label for row, label in one.labels.items()
+        )
     return labels, relabelled
 
 
@@ -125,14 +131,19 @@ def judge(standings: Sequence[Standing]) -> list[Gate]:
     if ours is None:
         return []
     return [
-        Gate(rule, f"{standing.title} ({standing.configuration}{', its best' * (standing.kind == 'best')})", _ratio(rule, ours, standing))
+        Gate(
+            rule,
+            f"{standing.title} ({standing.configuration}{', its best' * (standing.kind == 'best')})",
+            _ratio(rule, ours, standing),
+        )
         for standing in standings
         for rule in RULES[standing.kind]
     ]
 
 
 def comparable(standings: Sequence[Standing]) -> dict[str, bool]:
-    """What must hold of every server before its figures say anything, as sentences: it did all of the work, and the same work as ours."""
+    """What must hold of every server before its figures say anything, as sentences: it did all of the work,
+    and the same work as ours."""
     return {
         f"{one.title}, {one.configuration}: it started, answered every request, and with the same relations as ours": not one.failures
         and bool(one.figures)
@@ -153,10 +164,18 @@ def table(standings: Sequence[Standing], gates: Sequence[Gate]) -> str:
     for standing in standings:
         figures = standing.figures
         rates = " / ".join(_shown(figures[level].rps) if level in figures else "-" for level in CONNECTIONS)
-        latencies = " / ".join(map(_shown, (figures[16].p50_ms, figures[16].p95_ms, figures[16].p99_ms))) if 16 in figures else "-"
+        latencies = (
+            " / ".join(map(_shown, (figures[16].p50_ms, figures[16].p95_ms, figures[16].p99_ms)))
+            if 16 in figures
+            else "-"
+        )
         same = "-" if standing.agreement is None else f"{standing.agreement:.2%}"
         errors = sum(sum(level.errors.values()) for level in figures.values())
-        notes = [(errors, "errors"), (len(standing.failures), "failed starts"), (standing.relabelled, "changed relations")]
+        notes = [
+            (errors, "errors"),
+            (len(standing.failures), "failed starts"),
+            (standing.relabelled, "changed relations"),
+        ]
         trouble = ", ".join(f"{count} {what}" for count, what in notes if count) or "none"
         configuration = f"{standing.configuration}{' (its best)' * (standing.kind == 'best')}"
         lines.append(f"| {standing.title} | {configuration} | {rates} | {latencies} | {same} | {trouble} |")
@@ -169,7 +188,9 @@ def table(standings: Sequence[Standing], gates: Sequence[Gate]) -> str:
 def _ratio(rule: Rule, ours: Standing, theirs: Standing) -> float | None:
     if rule.connections not in ours.figures or rule.connections not in theirs.figures:
         return None
-    dividend, divisor = (getattr(standing.figures[rule.connections], rule.figure) for standing in (ours, theirs))
+    dividend, divisor = (
+        getattr(standing.figures[rule.connections], rule.figure) for standing in (ours, theirs)
+    )
     return dividend / divisor if dividend is not None and divisor else None
 
 

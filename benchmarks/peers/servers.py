@@ -1,4 +1,5 @@
-"""The servers of the comparison: what each is called, how it is configured, and how it is started and stopped."""
+"""The servers of the comparison: what each is called, how it is configured, and how it is started and
+stopped."""
 
 import contextlib
 import http.client
@@ -27,7 +28,8 @@ from loadtest.server import leaving_on_sigterm
 MAX_WAIT_MS: Final = 2
 START_TIMEOUT_S: Final = 120
 STOP_TIMEOUT_S: Final = 20
-SETTLE_S: Final = 2  # after the first answer: a tool's other workers load at the same time and may be a little later
+# after the first answer: a tool's other workers load at the same time and may be a little later
+SETTLE_S: Final = 2
 
 
 class StartFailed(RuntimeError):
@@ -46,7 +48,8 @@ class Peer:
         environment: of its packages, with its requirements; by default its name.
         batches: whether it forms batches.
         takes_list: whether a request holds a list of rows.
-        switches: environment variables that turn reports to its makers off and its documented optimisations on.
+        switches: environment variables that turn reports to its makers off and its documented optimisations
+            on.
     """
 
     name: str
@@ -121,7 +124,8 @@ class Configuration:
 
 @contextmanager
 def running(configuration: Configuration, bundle: Path, row: Row) -> Iterator[int]:
-    """A server in a process group of its own, for as long as the block lasts; gives its port once it has answered the row.
+    """A server in a process group of its own, for as long as the block lasts; gives its port once it has
+    answered the row.
 
     Raises:
         StartFailed: it ended, or did not answer in time.
@@ -149,8 +153,11 @@ def running(configuration: Configuration, bundle: Path, row: Row) -> Iterator[in
             _stop(process)
 
 
-def _environment(peer: Peer, configuration: Configuration, port: int, bundle: Path, scratch: str) -> dict[str, str]:
-    """No setting of ours or theirs from outside, and everything they write to disk in a folder that goes away."""
+def _environment(
+    peer: Peer, configuration: Configuration, port: int, bundle: Path, scratch: str
+) -> dict[str, str]:
+    """No setting of ours or theirs from outside, and everything they write to disk in a folder that goes
+    away."""
     foreign = ("KORE_", "OTEL_", "UVICORN_", "LITSERVE_", "BENTOML_", "MOSEC_", "RAY_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     own = {"PYTHONPATH": str(ROOT), "TMPDIR": scratch, "HOME": scratch}
@@ -158,7 +165,9 @@ def _environment(peer: Peer, configuration: Configuration, port: int, bundle: Pa
         settings = {"KORE_PORT": str(port), "KORE_BUNDLE": str(bundle), "KORE_DRAIN_DELAY_S": "0"}
         settings["KORE_CASCADE_CAUTION"] = "1"  # every member votes, as with the peers
     else:
-        settings = Setup(port, bundle, configuration.batch, MAX_WAIT_MS, configuration.workers, configuration.threads).environment()
+        settings = Setup(
+            port, bundle, configuration.batch, MAX_WAIT_MS, configuration.workers, configuration.threads
+        ).environment()
     return inherited | own | settings | peer.switches
 
 
@@ -189,7 +198,8 @@ def _answers(port: int, document: object) -> bool:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server, politely first, and everything it started: some of these tools leave their workers behind."""
+    """End the server, politely first, and everything it started: some of these tools leave their workers
+    behind."""
     family = []
     with contextlib.suppress(psutil.NoSuchProcess):
         family = psutil.Process(process.pid).children(recursive=True)
@@ -198,7 +208,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait(STOP_TIMEOUT_S)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    for child in family:  # Ray gives some of its processes groups of their own; psutil kills no other process that got an old number
+    # Ray gives some of its processes groups of their own; psutil kills no other process that got an old
+    # number
+    for child in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
     process.wait()

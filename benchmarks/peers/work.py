@@ -1,4 +1,5 @@
-"""The work that every peer does: a KLUE-RE row in, every member votes, a relation out. The models are ours, the serving is the peer's."""
+"""The work that every peer does: a KLUE-RE row in, every member votes, a relation out. The models are ours,
+the serving is the peer's."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,6 @@ from typing import Any
 from models.bundle import Bundle
 from models.ensemble import EncodedExample, Ensemble
 from models.example import Example
-from models.lanes import Split
 
 Answer = dict[str, Any]
 
@@ -20,7 +20,8 @@ BOUNDED = "PEER_BOUNDED"
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a peer is told. It travels in the environment, since these tools start their own processes and parse their own flags.
+    """What a peer is told. It travels in the environment, since these tools start their own processes and
+    parse their own flags.
 
     Attributes:
         port: on 127.0.0.1.
@@ -54,7 +55,7 @@ class Work:
     """The loaded ensemble, once in each of a peer's worker processes."""
 
     def __init__(self, setup: Setup) -> None:
-        self._ensemble = Ensemble.load(Bundle.open(setup.bundle), "cpu", Split(lanes=1, threads=setup.threads), cascade_caution=1.0)
+        self._ensemble = Ensemble.load(Bundle.open(setup.bundle), threads=setup.threads, cascade_caution=1.0)
 
     def encode(self, row: Mapping[str, Any]) -> EncodedExample:
         """A parsed request body, checked and tokenised."""
@@ -62,6 +63,4 @@ class Work:
 
     def predict(self, rows: Sequence[EncodedExample]) -> list[Answer]:
         """One batch through every member, as the JSON objects that our own server answers with."""
-        return [
-            {"relation": p.relation, "score": p.score, "probabilities": p.top(1), "members": p.members} for p in self._ensemble.run(rows)
-        ]
+        return [prediction.document() for prediction in self._ensemble.run(rows)]

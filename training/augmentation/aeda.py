@@ -1,7 +1,7 @@
 """An easier data augmentation: punctuation at random places.
 
-Karimi et al., "AEDA: An Easier Data Augmentation Technique for Text Classification", 2021 (arXiv:2108.13230). No word is lost or
-moved, so no label can become false.
+Karimi et al., "AEDA: An Easier Data Augmentation Technique for Text Classification", 2021 (arXiv:2108.13230).
+No word is lost or moved, so no label can become false.
 """
 
 from typing import Literal
@@ -20,7 +20,9 @@ class Aeda(Augmentation):
     """Put one of . ; ? : ! , in front of 1 to n/3 of a sentence's n words."""
 
     method: Literal["aeda"] = "aeda"
-    ratio: float = Field(1 / 3, gt=0, le=1, description="largest share of the words that get a sign in front of them")
+    ratio: float = Field(
+        1 / 3, gt=0, le=1, description="largest share of the words that get a sign in front of them"
+    )
 
     def vary(self, example: Example, generator: np.random.Generator) -> Example | None:
         words, space = split(example)

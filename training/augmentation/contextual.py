@@ -1,7 +1,9 @@
-"""Conditional contextual augmentation: words refilled by a masked language model that knows the row's relation.
+"""Conditional contextual augmentation: words refilled by a masked language model that knows the row's
+relation.
 
-Wu et al., "Conditional BERT Contextual Augmentation", 2018 (arXiv:1812.06705). Their model may put a word of another relation where
-nothing tells it which one the row has; told it, what it puts fits the relation. `python -m training.contextual` makes the model.
+Wu et al., "Conditional BERT Contextual Augmentation", 2018 (arXiv:1812.06705). Their model may put a word of
+another relation where nothing tells it which one the row has; told it, what it puts fits the relation.
+`python -m training.contextual` makes the model.
 """
 
 import json
@@ -14,7 +16,8 @@ from training.augmentation.variants import Augmentation, Vary
 
 
 class Contextual(Augmentation):
-    """Refill words in which neither entity occurs. A row whose words all come back as they were gives no new row."""
+    """Refill words in which neither entity occurs. A row whose words all come back as they were gives no new
+    row."""
 
     batch: ClassVar[int] = 256  # rows that are sorted by length to be refilled together
 

@@ -1,9 +1,10 @@
 """Easy data augmentation: synonym replacement, random insertion, random swap, random deletion.
 
-Wei and Zou, "EDA: Easy Data Augmentation Techniques for Boosting Performance on Text Classification Tasks", 2019
-(arXiv:1901.11196), as KoEDA adapts it to Korean: each new row comes out of one of the four, chosen at random, with 0.1 for all
-parameters. Unlike KoEDA, words are moved and deleted whole, never their morphemes: Korean leaves the order of words free, not that of
-a noun and its particle. What the paper accepts remains: a deleted 않 turns a sentence into its opposite.
+Wei and Zou, "EDA: Easy Data Augmentation Techniques for Boosting Performance on Text Classification Tasks",
+2019 (arXiv:1901.11196), as KoEDA adapts it to Korean: each new row comes out of one of the four, chosen at
+random, with 0.1 for all parameters. Unlike KoEDA, words are moved and deleted whole, never their morphemes:
+Korean leaves the order of words free, not that of a noun and its particle. What the paper accepts remains: a
+deleted 않 turns a sentence into its opposite.
 """
 
 from typing import Literal
@@ -18,14 +19,21 @@ from training.augmentation.words import Word, delete, free, insert, join, split,
 
 
 class Eda(Augmentation):
-    """The four operations over the words in which neither entity occurs. An operation whose parameter is 0 is left out."""
+    """The four operations over the words in which neither entity occurs. An operation whose parameter is 0 is
+    left out."""
 
     method: Literal["eda"] = "eda"
-    alpha_sr: float = Field(0.1, ge=0, le=1, description="synonym replacement: nouns replaced, per word of the sentence")
-    alpha_ri: float = Field(0.1, ge=0, le=1, description="random insertion: synonyms inserted, per word of the sentence")
+    alpha_sr: float = Field(
+        0.1, ge=0, le=1, description="synonym replacement: nouns replaced, per word of the sentence"
+    )
+    alpha_ri: float = Field(
+        0.1, ge=0, le=1, description="random insertion: synonyms inserted, per word of the sentence"
+    )
     alpha_rs: float = Field(0.1, ge=0, le=1, description="random swap: swaps, per word of the sentence")
     p_rd: float = Field(0.1, ge=0, le=1, description="random deletion: chance of each word")
-    morphemes: Morphemes = Field("auto", validate_default=True, description="how nouns are found: kiwi, particles, or auto")
+    morphemes: Morphemes = Field(
+        "auto", validate_default=True, description="how nouns are found: kiwi, particles, or auto"
+    )
 
     @field_validator("morphemes")
     @classmethod
@@ -49,16 +57,24 @@ class Eda(Augmentation):
                 return join(changed, space, example)
         return None
 
-    def _replace(self, words: list[Word], alpha: float, generator: np.random.Generator, example: Example) -> list[Word]:
+    def _replace(
+        self, words: list[Word], alpha: float, generator: np.random.Generator, example: Example
+    ) -> list[Word]:
         nouns = self._nouns(words, example)
         chosen = generator.permutation(len(nouns))[: _times(alpha, words)]
         changed = list(words)
-        for place, start, end in sorted((nouns[index] for index in chosen), reverse=True):  # from behind, so that spans stay right
+        # from behind, so that spans stay right
+        for place, start, end in sorted((nouns[index] for index in chosen), reverse=True):
             text = changed[place].text
-            changed[place] = Word(text[:start] + _pick(synonyms()[text[start:end]], generator) + text[end:], changed[place].space)
+            changed[place] = Word(
+                text[:start] + _pick(synonyms()[text[start:end]], generator) + text[end:],
+                changed[place].space,
+            )
         return changed
 
-    def _insert(self, words: list[Word], alpha: float, generator: np.random.Generator, example: Example) -> list[Word]:
+    def _insert(
+        self, words: list[Word], alpha: float, generator: np.random.Generator, example: Example
+    ) -> list[Word]:
         nouns = self._nouns(words, example)
         changed = list(words)
         for _ in range(_times(alpha, words) if nouns else 0):
@@ -67,7 +83,9 @@ class Eda(Augmentation):
             changed = insert(changed, int(generator.integers(len(changed) + 1)), synonym)
         return changed
 
-    def _swap(self, words: list[Word], alpha: float, generator: np.random.Generator, example: Example) -> list[Word]:
+    def _swap(
+        self, words: list[Word], alpha: float, generator: np.random.Generator, example: Example
+    ) -> list[Word]:
         places = free(words, example)
         changed = list(words)
         for _ in range(_times(alpha, words) if len(places) > 1 else 0):
@@ -76,7 +94,9 @@ class Eda(Augmentation):
             changed[one], changed[other] = Word(second.text, first.space), Word(first.text, second.space)
         return changed
 
-    def _delete(self, words: list[Word], p: float, generator: np.random.Generator, example: Example) -> list[Word]:
+    def _delete(
+        self, words: list[Word], p: float, generator: np.random.Generator, example: Example
+    ) -> list[Word]:
         changed = list(words)
         for place in reversed([place for place in free(words, example) if generator.random() < p]):
             changed = delete(changed, place)
@@ -86,7 +106,9 @@ class Eda(Augmentation):
         """(word, start, end) of the nouns in free words; start and end within the word's text."""
         find_nouns = nouns_by_kiwi if self.morphemes == "kiwi" else nouns_by_particle
         begins = list(starts(words))
-        placed = [(place, begins[place], begins[place] + len(words[place].text)) for place in free(words, example)]
+        placed = [
+            (place, begins[place], begins[place] + len(words[place].text)) for place in free(words, example)
+        ]
         return [
             (place, start - low, end - low)
             for start, end in find_nouns(example.sentence)

@@ -25,26 +25,34 @@ REVERSED = {
 }
 """Relation -> the one that then holds from object to subject, by KLUE's definitions.
 
-KLUE's training set has some pairs both ways, and there its annotators agree with this table: per:spouse 206 of 211 times,
-per:alternate_names 22 of 24, org:alternate_names 48 of 53, per:employee_of 167 of 189, org:top_members/employees 167 of 186, per:siblings
-24 of 27, per:children 75 of 84, per:parents 76 of 87, org:member_of 25 of 36, org:members 25 of 38; otherwise they mostly said no_relation.
-Two symmetric relations are left out, for there it was nearly every second time: per:other_family agrees 34 of 58 times, per:colleagues 30
-of 57. no_relation is not here either: that none of the 30 holds one way says nothing of the other.
+KLUE's training set has some pairs both ways, and there its annotators agree with this table: per:spouse 206
+of 211 times,
+per:alternate_names 22 of 24, org:alternate_names 48 of 53, per:employee_of 167 of 189,
+org:top_members/employees 167 of 186, per:siblings 24 of 27, per:children 75 of 84, per:parents 76 of 87,
+org:member_of 25 of 36, org:members 25 of 38; otherwise they mostly said no_relation.
+Two symmetric relations are left out, for there it was nearly every second time: per:other_family agrees 34 of
+58 times, per:colleagues 30 of 57. no_relation is not here either: that none of the 30 holds one way says
+nothing of the other.
 """
 
 SUBJECT_TYPES = {"per": "PER", "org": "ORG"}
 
 
 class EntityMask(Augmentation):
-    """Replace an entity by the Korean word for its type (사람, 단체, …), so that the relation must be read from the context.
+    """Replace an entity by the Korean word for its type (사람, 단체, …), so that the relation must be read from
+    the context.
 
-    The words are those of the typed markers (models/encoding.py). An entity without a type becomes 대상. A particle behind the entity stays
-    as it is, whether it fits the new word or not.
+    The words are those of the typed markers (models/encoding.py). An entity without a type becomes 대상. A
+    particle behind the entity stays as it is, whether it fits the new word or not.
     """
 
     method: Literal["entity_mask"] = "entity_mask"
-    entity: Literal["either", "subject", "object", "both"] = Field("either", description="which entity is masked; either draws one")
-    placeholder: str | None = Field(None, description="text put in the entity's place; by default the word for its type")
+    entity: Literal["either", "subject", "object", "both"] = Field(
+        "either", description="which entity is masked; either draws one"
+    )
+    placeholder: str | None = Field(
+        None, description="text put in the entity's place; by default the word for its type"
+    )
 
     @field_validator("placeholder")
     @classmethod
@@ -64,7 +72,10 @@ class EntityMask(Augmentation):
         )
         head = example.sentence[: leading.start_idx] + first
         between = example.sentence[leading.end_idx + 1 : trailing.start_idx]
-        mentions = [_mention(leading, first, leading.start_idx), _mention(trailing, second, len(head + between))]
+        mentions = [
+            _mention(leading, first, leading.start_idx),
+            _mention(trailing, second, len(head + between)),
+        ]
         masked = head + between + second + example.sentence[trailing.end_idx + 1 :]
         return Example.resolve(masked, *(mentions if subject_leads else reversed(mentions)))
 
@@ -73,10 +84,11 @@ class EntityMask(Augmentation):
 
 
 class EntitySwap(Augmentation):
-    """Exchange subject and object where the relation is symmetric or has an inverse (`REVERSED`); the sentence stays.
+    """Exchange subject and object where the relation is symmetric or has an inverse (`REVERSED`); the
+    sentence stays.
 
-    Not where the new subject is of another type than the relation's subjects are: KLUE-RE has per: only of persons and org: only of
-    organisations, and no served model would be asked otherwise.
+    Not where the new subject is of another type than the relation's subjects are: KLUE-RE has per: only of
+    persons and org: only of organisations, and no served model would be asked otherwise.
     """
 
     method: Literal["entity_swap"] = "entity_swap"

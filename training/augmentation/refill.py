@@ -1,5 +1,5 @@
-"""Masked words of many rows refilled under the rows' relations. The words go back one by one into the sentence as it was written, so
-nothing around them changes, and the entities least of all."""
+"""Masked words of many rows refilled under the rows' relations. The words go back one by one into the
+sentence as it was written, so nothing around them changes, and the entities least of all."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,8 @@ from transformers import AutoTokenizer
 from models.example import Example
 from models.rows import LabelledExample
 from training.augmentation.words import join, split
-from training.conditional import ConditionalMaskedLM
-from training.masking import MaskedWords, WordMasker, choose, refill
+from training.data.masking import MaskedWords, WordMasker, choose, refill
+from training.model.conditional import ConditionalMaskedLM
 
 ROWS_A_BATCH = 32
 
@@ -20,7 +20,9 @@ ROWS_A_BATCH = 32
 class Draft:
     """A row on its way to its variant: its tokens, of which the chosen words are refilled step by step."""
 
-    def __init__(self, row: LabelledExample, words: MaskedWords, generator: np.random.Generator, mask_token_id: int) -> None:
+    def __init__(
+        self, row: LabelledExample, words: MaskedWords, generator: np.random.Generator, mask_token_id: int
+    ) -> None:
         self.row = row
         self.spans = words.spans
         self.generator = generator
@@ -30,15 +32,17 @@ class Draft:
         self.original = words.input_ids
 
     def open(self, step: int) -> list[int]:
-        """The tokens to be refilled in this step: of each chosen word the piece number `step`, where it has so many."""
+        """The tokens to be refilled in this step: of each chosen word the piece number `step`, where it has
+        so many."""
         return [start + step for _, start, stop in self.spans if start + step < stop]
 
 
 class Refiller:
     """Chooses words of rows and refills them, words of several pieces from the left.
 
-    Of a word each piece is drawn from the `top_k` likeliest Hangul pieces that can stand where the word's own piece stood: at its
-    beginning or within it. What comes of a row depends on its generator, and on the other rows only as far as rounding goes.
+    Of a word each piece is drawn from the `top_k` likeliest Hangul pieces that can stand where the word's own
+    piece stood: at its beginning or within it. What comes of a row depends on its generator, and on the other
+    rows only as far as rounding goes.
 
     Args:
         folder: a checkpoint of `ConditionalMaskedLM` with its tokenizer.
@@ -47,17 +51,26 @@ class Refiller:
     """
 
     def __init__(self, folder: str, alpha: float, temperature: float, top_k: int) -> None:
-        device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+        device = (
+            torch.accelerator.current_accelerator()
+            if torch.accelerator.is_available()
+            else torch.device("cpu")
+        )
         self.model = ConditionalMaskedLM.load(folder).to(device)
         self.masker = WordMasker(AutoTokenizer.from_pretrained(folder), self.model.config.window)
         self.alpha = alpha
         self.temperature = temperature
         self.top_k = top_k
-        # What may stand at a piece's place, by whether a word can begin with that piece; shape (2, vocabulary).
+        # What may stand at a piece's place, by whether a word can begin with that piece; shape (2,
+        # vocabulary).
         allowed = np.stack([self.masker.continues, self.masker.opens])
-        self.forbidden = ~torch.from_numpy(np.pad(allowed, [(0, 0), (0, self.model.config.vocab_size - allowed.shape[1])])).to(device)
+        self.forbidden = ~torch.from_numpy(
+            np.pad(allowed, [(0, 0), (0, self.model.config.vocab_size - allowed.shape[1])])
+        ).to(device)
 
-    def __call__(self, rows: Sequence[LabelledExample], generators: Sequence[np.random.Generator]) -> list[Example | None]:
+    def __call__(
+        self, rows: Sequence[LabelledExample], generators: Sequence[np.random.Generator]
+    ) -> list[Example | None]:
         """The rows' examples with words refilled; None for a row without a word that can be."""
         drafts = [self._draft(row, generator) for row, generator in zip(rows, generators, strict=True)]
         by_length = sorted((draft for draft in drafts if draft.spans), key=lambda draft: len(draft.ids))
@@ -82,22 +95,30 @@ class Refiller:
         """Pieces for the open tokens of the drafts, in their order."""
         device = self.forbidden.device
         pad = self.masker.pad_token_id
-        input_ids = pad_sequence([torch.from_numpy(draft.ids) for draft in drafts], batch_first=True, padding_value=pad).to(device)
+        input_ids = pad_sequence(
+            [torch.from_numpy(draft.ids) for draft in drafts], batch_first=True, padding_value=pad
+        ).to(device)
         lengths = torch.tensor([len(draft.ids) for draft in drafts], device=device)
         attention_mask = (torch.arange(input_ids.shape[1], device=device) < lengths.unsqueeze(1)).long()
         masked = torch.zeros_like(input_ids, dtype=torch.bool)
         for index, draft in enumerate(drafts):
             masked[index, draft.open(step)] = True
         relation_ids = torch.tensor([draft.row.label_id for draft in drafts], device=device)
-        opens = [bool(self.masker.opens[draft.original[token]]) for draft in drafts for token in draft.open(step)]
+        opens = [
+            bool(self.masker.opens[draft.original[token]]) for draft in drafts for token in draft.open(step)
+        ]
         with torch.inference_mode():
             logits = self.model(input_ids, attention_mask, relation_ids, masked).logits
             logits = logits.masked_fill(self.forbidden[torch.tensor(opens, device=device).long()], -torch.inf)
             likeliest = logits.topk(min(self.top_k, logits.shape[1]))
-        chances = torch.softmax(likeliest.values.cpu().double() / self.temperature, dim=1).numpy()  # not every accelerator has doubles
+        # not every accelerator has doubles
+        chances = torch.softmax(likeliest.values.cpu().double() / self.temperature, dim=1).numpy()
         pieces = likeliest.indices.cpu().numpy()
         generators = (draft.generator for draft in drafts for _ in draft.open(step))
-        return [int(generator.choice(some, p=chance)) for some, chance, generator in zip(pieces, chances, generators, strict=True)]
+        return [
+            int(generator.choice(some, p=chance))
+            for some, chance, generator in zip(pieces, chances, generators, strict=True)
+        ]
 
     def _example(self, draft: Draft) -> Example:
         words, space = split(draft.row.example)

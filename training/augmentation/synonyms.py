@@ -1,8 +1,10 @@
 """Korean nouns and what may stand in their place.
 
-The words come from a Korean WordNet (synonyms.tsv; its origin and licence are in NOTICE.md). To find them in a sentence,
-kiwipiepy tells which morphemes are common nouns. Without it, a word is a noun if the WordNet lists it once one particle
-is taken off its end: it finds fewer (정부청사 is not taken apart) and now and then takes an ending for a particle.
+The words come from a Korean WordNet (synonyms.tsv; its origin and licence are in NOTICE.md). To find them in
+a sentence, kiwipiepy tells which morphemes are common nouns. Without it, a word is a noun if the WordNet
+lists it once one particle
+is taken off its end: it finds fewer (정부청사 is not taken apart) and now and then takes an ending for a
+particle.
 """
 
 import functools
@@ -27,17 +29,21 @@ FIRST_SYLLABLE, LAST_SYLLABLE, FINALS, FINAL_RIEUL = 0xAC00, 0xD7A3, 28, 8
 
 @functools.cache
 def synonyms() -> dict[str, tuple[str, ...]]:
-    """Every noun of the WordNet -> its synonyms over all senses, sorted, as far as the same particles fit behind them."""
+    """Every noun of the WordNet -> its synonyms over all senses, sorted, as far as the same particles fit
+    behind them."""
     found: dict[str, set[str]] = {}
     for line in Path(__file__).with_name("synonyms.tsv").read_text(encoding="utf-8").splitlines():
         lemmas = line.split("\t")
         for lemma in lemmas:
-            found.setdefault(lemma, set()).update(other for other in lemmas if other != lemma and ending(other) == ending(lemma))
+            found.setdefault(lemma, set()).update(
+                other for other in lemmas if other != lemma and ending(other) == ending(lemma)
+            )
     return {lemma: tuple(sorted(others)) for lemma, others in found.items() if others}
 
 
 def ending(word: str) -> int:
-    """The kind of the last syllable, which decides between 이 and 가, 을 and 를, 으로 and 로: 0 open, 1 ㄹ, 2 another consonant."""
+    """The kind of the last syllable, which decides between 이 and 가, 을 and 를, 으로 and 로: 0 open, 1 ㄹ, 2 another
+    consonant."""
     if not FIRST_SYLLABLE <= ord(word[-1]) <= LAST_SYLLABLE:
         return 0
     final = (ord(word[-1]) - FIRST_SYLLABLE) % FINALS
@@ -45,7 +51,8 @@ def ending(word: str) -> int:
 
 
 def resolve(morphemes: Morphemes) -> Morphemes:
-    """`kiwi` or `particles` for `auto`: kiwipiepy where it is installed; where it is not, that is said once on stderr.
+    """`kiwi` or `particles` for `auto`: kiwipiepy where it is installed; where it is not, that is said once
+    on stderr.
 
     Raises:
         ValueError: `kiwi` is asked for and not installed.
@@ -56,7 +63,9 @@ def resolve(morphemes: Morphemes) -> Morphemes:
         return "kiwi"
     if morphemes == "kiwi":
         raise ValueError("kiwipiepy is not installed: pip install '.[augment]'")
-    _say_once("kiwipiepy is not installed: nouns are found by their particles (pip install '.[augment]' for morphemes)")
+    _say_once(
+        "kiwipiepy is not installed: nouns are found by their particles (pip install '.[augment]' for morphemes)"
+    )
     return "particles"
 
 
@@ -66,8 +75,8 @@ def has_kiwi() -> bool:
 
 
 def nouns_by_particle(sentence: str) -> Iterator[Span]:
-    """The nouns that have synonyms, as spans (start, end; end exclusive, in code points): whole runs of Hangul, or what is left of them
-    without one particle."""
+    """The nouns that have synonyms, as spans (start, end; end exclusive, in code points): whole runs of
+    Hangul, or what is left of them without one particle."""
     known = synonyms()
     for run in re.finditer("[가-힣]+", sentence):
         text = run.group()
@@ -78,11 +87,14 @@ def nouns_by_particle(sentence: str) -> Iterator[Span]:
 
 @functools.lru_cache(maxsize=2**16)  # a millisecond a sentence, asked anew for every copy of it
 def nouns_by_kiwi(sentence: str) -> tuple[Span, ...]:
-    """The nouns that have synonyms, as `nouns_by_particle` gives them: morphemes that kiwipiepy takes for common nouns."""
+    """The nouns that have synonyms, as `nouns_by_particle` gives them: morphemes that kiwipiepy takes for
+    common nouns."""
     spans = ((token, token.start, token.start + token.len) for token in _kiwi().tokenize(sentence))
     # A contracted or normalised morpheme is not spelt as it stands in the sentence.
     return tuple(
-        (start, end) for token, start, end in spans if token.tag == "NNG" and token.form in synonyms() and sentence[start:end] == token.form
+        (start, end)
+        for token, start, end in spans
+        if token.tag == "NNG" and token.form in synonyms() and sentence[start:end] == token.form
     )
 
 

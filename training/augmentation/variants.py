@@ -1,4 +1,5 @@
-"""What every method of augmentation shares: how many new rows are made, out of which, and that none says the same twice."""
+"""What every method of augmentation shares: how many new rows are made, out of which, and that none says the
+same twice."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,10 +14,12 @@ from models.example import Example
 from models.labels import RELATION_IDS, RELATIONS
 from models.rows import LabelledExample
 
-TRIES = 10  # to get a row that is not there yet; a method that has no further one to give then gives up this row
+# to get a row that is not there yet; a method that has no further one to give then gives up this row
+TRIES = 10
 
 Vary = Callable[[Sequence[LabelledExample], Sequence[np.random.Generator]], list[Example | None]]
-"""Changes examples, several at once: each row's own generator decides what becomes of it, and None says that nothing could be changed."""
+"""Changes examples, several at once: each row's own generator decides what becomes of it, and None says that
+nothing could be changed."""
 
 
 class Augmentation(BaseModel):
@@ -27,8 +30,12 @@ class Augmentation(BaseModel):
     batch: ClassVar[int] = 1  # rows that are changed at a time
 
     method: str
-    copies: int | None = Field(None, ge=1, description="most new rows from one row; 1 by default, with balance as many as it takes")
-    balance: int | None = Field(None, ge=1, description="only labels with fewer rows get new ones, up to this number of rows")
+    copies: int | None = Field(
+        None, ge=1, description="most new rows from one row; 1 by default, with balance as many as it takes"
+    )
+    balance: int | None = Field(
+        None, ge=1, description="only labels with fewer rows get new ones, up to this number of rows"
+    )
 
     def relation(self, relation: str) -> str | None:
         """The relation of a new row made from a row with `relation`; None where the method does not apply."""
@@ -43,8 +50,11 @@ class Augmentation(BaseModel):
         raise NotImplementedError
 
     def start(self) -> Vary:
-        """What changes the rows: `vary`, one by one. A method that works on many rows, or asks for their labels, brings its own."""
-        return lambda rows, generators: [self.vary(row.example, generator) for row, generator in zip(rows, generators, strict=True)]
+        """What changes the rows: `vary`, one by one. A method that works on many rows, or asks for their
+        labels, brings its own."""
+        return lambda rows, generators: [
+            self.vary(row.example, generator) for row, generator in zip(rows, generators, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,8 @@ class Variant:
 def variants(rows: Sequence[LabelledExample], augmentation: Augmentation, seed: int) -> Iterator[Variant]:
     """The new rows that `augmentation` asks for: the same for the same rows, options and seed.
 
-    No row comes twice, and none has a sentence and spans that are in `rows` already: there the annotators' label stands.
+    No row comes twice, and none has a sentence and spans that are in `rows` already: there the annotators'
+    label stands.
     """
     seen = {_pair(row.example) for row in rows}
     targets = [_target(row, augmentation) for row in rows]
@@ -73,21 +84,29 @@ def variants(rows: Sequence[LabelledExample], augmentation: Augmentation, seed: 
             if not left:
                 break
             generators = [np.random.default_rng((seed, *key, attempt)) for key in left]
-            for (source, number), example in zip(left, vary([rows[source] for source, _ in left], generators), strict=True):
+            for (source, number), example in zip(
+                left, vary([rows[source] for source, _ in left], generators), strict=True
+            ):
                 if example is not None and _pair(example) not in seen:
                     seen.add(_pair(example))
-                    made[source, number] = Variant(LabelledExample(example, RELATION_IDS[targets[source]]), source, number)
+                    made[source, number] = Variant(
+                        LabelledExample(example, RELATION_IDS[targets[source]]), source, number
+                    )
         return [made[key] for key in wanted if key in made]
 
     if augmentation.balance is None:
         numbers = range(1, (augmentation.copies or 1) + 1)
-        wanted = [(source, number) for source, relation in enumerate(targets) if relation for number in numbers]
+        wanted = [
+            (source, number) for source, relation in enumerate(targets) if relation for number in numbers
+        ]
         for low in range(0, len(wanted), augmentation.batch):
             yield from make(wanted[low : low + augmentation.batch])
         return
     rows_of = Counter(row.label_id for row in rows)
     for label_id, relation in enumerate(RELATIONS):
-        sources = np.array([source for source, target in enumerate(targets) if target == relation], dtype=np.int64)
+        sources = np.array(
+            [source for source, target in enumerate(targets) if target == relation], dtype=np.int64
+        )
         order = np.random.default_rng((seed, label_id)).permutation(sources)
         missing = augmentation.balance - rows_of[label_id]
         for number in count(1) if augmentation.copies is None else range(1, augmentation.copies + 1):

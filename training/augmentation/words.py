@@ -1,7 +1,7 @@
 """A sentence as words, of which those that hold an entity stand fixed.
 
-The whole word is fixed, particles included, not the entity alone: in 세종의 아들 문종 the particle tells who is whose parent, so a
-change to it would make the label false.
+The whole word is fixed, particles included, not the entity alone: in 세종의 아들 문종 the particle tells who is
+whose parent, so a change to it would make the label false.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,8 @@ class Word:
     """A run of characters between white space, with the white space in front of it.
 
     Attributes:
-        opens: (field, offset) for each entity of the example that begins in this word, offsets in code points.
+        opens: (field, offset) for each entity of the example that begins in this word, offsets in code
+            points.
     """
 
     text: str
@@ -29,18 +30,27 @@ class Word:
 
 
 def split(example: Example) -> tuple[list[Word], str]:
-    """The words of an example, and the white space behind the last one. White space within an entity does not split it."""
+    """The words of an example, and the white space behind the last one. White space within an entity does not
+    split it."""
     sentence, entities = example.sentence, _entities(example)
     inside = {index for entity in entities.values() for index in range(entity.start_idx, entity.end_idx + 1)}
     blank = [character.isspace() and index not in inside for index, character in enumerate(sentence)]
     # Where words begin and end, and both ends of the sentence.
-    edges = [0, *(index for index in range(1, len(sentence)) if blank[index] != blank[index - 1]), len(sentence)]
+    edges = [
+        0,
+        *(index for index in range(1, len(sentence)) if blank[index] != blank[index - 1]),
+        len(sentence),
+    ]
     words, space = [], ""
     for start, end in pairwise(edges):
         if blank[start]:
             space = sentence[start:end]
             continue
-        opens = tuple((field, entity.start_idx - start) for field, entity in entities.items() if start <= entity.start_idx < end)
+        opens = tuple(
+            (field, entity.start_idx - start)
+            for field, entity in entities.items()
+            if start <= entity.start_idx < end
+        )
         words.append(Word(sentence[start:end], space, opens))
         space = ""
     return words, space
@@ -49,10 +59,15 @@ def split(example: Example) -> tuple[list[Word], str]:
 def free(words: Sequence[Word], example: Example) -> list[int]:
     """The places of the words in which neither entity occurs.
 
-    A second mention of an entity is not free: that the sentence goes on about the same person may be what the label rests on.
+    A second mention of an entity is not free: that the sentence goes on about the same person may be what the
+    label rests on.
     """
     entities = example.subject_entity.word, example.object_entity.word
-    return [place for place, word in enumerate(words) if not word.fixed and not any(entity in word.text for entity in entities)]
+    return [
+        place
+        for place, word in enumerate(words)
+        if not word.fixed and not any(entity in word.text for entity in entities)
+    ]
 
 
 def starts(words: Sequence[Word]) -> Iterator[int]:
@@ -71,20 +86,32 @@ def join(words: Sequence[Word], space: str, original: Example) -> Example:
         InvalidExample: a fixed word was changed.
     """
     sentence = "".join(word.space + word.text for word in words) + space
-    begins = {field: start + offset for word, start in zip(words, starts(words), strict=True) for field, offset in word.opens}
+    begins = {
+        field: start + offset
+        for word, start in zip(words, starts(words), strict=True)
+        for field, offset in word.opens
+    }
     mentions = {
-        field: Mention(entity.word, begins[field], begins[field] + entity.end_idx - entity.start_idx, entity.type)
+        field: Mention(
+            entity.word, begins[field], begins[field] + entity.end_idx - entity.start_idx, entity.type
+        )
         for field, entity in _entities(original).items()
     }
     return Example.resolve(sentence, **mentions)
 
 
 def insert(words: Sequence[Word], place: int, text: str) -> list[Word]:
-    """Put a word in front of the word at `place`, or behind the last one, parted by a space from its neighbours."""
+    """Put a word in front of the word at `place`, or behind the last one, parted by a space from its
+    neighbours."""
     if place == len(words):
         return [*words, Word(text, " ")]
     follower = words[place]
-    return [*words[:place], Word(text, follower.space), Word(follower.text, " ", follower.opens), *words[place + 1 :]]
+    return [
+        *words[:place],
+        Word(text, follower.space),
+        Word(follower.text, " ", follower.opens),
+        *words[place + 1 :],
+    ]
 
 
 def delete(words: Sequence[Word], place: int) -> list[Word]:

@@ -1,0 +1,96 @@
+"""A bundle's members on the lanes of a split, and many examples through all lanes at once.
+
+The server's queue and offline scoring feed the lanes themselves; export and benchmarks, which have all rows
+at hand, call `predict`.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.cores import available_cores
+from engine.devices import gpus, lacking_for_cuda
+from engine.planner import cut_sorted
+from engine.split import Split
+from models.bundle import Bundle
+from models.classifier import CPU, CUDA
+from models.ensemble import PROVIDERS, DeviceUnavailable, EncodedExample, Ensemble
+from models.example import Example, Prediction
+from models.precision import Device
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """An ensemble, loaded as often as the lanes of a split need it. A lane is a number below
+    `split.lanes`."""
+
+    ensemble: Ensemble
+    split: Split
+
+    @classmethod
+    def load(
+        cls,
+        bundle: Bundle,
+        device: Device = "cpu",
+        split: Split | None = None,
+        cascade_caution: float = 0.0,
+        provider: str | None = None,
+    ) -> "Lanes":
+        """Load every member; by default for one lane of one thread per core, or for one lane on a GPU.
+
+        Args:
+            cascade_caution, provider: as `Ensemble.load`.
+
+        Raises:
+            DeviceUnavailable: the bundle has no graphs for the device, or the device did not take them.
+        """
+        provider = provider or PROVIDERS[device]
+        split = split or Split(available_cores() if provider == CPU else 1, threads=1)
+        if provider == CUDA and device in bundle.devices() and (lacking := lacking_for_cuda()):
+            raise DeviceUnavailable(f"CUDA was asked for, but {lacking}")
+        copies = split.copies if provider == CPU else max(1, min(split.lanes, len(gpus())))
+        return cls(Ensemble.load(bundle, device, copies, split.threads, cascade_caution, provider), split)
+
+    def predict(self, examples: Sequence[Example]) -> list[Prediction]:
+        """Predictions in the order of the examples.
+
+        Raises:
+            InvalidExample: an example's entities do not fit into the models' window.
+        """
+        return self._on_all_lanes(examples, self.ensemble.run)
+
+    def member_probabilities(self, examples: Sequence[Example]) -> NDArray[np.float64]:
+        """What each member says on its own, within the type restriction: shape (members, rows, 30).
+
+        Raises:
+            InvalidExample: an example's entities do not fit into the models' window.
+        """
+
+        def run(rows: Sequence[EncodedExample], lane: int) -> list[NDArray[np.float64]]:
+            return list(self.ensemble.member_probabilities(rows, lane).swapaxes(0, 1))
+
+        return np.stack(self._on_all_lanes(examples, run), axis=1)
+
+    def _on_all_lanes(
+        self, examples: Sequence[Example], run: Callable[[Sequence[EncodedExample], int], Sequence[Result]]
+    ) -> list[Result]:
+        rows = [self.ensemble.encode(example) for example in examples]
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        batches = [
+            [order[place] for place in cut] for cut in cut_sorted([len(rows[index]) for index in order])
+        ]
+        results: dict[int, Result] = {}
+        with ThreadPoolExecutor(self.split.lanes) as threads:
+            answers = threads.map(
+                lambda batch, lane: run([rows[index] for index in batch], lane), batches, count()
+            )
+            for batch, answer in zip(batches, answers, strict=True):
+                results.update(zip(batch, answer, strict=True))
+        return [results[index] for index in range(len(rows))]
