@@ -1,5 +1,5 @@
-"""The door of `python -m api`. It takes the signals before anything else is imported, which takes a second: process 1, as a container's is,
-would lose a SIGTERM that comes before there is a handler."""
+"""`python -m api`. Signals are taken before anything else is imported, which takes a second: process 1, as in a
+container, would lose a SIGTERM that arrives before there is a handler, and die of an early reload signal."""
 
 import os
 import signal
@@ -8,13 +8,14 @@ import sys
 
 def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    nohup = False
-    if hasattr(signal, "SIGHUP"):
-        # until there is a bundle to swap
-        nohup = signal.signal(signal.SIGHUP, signal.SIG_IGN) is signal.SIG_IGN
-    from api.command import serve
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the bundle has not been read yet
+    from api.settings import read_settings
 
-    return serve(sys.argv[1:] if argv is None else argv, nohup)
+    settings = read_settings(sys.argv[1:] if argv is None else argv)  # before the heavy imports
+    from api.lifecycle import serve
+
+    return serve(settings)
 
 
 if __name__ == "__main__":

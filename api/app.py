@@ -14,13 +14,13 @@ from pydantic.json_schema import models_json_schema
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import __version__, errors
-from api.routes import RelationsFirst, metrics, router
+from api.routes import metrics, router
 from api.schemas import OneExample, SeveralExamples
 from api.service import RelationService
 from api.telemetry import Telemetry
 from api.tracing import Tracing
 
-OPEN_PATHS: Final = frozenset({"/health", "/ready"})  # an orchestrator's probes hold no key
+OPEN_PATHS: Final = frozenset({"/health", "/ready"})  # an orchestrator's probes have no key
 
 
 def create_app(service: RelationService, tracing: Tracing | None = None) -> FastAPI:
@@ -44,25 +44,23 @@ def create_app(service: RelationService, tracing: Tracing | None = None) -> Fast
         openapi_url="/openapi.json" if settings.docs else None,
         docs_url="/docs" if settings.docs else None,
         redoc_url=None,
-        # api/telemetry.py knows more, and asks no globals at each request
+        # api/telemetry.py does this.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
-    # included, each path would be matched three times, the busiest last
-    app.router.routes[:0] = router.routes
+    app.include_router(router)
     if settings.metrics:
         app.add_api_route("/metrics", metrics, summary="Prometheus metrics", response_class=PlainTextResponse)
     errors.install(app)
     app.openapi = lambda: _openapi(app, settings.api_key is not None)  # type: ignore[method-assign]
-    app.add_middleware(RelationsFirst)
     if settings.api_key is not None:
         app.add_middleware(BearerKey, key=settings.api_key)
-    app.add_middleware(Telemetry, tracing=tracing)
+    app.add_middleware(Telemetry, tracing=tracing, access_log=settings.access_log)
     return app
 
 
 class BearerKey:
-    """ASGI middleware: every path but the probes asks for `Authorization: Bearer KEY`."""
+    """ASGI middleware: every path but the probes requires `Authorization: Bearer KEY`."""
 
     def __init__(self, app: ASGIApp, key: SecretStr) -> None:
         self._app = app
@@ -82,8 +80,8 @@ class BearerKey:
 
 
 def _openapi(app: FastAPI, guarded: bool) -> dict[str, Any]:
-    """FastAPI's document with the request schemas and the bearer token added: both are read by hand, so
-    FastAPI does not know them."""
+    """FastAPI's document with the request schemas and the bearer token added: FastAPI does not know them,
+    since this project reads both itself."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
         _, definitions = models_json_schema(

@@ -1,11 +1,6 @@
-"""The routes: a request's way from body to answer, and what the server tells of itself."""
+"""The routes: a request's way from body to answer, and what the server tells about itself."""
 
-import asyncio
-import math
-import re
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
@@ -13,67 +8,39 @@ from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import __version__, errors
-from api.engine import Engine
-from api.errors import BodyTimeout, InvalidRequest, TooLarge, fault
-from api.metrics import MEASURED_PATH, REGISTRY
+from api import __version__
+from api.metrics import REGISTRY, predicted, voted
+from api.reading import SHORT_BODY_BYTES
+from api.requests import LONGEST_TIMEOUT_S, read_body, require_json, timeout_s, while_connected
 from api.schemas import FaultsOut, OneExample, PredictionOut, PredictionsOut, ProblemOut, SeveralExamples
 from api.service import RelationService
-from engine.errors import Failure, NotReady
+from api.telemetry import RequestRecord, record_of
+from engine.errors import NotReady
 from models.labels import RELATIONS
 
-LONGEST_TIMEOUT_S: Final = 86_400
 CLIENT_CLOSED_REQUEST: Final = 499
-_SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?|\.[0-9]+")
-READ_AND_DROPPED: Final = 8
-"""A body of up to so many limits is read to its end and dropped: a connection closed on a sender loses it the
-413."""
 
 router = APIRouter()
 
 
-class RelationsFirst:
-    """ASGI middleware, innermost: `POST /relations` is answered before FastAPI's router and its layers, which
-    take a tenth of the event loop's time for a request (docs/log.md). FastAPI documents the route, and
-    answers all others."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != MEASURED_PATH or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
-        try:
-            response = await relations(Request(scope, receive, send))
-        except Failure as error:
-            response = errors.response(error, scope["path"])
-        await response(scope, receive, send)
-
-
-# not async, it would run in a thread, for every request
-async def _service(request: Request) -> RelationService:
+async def _service(request: Request) -> RelationService:  # async: otherwise FastAPI calls it in a thread
     service: RelationService = request.app.state.service
     return service
 
 
-Service = Annotated[RelationService, Depends(_service)]
+async def _record(request: Request) -> RequestRecord:
+    return record_of(request.scope)
 
-_REQUEST_BODY = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": {
-                "anyOf": [
-                    {"$ref": f"#/components/schemas/{m.__name__}"} for m in (OneExample, SeveralExamples)
-                ]
-            }
-        }
-    },
-}
-_PARAMETERS = [
+
+Service = Annotated[RelationService, Depends(_service)]
+Record = Annotated[RequestRecord, Depends(_record)]
+
+_QUESTIONS: Final = [
+    {"$ref": f"#/components/schemas/{model.__name__}"} for model in (OneExample, SeveralExamples)
+]
+_REQUEST_BODY: Final = {"required": True, "content": {"application/json": {"schema": {"anyOf": _QUESTIONS}}}}
+_PARAMETERS: Final = [
     {
         "name": "X-Request-Timeout",
         "in": "header",
@@ -87,68 +54,68 @@ _PARAMETERS = [
         "schema": {"type": "string"},
     },
 ]
-_RETRY_AFTER = {
-    "Retry-After": {"description": "seconds until it makes sense to come back", "schema": {"type": "integer"}}
+_RETRY_AFTER: Final = {
+    "Retry-After": {"description": "seconds until it makes sense to ask again", "schema": {"type": "integer"}}
 }
-_ERRORS: dict[int | str, dict[str, Any]] = {
+_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     401: {"model": ProblemOut, "description": "The bearer token is missing or wrong"},
-    413: {"model": ProblemOut, "description": "Body or number of examples over the limit"},
+    413: {"model": ProblemOut, "description": "The body or the number of examples exceeds its limit"},
     422: {
         "model": FaultsOut,
-        "description": "Not JSON, or an example that cannot be asked; every fault with its place",
+        "description": "Not JSON, or an example that cannot be asked; lists every fault",
     },
     429: {
         "model": ProblemOut,
-        "description": "The queue is full, or the wait would pass the deadline",
+        "description": "The queue is full, or the estimated wait exceeds the deadline",
         "headers": _RETRY_AFTER,
     },
-    500: {
-        "model": ProblemOut,
-        "description": "Something failed inside; the log has it under the request's id",
-    },
+    500: {"model": ProblemOut, "description": "An internal error; the log has it with the request's id"},
     503: {
         "model": ProblemOut,
-        "description": "Not ready, shutting down, or the engine lost the batch",
+        "description": "The server is not ready or shuts down, or the engine lost the batch",
         "headers": _RETRY_AFTER,
     },
     504: {"model": ProblemOut, "description": "The deadline passed"},
 }
 
 
-async def relations(request: Request) -> Response:
-    service: RelationService = request.app.state.service
-    state = request.state
-    deadline = state.began + _timeout(request, service.settings.request_timeout_s)
-    _require_json(request)
-    try:
-        service.engine()  # not ready: said before the body is read
-        body = await _read_body(request, service.settings.max_body_bytes, deadline)
-        with service.engine() as engine:
-            engine.require_room(body, deadline)
-            async with _while_connected(request):
-                answer = await _answer(engine, body, deadline, state.timings)
-    except ClientDisconnect:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)  # for the metrics: nobody reads it
-    return Response(to_json(answer), media_type="application/json")
-
-
-router.add_api_route(
+@router.post(
     "/relations",
-    relations,
-    methods=["POST"],
     summary="The relation between the two marked entities of one sentence, or of several",
     responses={200: {"model": PredictionOut | PredictionsOut}, **_ERRORS},
     openapi_extra={"requestBody": _REQUEST_BODY, "parameters": _PARAMETERS},
 )
+async def relations(request: Request, service: Service, record: Record) -> Response:
+    """Answers one request.
 
-
-async def _answer(engine: Engine, body: bytes, deadline: float, timings: dict[str, float]) -> dict[str, Any]:
-    began = time.monotonic()
-    question = await engine.read(body, deadline)
-    timings["encode"] = time.monotonic() - began
-    answered = await engine.predict(question, deadline)
-    timings.update(queue=answered.queue_s, inference=answered.inference_s)
-    return question.answer(answered.predictions)
+    1. Find its deadline, and check that it is JSON.
+    2. Read its body. A server that is not ready refuses before that.
+    3. Refuse a short request that would wait too long, before parsing it. A long one is parsed first: its
+       number of examples decides when it can come back.
+    4. Parse, check and tokenise its examples.
+    5. Wait for the predictions, as long as the client is there.
+    """
+    settings = service.settings
+    deadline = record.began + timeout_s(request, settings.request_timeout_s)
+    require_json(request)
+    service.pool()
+    try:
+        body = await read_body(request, settings.max_body_bytes, deadline)
+        with service.pool() as pool:
+            if len(body) <= SHORT_BODY_BYTES:
+                pool.require_room(deadline)
+            async with while_connected(request):
+                began = time.monotonic()
+                question = await service.reader.read(body, pool.encode, deadline)
+                record.encode_s = time.monotonic() - began
+                answered = await pool.predict(question.rows, deadline)
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)  # for the metrics: the client has left
+    record.queue_s, record.inference_s = answered.queue_s, answered.inference_s
+    for prediction in answered.predictions:
+        voted(prediction.members).inc()
+        predicted(prediction.relation).inc()
+    return Response(to_json(question.answer(answered.predictions)), media_type="application/json")
 
 
 @router.get("/health", summary="200 while the process lives, also while it loads")
@@ -181,95 +148,5 @@ async def info(service: Service) -> dict[str, Any]:
 
 
 async def metrics() -> Response:
-    """Prometheus' text form; added to the app unless `KORE_METRICS` is off."""
+    """The metrics in Prometheus' text form; a route unless `KORE_METRICS` is off."""
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
-
-
-@asynccontextmanager
-async def _while_connected(request: Request) -> AsyncIterator[None]:
-    """The block, unless the client leaves first: then it is cancelled.
-
-    Raises:
-        ClientDisconnect: the client has gone.
-    """
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        async with asyncio.timeout(None) as stay:
-            inside = True
-
-            def leave(_: object) -> None:
-                if inside:  # removed, it might still be called: in the tick in which the block ends
-                    stay.reschedule(0)  # a time that has passed
-
-            gone.add_done_callback(leave)
-            try:
-                yield
-            finally:
-                inside = False
-    except TimeoutError:
-        raise ClientDisconnect from None
-    finally:
-        gone.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _timeout(request: Request, default_s: float) -> float:
-    text = request.headers.get("X-Request-Timeout")
-    if text is None:
-        return default_s
-    text = text.strip(" \t")  # no part of a header's value, but httptools leaves what stands behind it
-    seconds = float(text) if _SECONDS.fullmatch(text) else math.nan
-    if not 0 < seconds <= LONGEST_TIMEOUT_S:
-        message = f"a number of seconds above 0 and up to {LONGEST_TIMEOUT_S} is required"
-        raise InvalidRequest([fault("timeout", ["header", "X-Request-Timeout"], message)])
-    return seconds
-
-
-def _require_json(request: Request) -> None:
-    kind, _, parameters = request.headers.get("Content-Type", "application/json").partition(";")
-    charset = next(
-        (value.strip(' "') for name, _, value in _pairs(parameters) if name.strip() == "charset"), ""
-    )
-    if kind.strip().lower() != "application/json" or charset not in ("", "utf-8", "utf8"):
-        raise InvalidRequest(
-            [fault("content_type", ["header", "Content-Type"], "application/json in UTF-8 is required")]
-        )
-    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise InvalidRequest(
-            [
-                fault(
-                    "content_encoding",
-                    ["header", "Content-Encoding"],
-                    "a body without compression is required",
-                )
-            ]
-        )
-
-
-def _pairs(parameters: str) -> list[tuple[str, str, str]]:
-    return [parameter.partition("=") for parameter in parameters.lower().split(";")]
-
-
-async def _read_body(request: Request, limit: int, deadline: float) -> bytes:
-    body, size, more = bytearray(), 0, True
-    try:
-        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-            while more and size <= limit * READ_AND_DROPPED:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                chunk, more = message.get("body", b""), message.get("more_body", False)
-                size += len(chunk)
-                if size <= limit:
-                    body += chunk
-    except TimeoutError:
-        raise BodyTimeout("the request's deadline passed before its body had come") from None
-    if size > limit:
-        raise TooLarge(
-            f"a body may hold {limit} bytes, {request.headers.get('Content-Length', f'at least {size}')} were sent"
-        )
-    return bytes(body)

@@ -1,17 +1,18 @@
-"""The server's state behind the routes: loading, ready, draining; and which engine answers."""
+"""The server's state: loading, ready, draining; and which pool of lanes answers."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from api.engine import Engine
-from api.metrics import BUNDLE_SWAPS, QUEUE_EXAMPLES, READY
+from api.metrics import BATCH_PADDING_SHARE, BATCH_ROWS, BATCH_TOKENS, BUNDLE_SWAPS, QUEUE_EXAMPLES, READY
+from api.reading import BodyReader
 from api.settings import Settings
 from engine.cores import available_cores
 from engine.devices import choose_device
 from engine.errors import NotReady
+from engine.pool import Pool
 from engine.tuning import TunedEnsemble, load
 from models.bundle import Bundle, BundleRefused
 from models.ensemble import DeviceUnavailable
@@ -19,33 +20,33 @@ from models.ensemble import DeviceUnavailable
 log = logging.getLogger("kore")
 
 State = Literal["loading", "ready", "draining", "stopping", "refused"]
-"""draining: `/ready` says 503, requests are still taken; stopping: requests get 503, those inside are
-finished."""
-
+"""draining: `/ready` answers 503, requests are still taken. stopping: new requests get 503, the others are
+finished. refused: the first bundle must not be served."""
 
 LAST_BATCH_S: Final = 5.0
-"""How long closing waits for batches in the lanes: nobody waits for their answers any more."""
+"""How long closing waits for batches in the lanes, in seconds: their callers have left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """What came of the last request to take over a new bundle."""
+    """The outcome of the last request to reload the bundle."""
 
     outcome: Literal["swapped", "refused"]
     reason: str
 
 
 class RelationService:
-    """Loads a bundle in the background, serves it once it is proven, swaps it, and leaves without losing a
+    """Loads a bundle in the background, serves it once it is proven, swaps it, and drains without losing a
     request.
 
-    Attributes:
-        last_swap: what came of the last one; None before the first.
-        stuck: whether a batch was still running when the service was closed.
-
     Args:
-        on_refusal: called with one plain line when the first bundle must not be served.
-        cores: most that the lanes may use; by default all that this process may.
+        on_refusal: called with one plain line if the first bundle must not be served.
+        cores: the most that the lanes can use; by default all that this process can use.
+
+    Attributes:
+        reader: reads the bodies of requests.
+        last_swap: None before the first one.
+        stuck: whether a batch was still running when the service was closed.
     """
 
     def __init__(
@@ -55,12 +56,13 @@ class RelationService:
         self.last_swap: Swap | None = None
         self.stuck = False
         self._state: State = "loading"
-        self._engine: Engine | None = None
+        self._pool: Pool | None = None
         self._swap_again = False
         self._on_refusal = on_refusal
         self._cores = available_cores(cores)
+        self.reader = BodyReader(settings.example_limit, self._cores)
         self._swapping = asyncio.Lock()
-        self._retiring: dict[Engine, asyncio.Task[None]] = {}
+        self._retiring: dict[Pool, asyncio.Task[None]] = {}
 
     @property
     def state(self) -> State:
@@ -69,95 +71,92 @@ class RelationService:
     @property
     def busy(self) -> bool:
         """Whether requests are inside."""
-        return any(engine.busy for engine in self._engines())
+        return any(pool.busy for pool in self._pools())
 
-    def engine(self) -> Engine:
-        """The engine that answers now.
+    def pool(self) -> Pool:
+        """The pool that answers now.
 
         Raises:
             NotReady: the bundle is not proven yet, or the server no longer takes requests.
         """
-        if self._engine is None or self._state == "stopping":
+        if self._pool is None or self._state == "stopping":
             raise NotReady(f"the server is {self._state}", retry_after_s=1)
-        return self._engine
+        return self._pool
 
     async def load(self) -> None:
-        """Load, warm and prove the first bundle, once; `ready` only after that."""
-        if self._engine is not None:
+        """Load, warm and prove the first bundle, once. The state is `ready` only after that."""
+        if self._pool is not None:
             return
         try:
             tuned = await asyncio.to_thread(self._load)
-            self._engine = Engine(tuned, self.settings, self._cores)
+            self._pool = self._pool_of(tuned)
         except Exception as error:
             self._state = "refused"
             self._on_refusal(_reason(error))
             return
-        QUEUE_EXAMPLES.set_function(lambda: sum(engine.waiting for engine in self._engines()))
+        QUEUE_EXAMPLES.set_function(lambda: sum(pool.waiting for pool in self._pools()))
         self._become("ready" if self._state == "loading" else self._state)
         ensemble, split = tuned.lanes.ensemble, tuned.lanes.split
         name, providers = ensemble.bundle.manifest.name, ", ".join(ensemble.providers)
         log.info(
-            "ready: %s on %s; lanes: %d, threads a lane: %d", name, providers, split.lanes, split.threads
+            "ready: %s on %s; lanes: %d, threads per lane: %d", name, providers, split.lanes, split.threads
         )
         if self._swap_again:
             await self.swap()
 
     async def swap(self) -> None:
-        """Take over what lies at the bundle's path now; while the first bundle is loading, right after that.
-        If it is refused, the old one goes on, and `/info` tells the reason."""
+        """Open the bundle's path again and serve what is there now. While the first bundle loads, do that
+        right after. If the new bundle is refused, the old one goes on and `/info` tells the reason."""
         async with self._swapping:
             if self._state == "loading":
-                # what is being loaded may have been read before the change that this is about
-                self._swap_again = True
+                self._swap_again = True  # the load can have read the bundle before it was changed
                 return
-            if self._state != "ready" or self._engine is None:
+            if self._state != "ready" or self._pool is None:
                 log.warning("no bundle can be swapped in while the server is %s", self._state)
                 return
             try:
-                tuned = await asyncio.to_thread(self._load, self._engine.tuned)
-                if self._state != "ready":  # it began to leave meanwhile
+                tuned = await asyncio.to_thread(self._load, self._pool.tuned)
+                if self._state != "ready":  # it began to drain meanwhile
                     raise BundleRefused(f"the server is {self._state}")
-                engine = Engine(tuned, self.settings, self._cores)
+                pool = self._pool_of(tuned)
             except Exception as error:
                 self.last_swap = Swap("refused", _reason(error))
                 log.error("the new bundle was refused, the old one goes on: %s", self.last_swap.reason)
             else:
-                retired, self._engine = self._engine, engine
-                self.last_swap = Swap(
-                    "swapped", f"{tuned.lanes.ensemble.bundle.manifest.name} serves since then"
-                )
-                log.info("swapped: %s serves now", tuned.lanes.ensemble.bundle.manifest.name)
+                retired, self._pool = self._pool, pool
+                name = tuned.lanes.ensemble.bundle.manifest.name
+                self.last_swap = Swap("swapped", f"{name} serves since then")
+                log.info("swapped: %s serves now", name)
                 self._retiring[retired] = asyncio.create_task(self._retire(retired))
             BUNDLE_SWAPS.labels(self.last_swap.outcome).inc()
 
     async def drain(self, delay_s: float, grace_s: float) -> None:
-        """On the way out: `/ready` says 503 at once; after the delay no request is taken any more, and those
-        inside are finished, for at most the grace period; who is inside then gets 503."""
+        """Leave without losing a request.
+
+        1. `/ready` answers 503 at once; requests are taken for `delay_s` more.
+        2. New requests get 503; those inside are finished, for at most `grace_s`.
+        3. Requests that are still inside get 503.
+        """
         self._become("draining")
         await asyncio.sleep(delay_s)
         self._become("stopping")
         try:
-            if self.busy:  # no grace at all would seem too short for nobody, too
-                await asyncio.wait_for(
-                    asyncio.gather(*(engine.idle() for engine in self._engines())), grace_s
-                )
+            if self.busy:  # with a grace of 0, `wait_for` would time out for no request, too
+                await asyncio.wait_for(asyncio.gather(*(pool.idle() for pool in self._pools())), grace_s)
         except TimeoutError:
-            waiting = sum(engine.waiting for engine in self._engines())
-            log.error(
-                "requests were still inside after %g s of grace, %d examples of theirs in the queue",
-                grace_s,
-                waiting,
-            )
-            for engine in self._engines():
-                engine.give_up()
+            waiting = sum(pool.waiting for pool in self._pools())
+            log.error("after %g s of grace requests are still inside; %d examples wait", grace_s, waiting)
+            for pool in self._pools():
+                pool.give_up()
 
     async def close(self) -> None:
-        """Let go of the engine, or of a batch that does not end."""
+        """End the lanes, or leave a batch that does not end."""
         self._become("stopping")
-        ended = [await engine.close(LAST_BATCH_S) for engine in self._engines()]
+        ended = [await pool.close(LAST_BATCH_S) for pool in self._pools()]
+        await asyncio.to_thread(self.reader.close)
         self.stuck |= not all(ended)
         if self.stuck:
-            log.error("a batch did not end within %g s; it is left behind", LAST_BATCH_S)
+            log.error("a batch did not end within %g s; the process ends without it", LAST_BATCH_S)
 
     def describe(self) -> dict[str, Any]:
         """What is served and where, for `/info`."""
@@ -165,9 +164,9 @@ class RelationService:
             "state": self._state,
             "last_swap": asdict(self.last_swap) if self.last_swap else None,
         }
-        if self._engine is None:
+        if self._pool is None:
             return document
-        tuned = self._engine.tuned
+        tuned = self._pool.tuned
         ensemble = tuned.lanes.ensemble
         manifest = ensemble.bundle.manifest
         return document | {
@@ -193,14 +192,17 @@ class RelationService:
             "source": manifest.source.model_dump(),
         }
 
-    def _engines(self) -> list[Engine]:
-        return [*self._retiring, *([self._engine] if self._engine else [])]
+    def _pools(self) -> list[Pool]:
+        return [*self._retiring, *([self._pool] if self._pool else [])]
 
-    async def _retire(self, engine: Engine) -> None:
-        """Let an engine go once the last of its requests has been answered; nobody waits for that."""
-        await engine.idle()
-        self.stuck |= not await engine.close(LAST_BATCH_S)
-        del self._retiring[engine]
+    def _pool_of(self, tuned: TunedEnsemble) -> Pool:
+        return Pool(tuned, self.settings.max_queue, self.settings.max_wait_ms / 1000, _measure_batch)
+
+    async def _retire(self, pool: Pool) -> None:
+        """Close a pool once its last request has been answered."""
+        await pool.idle()
+        self.stuck |= not await pool.close(LAST_BATCH_S)
+        del self._retiring[pool]
 
     def _become(self, state: State) -> None:
         self._state = state
@@ -214,6 +216,13 @@ class RelationService:
         ):
             return serving.succeed(bundle, self.settings.token_budget)
         return load(bundle, self.settings, self._cores)
+
+
+def _measure_batch(lengths: Sequence[int]) -> None:
+    padded = max(lengths) * len(lengths)
+    BATCH_ROWS.observe(len(lengths))
+    BATCH_TOKENS.observe(padded)
+    BATCH_PADDING_SHARE.observe(1 - sum(lengths) / padded)
 
 
 def _describe(tuned: TunedEnsemble) -> dict[str, Any]:

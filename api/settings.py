@@ -1,21 +1,37 @@
-"""Every setting of the server, each written once: from the environment with the prefix `KORE_`, or as a flag of `python -m api`.
+"""The settings of `python -m api`: those of the engine (`engine/settings.py`) and those of HTTP, each written once.
 
-What belongs to the model (window, labels, tokenizer) is not here: it travels in the bundle.
+The environment sets them with the prefix `KORE_`, the command line as flags, which win.
 """
 
-from typing import Literal
+import contextlib
+import difflib
+import io
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from typing import Final, Literal
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import CliApp, SettingsConfigDict
 
 from engine.settings import EngineSettings
 
+PREFIX: Final = "KORE_"
+READ_ELSEWHERE: Final = frozenset({"KORE_ENCODER", "KORE_ABLATION"})  # recipes and benchmarks read these
+KUBERNETES: Final = re.compile(r"KORE_(SERVICE_HOST|SERVICE_PORT\w*|PORT_[0-9]+_\w+)")
+"""What Kubernetes writes for a service that is called kore."""
+
 
 class Settings(EngineSettings):
-    """Machine facts and limits of one server process."""
+    """Serve a bundle over HTTP. Every option is also an environment variable: --max-queue is KORE_MAX_QUEUE.
+
+    Example: python -m api --bundle bundles/mine --port 8080
+    """
 
     model_config = SettingsConfigDict(
-        env_prefix="KORE_",
+        env_prefix=PREFIX,
         extra="ignore",
         frozen=True,
         cli_kebab_case=True,
@@ -25,42 +41,82 @@ class Settings(EngineSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
-    max_examples: int = Field(256, ge=1, description="examples a request may hold (never above max_queue)")
-    max_queue: int = Field(1024, ge=1, description="examples that may wait; beyond them requests get 429")
-    max_body_bytes: int = Field(4 * 1024 * 1024, ge=1, description="largest request body in bytes")
+    max_examples: int = Field(256, ge=1, description="most examples in a request, never above max_queue")
+    max_queue: int = Field(1024, ge=1, description="examples that can wait; further requests get 429")
+    max_body_bytes: int = Field(4 * 1024 * 1024, ge=1, description="largest request body, in bytes")
     max_wait_ms: float = Field(
-        0, ge=0, le=10_000, description="milliseconds a free lane waits for company for the oldest example"
+        0, ge=0, le=10_000, description="how long a free lane waits for more requests, in milliseconds"
     )
     request_timeout_s: float = Field(
         30,
         gt=0,
         le=86_400,
-        description="a request's deadline in seconds, unless X-Request-Timeout says otherwise",
+        description="a request's deadline, in seconds; the header X-Request-Timeout overrules it",
     )
     drain_delay_s: float = Field(
         5,
         ge=0,
         le=3600,
-        description="seconds between SIGTERM (/ready turns 503) and the first refused request",
+        description="seconds between SIGTERM (/ready answers 503) and the first refused request",
     )
     drain_grace_s: float = Field(
-        30, ge=0, le=3600, description="seconds that requests inside may then take to finish"
+        30, ge=0, le=3600, description="seconds that the requests inside can then take to finish"
     )
     api_key: SecretStr | None = Field(
         None, min_length=1, description="bearer token that callers must send; none by default"
     )
     metrics: bool = Field(True, description="whether /metrics answers")
     docs: bool = Field(True, description="whether /docs and /openapi.json answer")
-    log_format: Literal["json", "text"] = Field("json", description="one JSON object a line, or plain text")
+    access_log: bool = Field(False, description="whether each request gets a line in the log")
+    log_format: Literal["json", "text"] = Field("json", description="one JSON object per line, or plain text")
 
     @field_validator("api_key")
     @classmethod
     def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and not key.get_secret_value().strip():
-            raise ValueError("it is blank: an empty file, perhaps")
+            raise ValueError("it is blank; an empty file could be the reason")
         return key
 
     @property
     def example_limit(self) -> int:
-        """Examples a request may really hold: more than the queue takes could never be admitted."""
+        """Most examples that a request can hold: more than the queue takes could never be admitted."""
         return min(self.max_examples, self.max_queue)
+
+
+def read_settings(argv: list[str]) -> Settings:
+    """Settings from the environment and the command line, which wins.
+
+    Raises:
+        SystemExit: 2, after one plain line on stderr for each setting that is wrong.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return CliApp.run(Settings, cli_args=argv)
+    except SystemExit as leaving:
+        if leaving.code:
+            last = complaint.getvalue().strip().splitlines()[-1]
+            print(f"api: {last.partition('error: ')[2]}", file=sys.stderr)
+        raise
+    except ValidationError as error:
+        for found in error.errors():
+            name = "_".join(map(str, found["loc"])).upper()
+            print(f"api: {PREFIX}{name}: {found['msg']}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def warn_of_unknown(log: logging.Logger) -> None:
+    """Log each `KORE_*` variable that no setting reads: a misspelt one would be ignored without a word."""
+    for name, meant in _unknown():
+        log.warning("%s is not a setting and is ignored%s", name, f"; did you mean {meant}?" if meant else "")
+
+
+def _unknown() -> Iterator[tuple[str, str | None]]:
+    known = [name.upper() for name in Settings.model_fields]
+    for name in sorted(os.environ):
+        upper = name.upper()  # as pydantic-settings reads them
+        setting = upper.removeprefix(PREFIX)
+        ours = setting in known or upper in READ_ELSEWHERE or KUBERNETES.fullmatch(upper)
+        if upper.startswith(PREFIX) and not ours:
+            meant = next(iter(difflib.get_close_matches(setting, known, n=1)), None)
+            yield name, meant and PREFIX + meant

@@ -1,10 +1,11 @@
-"""What every request carries: its id, its time in `Server-Timing`, its place in metrics and traces, and, if
-it fails inside, one log entry with a traceback."""
+"""What every request carries: its id, its times in `Server-Timing`, its place in metrics and traces, and, if it
+fails inside, one log entry with a traceback."""
 
 import logging
 import re
 import secrets
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -25,36 +26,66 @@ from api.tracing import Tracing
 log = logging.getLogger("kore")
 
 _HISTOGRAMS: Final = {"encode": ENCODE_SECONDS, "queue": QUEUE_SECONDS, "inference": INFERENCE_SECONDS}
-# what may be echoed into a header and a log line as it came
-_PLAIN: Final = re.compile(r"[\x20-\x7e]{1,200}")
+_PLAIN: Final = re.compile(r"[\x20-\x7e]{1,200}")  # can be echoed into a header and a log line unchanged
+_KEY: Final = "kore.record"  # in the ASGI scope
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One request's id and times, from the middleware through the route to headers, metrics and traces.
+
+    Attributes:
+        began: on `time.monotonic`'s clock.
+        encode_s, queue_s, inference_s: seconds; None for a stage that the request did not reach.
+    """
+
+    request_id: str
+    began: float
+    encode_s: float | None = None
+    queue_s: float | None = None
+    inference_s: float | None = None
+
+    def stages(self) -> dict[str, float]:
+        """Seconds by stage, in the order in which the stages follow each other."""
+        stages = {"encode": self.encode_s, "queue": self.queue_s, "inference": self.inference_s}
+        return {name: seconds for name, seconds in stages.items() if seconds is not None}
+
+
+def record_of(scope: Scope) -> RequestRecord:
+    """The record that the middleware has put into a request's scope."""
+    record: RequestRecord = scope[_KEY]
+    return record
 
 
 class Telemetry:
-    """ASGI middleware, outermost: nothing inside it fails without an answer."""
+    """ASGI middleware, the outermost: every request inside it gets an answer.
 
-    def __init__(self, app: ASGIApp, tracing: Tracing | None = None) -> None:
+    Args:
+        tracing: None where no traces are asked for.
+        access_log: whether each request gets a line in the log.
+    """
+
+    def __init__(self, app: ASGIApp, tracing: Tracing | None = None, access_log: bool = False) -> None:
         self._app = app
         self._tracing = tracing
+        self._access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = time.monotonic()
-        request_id = _request_id(scope)
-        REQUEST_ID.set(request_id)
-        timings: dict[str, float] = {}
-        scope.setdefault("state", {}).update(began=began, timings=timings)
+        record = scope[_KEY] = RequestRecord(_request_id(scope), time.monotonic())
+        REQUEST_ID.set(record.request_id)
         status = 0
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                stages = {**timings, "total": time.monotonic() - began}
+                stages = record.stages() | {"total": time.monotonic() - record.began}
                 timing = ", ".join(f"{stage};dur={1000 * seconds:.3f}" for stage, seconds in stages.items())
                 message["headers"] += (
-                    (b"x-request-id", request_id.encode()),
+                    (b"x-request-id", record.request_id.encode()),
                     (b"server-timing", timing.encode()),
                 )
             await send(message)
@@ -65,36 +96,31 @@ class Telemetry:
             log.exception("%s %s failed", scope["method"], scope["path"])
             if not status:
                 await JSONResponse({"detail": "internal error"}, 500)(scope, receive, send_with_headers)
+        if self._access_log:
+            milliseconds = 1000 * (time.monotonic() - record.began)
+            log.info("%s %s %d in %.1f ms", scope["method"], scope["path"], status, milliseconds)
         if scope["path"] == MEASURED_PATH:
-            self._measure(scope, began, timings, status, request_id)
+            self._measure(scope, record, status)
 
-    def _measure(
-        self, scope: Scope, began: float, timings: dict[str, float], status: int, request_id: str
-    ) -> None:
+    def _measure(self, scope: Scope, record: RequestRecord, status: int) -> None:
+        stages = record.stages()
         responded(status).inc()
-        REQUEST_SECONDS.observe(time.monotonic() - began)
-        for stage, seconds in timings.items():
+        REQUEST_SECONDS.observe(time.monotonic() - record.began)
+        for stage, seconds in stages.items():
             _HISTOGRAMS[stage].observe(seconds)
         if self._tracing is not None:
             attributes = {
                 "http.request.method": scope["method"],
                 "http.route": scope["path"],
                 "http.response.status_code": status,
+                "request.id": record.request_id,
             }
             name = f"{scope['method']} {scope['path']}"
-            self._tracing.record(
-                name,
-                Headers(scope=scope),
-                began,
-                timings,
-                attributes | {"request.id": request_id},
-                failed=status >= 500,
-            )
+            headers = Headers(scope=scope)
+            self._tracing.record(name, headers, record.began, stages, attributes, failed=status >= 500)
 
 
 def _request_id(scope: Scope) -> str:
-    sent = next(
-        (value.decode("latin-1").strip(" \t") for name, value in scope["headers"] if name == b"x-request-id"),
-        "",
-    )
+    headers = (value for name, value in scope["headers"] if name == b"x-request-id")
+    sent = next(headers, b"").decode("latin-1").strip(" \t")
     return sent if _PLAIN.fullmatch(sent) else secrets.token_hex(16)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Final
 
-import engine.queue
+import engine.waiting
 from api.__main__ import main
 from engine.planner import TOKEN_BUDGET, BatchPlanner
 
@@ -48,7 +48,7 @@ SORTED: Final[dict[str, Choose]] = {"nearest_lengths": nearest_lengths}
 
 left = os.environ.get("KORE_ABLATION", "everything")
 if left in IN_ARRIVAL_ORDER:
-    engine.queue._length = lambda item: 0  # what waits is then kept in the order in which it came
+    engine.waiting._length = lambda item: 0  # what waits is then kept in the order in which it came
 if left != "everything":
     BatchPlanner.choose = (IN_ARRIVAL_ORDER | SORTED)[left]  # type: ignore[method-assign]
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
-"""The dynamic batcher: one queue of encoded examples, lanes that take from it what goes together, and every
-answer to its asker.
+"""The dynamic batcher: one queue of encoded examples, and lanes that take batches from it.
 
-Order of service is fair between requests, not between examples (fair queueing: Demers, Keshav and Shenker,
-1989). Turns pass as fast as one example of every request that waits is served; a request's turn is the
-present one when it comes, and one more with each of its examples that a lane takes. A single example that
-comes after a request of 256 waits for one turn, not for 256, and the 256 end though singles never cease. A
-free lane takes an example of the request whose turn is lowest, and with it those that make the batch do the
-most work a second (engine/planner.py). Work is measured in seconds of a lane, predicted by the cost model;
-what batches really take against that corrects it.
+The way of a request, `DynamicBatcher.submit`:
+
+1. Admit the request, or refuse it (`engine/admission.py`).
+2. Put its examples into the queue (`engine/waiting.py`), sorted by length.
+3. Wait until every prediction is there, the deadline passes or the caller leaves.
+
+What a lane does, in a thread of its own, `_serve`:
+
+1. Take the request whose turn it is, and around it the rows that make the batch do the most work per second
+   (`_take`, `engine/planner.py`).
+2. Run the batch.
+3. Correct the pace by the time that the batch took, and tell the callers.
 """
 
 import asyncio
@@ -15,85 +19,61 @@ import itertools
 import logging
 import threading
 import time
-from bisect import insort
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
 
-from engine.errors import BatchLost, DeadlineExceeded, NotReady, QueueFull, WaitTooLong
+from engine.admission import Admission
+from engine.errors import BatchLost, DeadlineExceeded, NotReady
 from engine.planner import BatchPlanner
+from engine.waiting import Item, Request, WaitingRows
 from models.ensemble import EncodedExample
 from models.example import Prediction
 
 log = logging.getLogger("kore")
 
-CAUTION: Final = 1.75
-"""How much longer than predicted an admitted request may take: later ones whose length fits a batch better
-may overtake it."""
-
-FURTHEST_PROMISE_S: Final = 30.0
-"""Nobody is told to come back later than this because of others who may come back: they may have given up."""
-
 Run = Callable[[Sequence[EncodedExample], int], list[Prediction]]
-"""Predictions for a batch, in the order of its rows, on the lane of that number; called from several threads,
-one a lane."""
+"""Predictions for a batch, in the order of its rows, on the lane of that number. Each lane is a thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A request's predictions, in the order asked, and where its time went (seconds)."""
+    """A request's predictions, in the order asked, and where its time went, in seconds."""
 
     predictions: list[Prediction]
     queue_s: float
     inference_s: float
 
 
-@dataclass(slots=True, eq=False)
-class _Request:
-    deadline: float
-    submitted: float
-    future: asyncio.Future[None]
-    predictions: list[Prediction | None]
-    missing: int
-    turn: float = 0.0
-    arrival: int = 0
-    waiting: int = 0  # examples
-    work: float = 0.0  # of those, seconds of a lane
-    started: float | None = None
+@dataclass(frozen=True, slots=True)
+class QueueOptions:
+    """How the queue is served.
 
+    Attributes:
+        lanes: how many batches run at a time.
+        max_queue: how many examples can wait.
+        max_wait_s: how long a free lane waits for more requests after the oldest one arrived.
+    """
 
-@dataclass(slots=True, eq=False)
-class _Item:
-    row: EncodedExample
-    request: _Request
-    index: int
-    work: float  # seconds of a lane
-    length: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.length = len(self.row)
+    lanes: int
+    max_queue: int
+    max_wait_s: float = 0.0
 
 
 class DynamicBatcher:
-    """Batches examples of concurrent requests over a synchronous `run`.
+    """Batches the examples of concurrent requests over a synchronous `run`.
 
     Args:
-        run: predictions for a batch.
-        planner: which rows go together.
-        lanes: how many batches run at a time.
-        max_queue: examples that may wait.
-        max_wait_s: how long a free lane waits for company for the oldest example.
-        run_alone: the same as `run`, on the whole machine, for one example that nothing runs or waits beside.
-        recover: called behind a run that failed, once its askers know.
+        run: runs a batch on one lane.
+        planner: chooses the batches.
+        run_alone: runs one example on the whole machine; used while nothing else runs or waits.
+        recover: called after a failed run, once its callers have been told.
     """
 
     def __init__(
         self,
         run: Run,
         planner: BatchPlanner,
-        lanes: int,
-        max_queue: int,
-        max_wait_s: float = 0.0,
+        options: QueueOptions,
         run_alone: Run | None = None,
         recover: Callable[[], None] = lambda: None,
     ) -> None:
@@ -101,25 +81,16 @@ class DynamicBatcher:
         self._run_alone = run_alone
         self._recover = recover
         self._planner = planner
-        self._max_queue = max_queue
-        self._max_wait_s = max_wait_s
-        self._lanes = lanes
-        self._waiting: list[_Item] = []  # by length, so that a batch is a slice
-        self._asking: set[_Request] = set()  # with examples that wait
-        self._inside: set[_Request] = set()  # without an answer
-        self._changed = threading.Condition()
+        self._options = options
+        self._waiting = WaitingRows()
+        self._admission = Admission(options.lanes, options.max_queue)
+        self._unanswered: set[Request] = set()
+        self._changed = threading.Condition()  # guards the four above and `_busy`
         self._closed = False
-        self._turn = 0.0  # the present one: what a request has that comes now
-        self._arrivals = itertools.count()
-        self._busy = 0  # lanes
-        self._running = 0.0  # work in the lanes
-        # seconds that a second of work takes, a moving average: padding, neighbours on the machine
-        self._pace = 1.0
-        # until when, on the monotonic clock, those who were refused may come back and fill the lanes
-        self._promised = 0.0
+        self._busy = 0  # lanes that run a batch
         self._threads = [
-            threading.Thread(target=self._serve, args=(index,), name=f"lane-{index}", daemon=True)
-            for index in range(lanes)
+            threading.Thread(target=self._serve, args=(lane,), name=f"lane-{lane}", daemon=True)
+            for lane in range(options.lanes)
         ]
         for thread in self._threads:
             thread.start()
@@ -129,64 +100,67 @@ class DynamicBatcher:
         """Examples in the queue."""
         return len(self._waiting)
 
+    @property
+    def closed(self) -> bool:
+        """Whether new requests are refused."""
+        return self._closed
+
     def require_room(self, deadline: float) -> None:
-        """Refuse a request that would be refused even with one example of no work: then nobody needs to read
-        it first.
+        """Refuse a request that would be refused even with one example of no work, before its body is parsed.
 
         Raises:
             QueueFull, WaitTooLong, NotReady: as `submit`.
         """
         with self._changed:
-            self._require_room(1, 0.0, deadline)
+            self._check(rows=1, work=None, deadline=deadline)
 
     async def submit(self, rows: Sequence[EncodedExample], deadline: float) -> Answered:
         """Predict a request's rows.
 
         Args:
             rows: at least one.
-            deadline: on `time.monotonic`'s clock. What has not started by then is dropped before it costs
-                anything.
+            deadline: on `time.monotonic`'s clock. Rows that have not started by then are dropped.
 
         Raises:
-            QueueFull: the rows do not fit into the queue.
-            WaitTooLong: their turn would come after the deadline.
+            QueueFull: the queue has too few free slots.
+            WaitTooLong: the estimated wait exceeds the deadline.
             DeadlineExceeded: the deadline passed.
             BatchLost: `run` failed under one of the rows.
-            NotReady: the batcher is closed, or gave up.
+            NotReady: the batcher is closed.
         """
         loop = asyncio.get_running_loop()
-        request = _Request(deadline, time.monotonic(), loop.create_future(), [None] * len(rows), len(rows))
-        self._admit(rows, request)
+        now = time.monotonic()
+        request = Request(now, deadline, loop.create_future(), [None] * len(rows), len(rows))
+        self._admit(request, rows)
         clock = loop.call_later(max(0.0, deadline - time.monotonic()), _expire, request)
-        self._inside.add(request)
+        self._unanswered.add(request)
         try:
             await request.future
         finally:
-            self._inside.discard(request)
+            self._unanswered.discard(request)
             clock.cancel()
             if request.missing:
-                self._withdraw(request)
-        assert request.started is not None
+                with self._changed:
+                    self._waiting.remove({request})
+        started = request.submitted if request.started is None else request.started
         predictions = [prediction for prediction in request.predictions if prediction is not None]
-        return Answered(predictions, request.started - request.submitted, time.monotonic() - request.started)
+        return Answered(predictions, started - request.submitted, time.monotonic() - started)
 
     def give_up(self) -> None:
-        """Send everybody away with `NotReady`, and whoever comes from now on; called on the event loop of
-        those who asked."""
+        """Answer every waiting and every later request with `NotReady`; called on the callers' event loop."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        for request in self._inside:
+        for request in self._unanswered:
             if not request.future.done():
-                request.future.set_exception(
-                    NotReady("the server shuts down before this request's turn", retry_after_s=1)
-                )
+                failure = NotReady("the server shuts down before this request's turn", retry_after_s=1)
+                request.future.set_exception(failure)
 
     def close(self, limit_s: float | None = None) -> bool:
-        """Let the lanes finish what waits, then end them. Requests that come later get `NotReady`.
+        """Let the lanes finish the queue, then end them. Later requests get `NotReady`.
 
         Returns:
-            Whether all lanes ended within the limit.
+            Whether all lanes ended within the limit, in seconds.
         """
         with self._changed:
             self._closed = True
@@ -195,131 +169,77 @@ class DynamicBatcher:
         for thread in self._threads:
             thread.join(None if until is None else max(0.0, until - time.monotonic()))
         ended = not any(thread.is_alive() for thread in self._threads)
-        # whoever made this batcher is let go, and the members' memory: bound methods would keep both until a
-        # full collection
         if ended:
+            # Bound methods would keep the members' memory until a full garbage collection.
             self._run, self._run_alone, self._recover = _ended, None, lambda: None
         return ended
 
-    def _admit(self, rows: Sequence[EncodedExample], request: _Request) -> None:
+    def _admit(self, request: Request, rows: Sequence[EncodedExample]) -> None:
         works = [self._planner.work(len(row)) for row in rows]
         with self._changed:
-            self._require_room(len(rows), sum(works), request.deadline)
-            request.turn, request.arrival = self._turn, next(self._arrivals)
-            request.waiting, request.work = len(rows), sum(works)
-            self._asking.add(request)
-            for index, (row, work) in enumerate(zip(rows, works, strict=True)):
-                insort(self._waiting, _Item(row, request, index, work), key=_length)
+            self._check(len(rows), sum(works), request.deadline)
+            self._waiting.add(request, rows, works)
             self._changed.notify(len(rows))
 
-    def _require_room(self, rows: int, work: float, deadline: float) -> None:
-        """Room in the queue, and time for so much work, none if it is not known yet; raises as `submit`."""
+    def _check(self, rows: int, work: float | None, deadline: float) -> None:
         if self._closed:
             raise NotReady("the server is shutting down", retry_after_s=1)
-        last_turn = self._turn + rows  # what others have left by then is served after this request
-        # of every request that waits, at each admission: with two calls a request it takes four times as long
-        works = [
-            other.work
-            if (turns := last_turn - other.turn) >= other.waiting
-            else other.work * max(0.0, turns) / other.waiting
-            for other in self._asking
-        ]
-        ahead = self._running + sum(works)
-        done_s = (ahead + work) * self._pace / self._lanes
-        if (over := len(self._waiting) + rows - self._max_queue) > 0:
-            retry_s = self._promise(done_s * over / (len(self._waiting) + rows), work)
-            own = f", and this request has {rows}" if work else ""
-            raise QueueFull(
-                f"the queue is full: {len(self._waiting)} examples wait, {self._max_queue} may{own}", retry_s
-            )
-        if ahead and (late_s := time.monotonic() + done_s * CAUTION - deadline) > 0:
-            retry_s = self._promise(late_s, work)
-            raise WaitTooLong(
-                f"its answer could take {done_s * CAUTION:.1f} s, and the deadline would pass", retry_s
-            )
-
-    def _promise(self, room_s: float, work: float) -> float:
-        """Seconds after which a refused request is admitted if it comes back: when there is room for it, and
-        for those who were refused before it. Told all the same time, they would all come back at once. Work
-        that is not known is guessed from what waits."""
-        now = time.monotonic()
-        comes_back = max(now + room_s, min(self._promised, now + FURTHEST_PROMISE_S))
-        work = work or sum(item.work for item in self._waiting) / max(1, len(self._waiting))
-        self._promised = comes_back + work * self._pace / self._lanes
-        return comes_back - now
-
-    def _withdraw(self, request: _Request) -> None:
-        with self._changed:
-            self._asking.discard(request)
-            self._waiting = [item for item in self._waiting if item.request is not request]
+        self._admission.check(self._waiting, rows, work, deadline, time.monotonic())
 
     def _serve(self, lane: int) -> None:
-        while batch := self._next():
+        while batch := self._next_batch():
             alone = self._alone(batch)
-            started = time.monotonic()
+            rows = [item.row for item in batch]
+            work = sum(item.work for item in batch)
+            began = time.monotonic()
             try:
-                predictions = (alone or self._run)([item.row for item in batch], lane)
-                assert len(predictions) == len(batch)
+                predictions = _checked((alone or self._run)(rows, lane), len(rows))
             except Exception:
                 log.exception("a batch of %d examples was lost", len(batch))
                 predictions = None
-            work = sum(item.work for item in batch)
+            # A run on the whole machine tells nothing about the lanes.
+            seconds = None if alone else time.monotonic() - began
             with self._changed:
                 self._busy -= 1
-                # nothing is exactly nothing, in floats too
-                self._running = self._running - work if self._busy else 0.0
-                if predictions:
-                    # A run on the whole machine tells nothing of the lanes; what was known fades, or one
-                    # stall were believed for ever.
-                    seen = 1.0 if alone else (time.monotonic() - started) / work
-                    self._pace += 0.1 * (seen - self._pace)
-            self._tell(batch, predictions)  # after the lane is free again: whoever is told may ask at once
+                if predictions is None:
+                    self._admission.failed(work, self._busy)
+                else:
+                    self._admission.finished(work, seconds, self._busy)
+            _tell(batch, predictions)  # only now: a caller that is told can ask again at once
             if predictions is None:
                 self._recover()
 
-    def _alone(self, batch: list[_Item]) -> Run | None:
-        """The way over the whole machine, if it is there and nobody else needs the machine."""
+    def _alone(self, batch: list[Item]) -> Run | None:
+        """The run on the whole machine, if there is one and nothing else runs or waits."""
         with self._changed:
-            return self._run_alone if len(batch) == self._busy == 1 and not self._waiting else None
+            return self._run_alone if len(batch) == self._busy == 1 and not self._waiting.items else None
 
-    def _next(self) -> list[_Item]:
-        """As `_take`. Should the choice itself fail, whoever waits is told, and the lane lives on."""
+    def _next_batch(self) -> list[Item]:
+        """As `_take`. If the choice itself fails, the callers are told and the lane lives on."""
         while True:
             try:
                 return self._take()
             except Exception:
-                log.exception("no batch could be chosen")
+                log.exception("no batch could be chosen; every waiting example is lost")
                 with self._changed:
-                    lost, self._waiting = self._waiting, []
-                    self._asking.clear()
-                self._tell(lost, None)
+                    lost = self._waiting.clear()
+                _tell(lost, None)
 
-    def _take(self) -> list[_Item]:
-        """The next batch, once there is one; an empty one when the batcher is closed and nothing waits."""
+    def _take(self) -> list[Item]:
+        """The next batch, as soon as there is one; an empty one once the batcher is closed and nothing waits.
+
+        1. Drop the examples of requests whose deadline has passed.
+        2. Find the request whose turn it is, and its first waiting example: the anchor.
+        3. Choose the batch around the anchor (`BatchPlanner.choose`).
+        4. If the batch holds every waiting row and `max_wait_s` has not passed, wait for more requests.
+        5. Take the batch out of the queue.
+        """
         with self._changed:
             while True:
                 now = time.monotonic()
-                if late := {request for request in self._asking if request.deadline <= now}:
-                    self._asking -= late
-                    self._waiting = [item for item in self._waiting if item.request not in late]
-                if self._waiting:
-                    oldest = min(self._asking, key=_turn)
-                    anchor = min(
-                        (item.index, place)
-                        for place, item in enumerate(self._waiting)
-                        if item.request is oldest
-                    )[1]
-                    waited = [now - item.request.submitted for item in self._waiting]
-                    lengths = [item.length for item in self._waiting]
-                    wait_s = (
-                        oldest.submitted
-                        + min(self._max_wait_s, (oldest.deadline - oldest.submitted) / 2)
-                        - now
-                    )
-                    # Where company is asked for it is not dealt out to other lanes; while there is time for
-                    # more, age does not count.
-                    free_lanes = 1 if self._max_wait_s else self._lanes - self._busy
-                    cut = self._planner.choose(lengths, anchor, free_lanes, None if wait_s > 0 else waited)
+                self._waiting.remove_expired(now)
+                if self._waiting.items:
+                    cut, wait_s = self._choose(now)
                     if wait_s <= 0 or self._closed or len(cut) < len(self._waiting):
                         break
                     self._changed.wait(wait_s)
@@ -327,67 +247,64 @@ class DynamicBatcher:
                     return []
                 else:
                     self._changed.wait()
-            batch = self._waiting[cut.start : cut.stop]
-            del self._waiting[cut.start : cut.stop]
-            self._turn = max(self._turn + len(batch) / len(self._asking), oldest.turn)
-            for item in batch:
-                request = item.request
-                request.started = request.started or now
-                request.turn += 1
-                request.waiting -= 1
-                request.work -= item.work
-                if not request.waiting:
-                    self._asking.discard(request)
-                self._running += item.work
+            batch = self._waiting.take(cut, now)
+            self._admission.started(sum(item.work for item in batch))
             self._busy += 1
             return batch
 
-    def _tell(self, batch: list[_Item], predictions: list[Prediction] | None) -> None:
-        """Hand a batch's answers to its askers' event loops; `None` means that the batch was lost."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Item, Prediction | None]]] = {}
-        for item, prediction in zip(batch, predictions or itertools.repeat(None), strict=False):
-            by_loop.setdefault(item.request.future.get_loop(), []).append((item, prediction))
-        for loop, answers in by_loop.items():
-            try:
-                loop.call_soon_threadsafe(_deliver_all, answers)
-            except RuntimeError:  # the askers' loop is closed: nobody waits any more
-                log.debug("answers came after their event loop had closed")
+    def _choose(self, now: float) -> tuple[range, float]:
+        """The batch to run next, as a slice of the waiting rows, and how many seconds the lane can still wait
+        for more requests."""
+        items = self._waiting.items
+        request = self._waiting.next_request()
+        # Half of the time until the deadline is kept for the run.
+        longest_wait_s = min(self._options.max_wait_s, (request.deadline - request.submitted) / 2)
+        wait_s = request.submitted + longest_wait_s - now
+        lengths = [item.length for item in items]
+        # With a wait the rows are not shared out between free lanes, and while it lasts, age does not count.
+        free_lanes = 1 if self._options.max_wait_s else self._options.lanes - self._busy
+        waited = None if wait_s > 0 else [now - item.request.submitted for item in items]
+        return self._planner.choose(lengths, self._waiting.place_of(request), free_lanes, waited), wait_s
+
+
+def _checked(predictions: list[Prediction], rows: int) -> list[Prediction]:
+    if len(predictions) != rows:
+        raise RuntimeError(f"{len(predictions)} predictions for {rows} rows: this is a bug")
+    return predictions
 
 
 def _ended(rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
     raise NotReady("the lanes have ended")
 
 
-def _expire(request: _Request) -> None:
-    if not request.future.done():
-        request.future.set_exception(
-            DeadlineExceeded("the request's deadline passed before its answer was ready")
-        )
+def _tell(batch: list[Item], predictions: list[Prediction] | None) -> None:
+    """Hand a batch's predictions to its callers' event loops; None means that the batch was lost."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Item, Prediction | None]]] = {}
+    for item, prediction in zip(batch, predictions or itertools.repeat(None), strict=False):
+        by_loop.setdefault(item.request.future.get_loop(), []).append((item, prediction))
+    for loop, answers in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_deliver, answers)
+        except RuntimeError:
+            log.debug("predictions arrived after their caller's event loop had closed")
 
 
-def _deliver_all(answers: Sequence[tuple[_Item, Prediction | None]]) -> None:
+def _deliver(answers: Sequence[tuple[Item, Prediction | None]]) -> None:
+    """On the callers' event loop: keep each prediction, and resolve the requests that are complete."""
     for item, prediction in answers:
-        _deliver(item, prediction)
+        request = item.request
+        if request.future.done():
+            continue
+        if prediction is None:
+            lost = BatchLost("the engine failed on this request; it can be sent again", retry_after_s=1)
+            request.future.set_exception(lost)
+            continue
+        request.predictions[item.index] = prediction
+        request.missing -= 1
+        if not request.missing:
+            request.future.set_result(None)
 
 
-def _deliver(item: _Item, prediction: Prediction | None) -> None:
-    request = item.request
-    if request.future.done():
-        return
-    if prediction is None:
-        request.future.set_exception(
-            BatchLost("the engine failed under this request; it can be sent again", retry_after_s=1)
-        )
-        return
-    request.predictions[item.index] = prediction
-    request.missing -= 1
-    if not request.missing:
-        request.future.set_result(None)
-
-
-def _turn(request: _Request) -> tuple[float, int]:
-    return request.turn, request.arrival
-
-
-def _length(item: _Item) -> int:
-    return item.length
+def _expire(request: Request) -> None:
+    if not request.future.done():
+        request.future.set_exception(DeadlineExceeded("the deadline passed before the answer was ready"))

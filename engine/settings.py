@@ -21,7 +21,7 @@ class EngineSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="KORE_", extra="ignore", frozen=True)
 
     bundle: Path = Field(
-        DEFAULT_BUNDLE, description="folder of the ensemble to run; the API opens it again on SIGHUP"
+        DEFAULT_BUNDLE, description="folder of the ensemble to run; the API opens it again on SIGUSR1"
     )
     device: AskedDevice = Field(
         "auto", description="where the bundle runs; auto takes a GPU if the bundle and the machine have one"

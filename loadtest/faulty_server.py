@@ -10,11 +10,11 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from api.__main__ import main
-from api.engine import Engine
+from engine.pool import Pool
 from models.ensemble import EncodedExample, Ensemble
 from models.example import Prediction
 
-healthy_run = Engine._run_on  # below it, measuring and proving a bundle: faults are meant for requests
+healthy_run = Pool.execute  # measuring and proving a bundle do not call it: faults are for requests only
 flowing = threading.Event()
 faults: Iterator[bool] = itertools.repeat(False)
 lock = threading.Lock()
@@ -35,8 +35,8 @@ class Faulty:
         return self._ensemble.run(rows, lane)
 
 
-def run(engine: Engine, ensemble: Ensemble, rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
-    return healthy_run(engine, Faulty(ensemble), rows, lane)
+def run(pool: Pool, ensemble: Ensemble, rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
+    return healthy_run(pool, Faulty(ensemble), rows, lane)
 
 
 def obey() -> None:
@@ -54,6 +54,6 @@ def obey() -> None:
 
 
 flowing.set()
-Engine._run_on = run  # type: ignore[method-assign]
+Pool.execute = run  # type: ignore[method-assign]
 threading.Thread(target=obey, daemon=True).start()
 sys.exit(main())

@@ -6,12 +6,13 @@ rule everywhere.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, Field, StrictInt, StrictStr, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from models.labels import RELATIONS
 
@@ -44,15 +45,32 @@ class InvalidExample(ValueError):
         self.problems = problems
 
 
-@dataclass(frozen=True, slots=True)
-class Mention:
-    """An entity as a caller writes it: the word, its indices, or both; `Example.resolve` turns it into an
-    `Entity`."""
+def _whole_number(value: Any) -> Any:
+    """JSON writers that know one kind of number only write 3.0 for 3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
-    word: str | None = None
-    start_idx: int | None = None
-    end_idx: int | None = None
-    type: EntityType | None = None
+
+Index = Annotated[StrictInt, BeforeValidator(_whole_number, json_schema_input_type=int)]
+
+
+@pydantic_dataclass(frozen=True, slots=True)
+class Mention:
+    """An entity as a caller writes it: its word, its indices, or both. `Example.resolve` makes it an `Entity`."""
+
+    word: StrictStr | None = Field(None, description="can be left out when both indices are given")
+    start_idx: Index | None = Field(
+        None, description="first character; can be left out when the word occurs exactly once"
+    )
+    end_idx: Index | None = Field(None, description="last character, inclusive, in Unicode code points")
+    type: EntityType | None = Field(None, description="left out when it is not known")
+
+
+class Row(BaseModel):
+    """A sentence with two marked entities. A row of KLUE-RE is one; unknown keys are ignored."""
+
+    sentence: StrictStr
+    subject_entity: Mention
+    object_entity: Mention
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,25 +124,17 @@ class Example:
         return cls(sentence, subject, object_)
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> "Example":
+    def from_row(cls, row: Any) -> "Example":
         """Build an example from a KLUE-RE row as parsed from JSON; unknown keys are ignored.
 
         Raises:
             InvalidExample: as `resolve`, and where a field is missing or of the wrong JSON type.
         """
-        sentence = row.get("sentence")
-        if not isinstance(sentence, str):
-            raise InvalidExample(Problem(("sentence",), "type", "a string is required"))
-        problems: list[Problem] = []
-        mentions: list[Mention] = []
-        for field in ("subject_entity", "object_entity"):
-            try:
-                mentions.append(_mention(row.get(field), field))
-            except InvalidExample as error:
-                problems.extend(error.problems)
-        if problems:
-            raise InvalidExample(*problems)
-        return cls.resolve(sentence, *mentions)
+        try:
+            checked = Row.model_validate(row)
+        except ValidationError as error:
+            raise InvalidExample(*_problems(error)) from None
+        return cls.resolve(checked.sentence, checked.subject_entity, checked.object_entity)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,25 +176,23 @@ class Prediction:
         return {RELATIONS[index]: float(self.probabilities[index]) for index in order}
 
 
-def _mention(value: Any, field: str) -> Mention:
-    if not isinstance(value, Mapping):
-        raise InvalidExample(
-            Problem((field,), "type", "an object with word, start_idx, end_idx and type is required")
-        )
-    word, start_idx, end_idx, type_ = (value.get(key) for key in ("word", "start_idx", "end_idx", "type"))
+_MESSAGES: Final = {
+    "missing": "this field is required",
+    "string_type": "a string is required",
+    "int_type": "a whole number is required",
+    "literal_error": f"one of {', '.join(ENTITY_TYPES)} is required; leave type out if it is not known",
+    "model_type": "an object is required",
+}
+"""pydantic's kinds of wrong fields, in our words."""
+
+
+def _problems(error: ValidationError) -> list[Problem]:
     problems = []
-    if word is not None and not isinstance(word, str):
-        problems.append(Problem((field, "word"), "type", "a string is required"))
-    for key, index in (("start_idx", start_idx), ("end_idx", end_idx)):
-        if index is not None and (not isinstance(index, int) or isinstance(index, bool)):
-            problems.append(Problem((field, key), "type", "an integer is required"))
-    if type_ is not None and type_ not in ENTITY_TYPES:
-        problems.append(
-            Problem((field, "type"), "entity_type", f"one of {', '.join(ENTITY_TYPES)} is required, or none")
-        )
-    if problems:
-        raise InvalidExample(*problems)
-    return Mention(word, start_idx, end_idx, type_)
+    for found in error.errors(include_url=False, include_input=False):
+        kind = "model_type" if found["type"] == "dataclass_type" else found["type"]
+        loc = tuple(map(str, found["loc"]))
+        problems.append(Problem(loc, kind, _MESSAGES.get(kind, found["msg"])))
+    return problems
 
 
 def _locate(sentence: str, mention: Mention, field: str) -> Entity:

@@ -16,7 +16,7 @@ import pytest
 from conftest import DEFAULT_BUNDLE, ROOT, serve
 from test_bundle import rewrite
 
-from api.command import read_settings
+from api.settings import read_settings
 from engine.lanes import Lanes
 from loadtest.sentences import Row
 from models.bundle import Bundle
@@ -335,7 +335,7 @@ def test_a_body_that_misses_its_deadline_is_504_and_its_connection_ends(client: 
         sender.sendall(head.encode() + b"{")
         answer = b"".join(iter(lambda: sender.recv(4096), b""))  # to its end: the server closes
     assert answer.startswith(b"HTTP/1.1 504")
-    assert b"before its body had come" in answer
+    assert b"before the request's body had arrived" in answer
 
 
 def test_white_space_behind_a_header_is_no_part_of_it(client: httpx.Client) -> None:

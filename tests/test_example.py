@@ -128,7 +128,7 @@ def test_every_entity_type_of_klue_is_known(type_: str) -> None:
 @pytest.mark.parametrize("type_", ["per", "PERSON", "", "PER ", 1, ["PER"], {}, False])
 def test_an_unknown_type_is_refused(type_: object) -> None:
     problem = only_problem(row(object_entity={**OBJECT, "type": type_}))
-    assert (problem.loc, problem.kind) == (("object_entity", "type"), "entity_type")
+    assert (problem.loc, problem.kind) == (("object_entity", "type"), "literal_error")
     assert "PER, ORG, LOC, DAT, POH, NOH" in problem.message
 
 
@@ -316,33 +316,46 @@ def test_a_blank_sentence_is_refused(sentence: str) -> None:
 
 @pytest.mark.parametrize("sentence", [None, 1, True, ["가"], {"text": "가"}])
 def test_a_sentence_that_is_no_string_is_refused(sentence: object) -> None:
-    assert faults_of(row(sentence=sentence)) == [(("sentence",), "type")]
+    assert faults_of(row(sentence=sentence)) == [(("sentence",), "string_type")]
 
 
 @pytest.mark.parametrize("field", ["sentence", "subject_entity", "object_entity"])
 def test_a_missing_field_is_refused_by_name(field: str) -> None:
-    assert faults_of(without(row(), field)) == [((field,), "type")]
+    assert faults_of(without(row(), field)) == [((field,), "missing")]
 
 
 @pytest.mark.parametrize("entity", [None, "강하늘", 3, [], ["강하늘", 0, 2], True])
 def test_an_entity_that_is_no_object_is_refused(entity: object) -> None:
-    assert faults_of(row(subject_entity=entity)) == [(("subject_entity",), "type")]
+    assert faults_of(row(subject_entity=entity)) == [(("subject_entity",), "model_type")]
 
 
 @pytest.mark.parametrize("word", [1, True, ["강하늘"], {}])
 def test_a_word_that_is_no_string_is_refused(word: object) -> None:
-    assert faults_of(row(subject_entity={**SUBJECT, "word": word})) == [(("subject_entity", "word"), "type")]
+    assert faults_of(row(subject_entity={**SUBJECT, "word": word})) == [
+        (("subject_entity", "word"), "string_type")
+    ]
 
 
-@pytest.mark.parametrize("index", [True, False, 0.0, "0", [0], {}])
+@pytest.mark.parametrize("index", [True, False, 0.5, "0", [0], {}])
 @pytest.mark.parametrize("key", ["start_idx", "end_idx"])
 def test_an_index_that_is_no_integer_is_refused(key: str, index: object) -> None:
-    assert faults_of(row(subject_entity={**SUBJECT, key: index})) == [(("subject_entity", key), "type")]
+    assert faults_of(row(subject_entity={**SUBJECT, key: index})) == [(("subject_entity", key), "int_type")]
+
+
+@pytest.mark.parametrize("key", ["start_idx", "end_idx"])
+def test_an_index_can_be_a_whole_number_written_as_a_float(key: str) -> None:
+    entity = {**SUBJECT, key: float(SUBJECT[key])}
+    assert Example.from_row(row(subject_entity=entity)) == Example.from_row(row())
 
 
 def test_every_wrong_type_in_an_entity_is_named() -> None:
-    wrong = {"word": 1, "start_idx": "0", "end_idx": 2.0, "type": "person"}
-    expected = [("word", "type"), ("start_idx", "type"), ("end_idx", "type"), ("type", "entity_type")]
+    wrong = {"word": 1, "start_idx": "0", "end_idx": 2.5, "type": "person"}
+    expected = [
+        ("word", "string_type"),
+        ("start_idx", "int_type"),
+        ("end_idx", "int_type"),
+        ("type", "literal_error"),
+    ]
     assert faults_of(row(subject_entity=wrong)) == [(("subject_entity", key), kind) for key, kind in expected]
 
 

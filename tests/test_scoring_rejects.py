@@ -28,7 +28,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "no number": (b'{"sentence": NaN}', "NaN is no number"),
     "nested": (b"[" * 100_000, "nested too deeply"),
     "digits": (b"1" * 10_000, "digits"),
-    "no sentence": (b'{"guid": "g"}', "sentence: a string is required"),
+    "no sentence": (b'{"guid": "g"}', "sentence: this field is required"),
     "lone surrogate": (b'{"guid": "\\ud800", "sentence": "x"}', "guid: a string of Unicode text"),
     "guid": (as_jsonl([{**GOOD, "guid": {"a": 1}}]).strip(), "guid: a string"),
     "long guid": (as_jsonl([{**GOOD, "guid": "x" * 1001}]).strip(), "of at most 1000 characters"),

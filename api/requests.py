@@ -1,0 +1,113 @@
+"""What a request brings: its deadline, its content type, its body, and whether its client is still there."""
+
+import asyncio
+import math
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from api.errors import BodyTimeout, InvalidRequest, TooLarge, fault
+
+LONGEST_TIMEOUT_S: Final = 86_400
+_SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?|\.[0-9]+")
+
+READ_AND_DISCARDED: Final = 8
+"""Oversized bodies are read and discarded up to this many times the limit. If the server closed the connection
+early, the client would never see the 413."""
+
+
+def timeout_s(request: Request, default_s: float) -> float:
+    """The request's `X-Request-Timeout` in seconds, or the default.
+
+    Raises:
+        InvalidRequest: the header is not a number of seconds.
+    """
+    text = request.headers.get("X-Request-Timeout")
+    if text is None:
+        return default_s
+    text = text.strip(" \t")
+    seconds = float(text) if _SECONDS.fullmatch(text) else math.nan
+    if not 0 < seconds <= LONGEST_TIMEOUT_S:
+        message = f"a number of seconds above 0 and up to {LONGEST_TIMEOUT_S} is required"
+        raise InvalidRequest([fault("timeout", ["header", "X-Request-Timeout"], message)])
+    return seconds
+
+
+def require_json(request: Request) -> None:
+    """Raises InvalidRequest where the body is not said to be plain JSON in UTF-8."""
+    kind, _, parameters = request.headers.get("Content-Type", "application/json").partition(";")
+    pairs = [parameter.partition("=") for parameter in parameters.lower().split(";")]
+    charset = next((value.strip(' "') for name, _, value in pairs if name.strip() == "charset"), "")
+    if kind.strip().lower() != "application/json" or charset not in ("", "utf-8", "utf8"):
+        message = "application/json in UTF-8 is required"
+        raise InvalidRequest([fault("content_type", ["header", "Content-Type"], message)])
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        message = "a body without compression is required"
+        raise InvalidRequest([fault("content_encoding", ["header", "Content-Encoding"], message)])
+
+
+async def read_body(request: Request, limit: int, deadline: float) -> bytes:
+    """The body, of at most `limit` bytes.
+
+    Args:
+        deadline: on `time.monotonic`'s clock.
+
+    Raises:
+        TooLarge: the body exceeds the limit.
+        BodyTimeout: the deadline passed before the body had arrived.
+        ClientDisconnect: the client has left.
+    """
+    body, size, more = bytearray(), 0, True
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            while more and size <= limit * READ_AND_DISCARDED:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk, more = message.get("body", b""), message.get("more_body", False)
+                size += len(chunk)
+                if size <= limit:
+                    body += chunk
+    except TimeoutError:
+        raise BodyTimeout("the deadline passed before the request's body had arrived") from None
+    if size > limit:
+        sent = request.headers.get("Content-Length", f"at least {size}")
+        raise TooLarge(f"a body can hold {limit} bytes; {sent} were sent")
+    return bytes(body)
+
+
+@asynccontextmanager
+async def while_connected(request: Request) -> AsyncIterator[None]:
+    """Runs the block, and cancels it if the client leaves first.
+
+    Raises:
+        ClientDisconnect: the client has left.
+    """
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        async with asyncio.timeout(None) as stay:
+            inside = True
+
+            def leave(_: object) -> None:
+                if inside:  # the callback can still fire in the tick in which the block ends
+                    stay.reschedule(0)  # a time in the past: cancel now
+
+            gone.add_done_callback(leave)
+            try:
+                yield
+            finally:
+                inside = False
+    except TimeoutError:
+        raise ClientDisconnect from None
+    finally:
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,100 @@
+"""The application as a stranger extends it, and what it warns of."""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+
+from api.app import create_app
+from api.reading import warn_of_near_misses
+from api.routes import router
+from api.service import RelationService
+from api.settings import Settings, warn_of_unknown
+from engine.errors import NotReady
+from loadtest.server import running
+
+ASKED = {
+    "sentence": "강하늘은 이름난 무신이다.",
+    "subject_entity": {"word": "강하늘", "type": "PER"},
+    "object_entity": {"word": "무신", "type": "POH"},
+}
+
+
+def ask(app: FastAPI, **arguments: Any) -> httpx.Response:
+    async def post() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.post("/relations", json=ASKED, **arguments)
+
+    return asyncio.run(post())
+
+
+@pytest.fixture
+def app(tiny_bundle: Path) -> FastAPI:
+    """An application whose bundle has not been loaded."""
+    return create_app(RelationService(Settings(bundle=tiny_bundle), pytest.fail))
+
+
+def test_one_route_answers_post_relations_and_no_middleware_does_so_before_it(app: FastAPI) -> None:
+    routes = [route for route in router.routes if isinstance(route, APIRoute) and route.path == "/relations"]
+    assert [route.methods for route in routes] == [{"POST"}]
+    assert ask(app).status_code == 503, "the bundle is not loaded"
+
+
+def test_an_exception_handler_that_is_added_to_the_app_answers_post_relations(app: FastAPI) -> None:
+    @app.exception_handler(NotReady)
+    async def tea(request: Request, error: NotReady) -> JSONResponse:
+        return JSONResponse({"detail": "tea first"}, 418)
+
+    assert ask(app).status_code == 418
+
+
+def test_a_dependency_that_is_added_to_the_app_guards_post_relations(app: FastAPI) -> None:
+    async def closed_on_sundays() -> None:
+        raise HTTPException(403, "closed on Sundays")
+
+    guarded = FastAPI()
+    guarded.state.service = app.state.service
+    guarded.include_router(router, dependencies=[Depends(closed_on_sundays)])
+    assert ask(guarded).json() == {"detail": "closed on Sundays"}
+
+
+def test_a_misspelt_variable_is_named_with_the_setting_it_resembles(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("KORE_MAX_QUEU", "5")
+    monkeypatch.setenv("KORE_XYZZY", "1")
+    monkeypatch.setenv("KORE_MAX_QUEUE", "5")
+    monkeypatch.setenv("KORE_PORT_8000_TCP_ADDR", "10.0.0.1")
+    warn_of_unknown(logging.getLogger("kore"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "KORE_MAX_QUEU is not a setting and is ignored; did you mean KORE_MAX_QUEUE?",
+        "KORE_XYZZY is not a setting and is ignored",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("topk", "top_k"), ("topK", "top_k"), ("subjectEntity", "subject_entity")]
+)
+def test_an_unknown_key_that_resembles_a_known_one_is_warned_of(
+    key: str, meant: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_near_misses({**ASKED, "guid": "klue-re-v1", "label": "per:title", "source": "위키", key: 3})
+    assert [record.getMessage() for record in caplog.records] == [
+        f"a request has the unknown key '{key}', which is ignored; did it mean {meant}?"
+    ]
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_access_log_has_a_line_for_each_request_if_it_is_on(tiny_bundle: Path, on: bool) -> None:
+    with running(tiny_bundle, access_log=on) as server:
+        assert server.client.post("/relations", json=ASKED).status_code == 200
+        assert server.stop() == 0
+        lines = [line for line in server.log if "POST /relations 200 in" in line]
+    assert len(lines) == (1 if on else 0)
