@@ -1,4 +1,10 @@
-"""Which waiting rows go together: a batch is chosen by what it costs, not by a fixed size."""
+"""Chooses batches by predicted cost: which of the waiting rows should run together?
+
+A row's `work` is its cost in the best batch of rows of its own length. The share of a batch's cost that is work
+is its efficiency. Padding lowers it. So do too few rows where starting a run is expensive, and too many rows
+where caches are small. The most efficient batch does the most rows per second at any mix of lengths; counting
+rows instead would starve the long ones.
+"""
 
 import math
 from bisect import bisect_left, bisect_right
@@ -12,42 +18,32 @@ from numpy.typing import NDArray
 from engine.cost import CostModel
 
 CROWD: Final = 6
-"""So many waiting rows make work a second count as much as age: whatever a batch wastes, all that wait pay
-for. A larger number shortens the longest latencies and costs rows a second (python -m
-benchmarks.simulation)."""
+"""With this many waiting rows, efficiency and age count the same: what a batch wastes, all waiting rows pay for.
+A larger number shortens the longest latencies and costs rows per second (python -m benchmarks.simulation)."""
 
 DEEP: Final = 64
-"""From so many waiting rows on there is nothing more to be gained by choosing among them: age counts for no
-less than here."""
+"""From this many waiting rows on, more rows give no better choice, so age counts for no less than here."""
 
 TIE: Final = 1e-9
 
 NEAR: Final = 16
-"""So many rows to either side of the one whose turn it is a batch may end anywhere, further away at steps of
-a fifth: to look at all batches of a GPU's queue would take longer than the batch itself takes."""
+"""A batch can end at any row up to this far from the anchor, and at steps of a fifth further away. To look at
+every batch of a GPU's queue would take longer than the batch itself."""
+
 STEPS: Final[list[int]] = np.unique(
     np.concatenate((np.arange(NEAR), np.geomspace(NEAR, 100_000, 48).round().astype(int)))
 ).tolist()
 
-
 TOKEN_BUDGET: Final = 512
-"""Tokens a batch may hold, padding included, where nothing was measured: about 7 rows of KLUE-RE's mean
-length."""
+"""Tokens that a batch can hold, padding included, where nothing was measured: about 7 rows of KLUE-RE."""
 
 
 class BatchPlanner:
-    """Chooses batches by predicted cost.
-
-    A row's `work` is what it costs in the best batch of rows as long as itself. The share of a batch's cost
-    that is work is its
-    efficiency: padding lowers it, and so do too few rows where starting a run is dear, or too many where
-    caches are small. The most efficient batch does the most rows a second, whichever lengths wait; counting
-    rows instead would starve the long ones.
+    """Chooses batches by the cost model of one lane.
 
     Args:
-        cost: what a batch costs a lane.
-        token_budget: tokens that a batch may hold, padding included. A single longer row is a batch of its
-            own.
+        cost: seconds of a batch.
+        token_budget: tokens that a batch can hold, padding included. A single longer row is a batch of its own.
         crowd: see `CROWD`.
     """
 
@@ -58,7 +54,7 @@ class BatchPlanner:
         self._works: dict[int, float] = {}
 
     def work(self, length: int) -> float:
-        """Seconds of a lane that a row of this length costs at best."""
+        """Seconds of a lane that a row of this length costs in its best batch."""
         work = self._works.get(length)
         if work is None:
             rows = np.arange(1, max(1, self.token_budget // length) + 1)
@@ -66,76 +62,62 @@ class BatchPlanner:
         return work
 
     def choose(
-        self, lengths: Sequence[int], anchor: int, free_lanes: int = 1, waited: Sequence[float] | None = None
+        self,
+        lengths: Sequence[int],
+        anchor: int,
+        free_lanes: int = 1,
+        waited: Sequence[float] | None = None,
     ) -> range:
-        """The batch with the row whose turn it is that does the most work a second, where work counts the
-        more the longer it has waited: the generalised cmu rule (Van Mieghem, 1995) for batches. Of equally
-        good ones the shortest.
+        """The batch with the anchor that does the most work per second, where work counts more the longer it has
+        waited: the generalised cµ rule (Van Mieghem, 1995) for batches.
 
-        What a batch does is the mean of its rows' work and of what it takes off the work ahead: what the rows
-        around it cost at best with it, less what they cost at best without. The first alone leaves rows
-        behind that fit nowhere else; to the second alone a lonely row is as good as a full batch, since
-        somebody must run it, though company may come yet.
+        1. List the rows at which a batch with the anchor can start and stop.
+        2. Predict the seconds of every such batch. A batch over the token budget, or over a lane's share of the
+           rows, costs infinitely much.
+        3. Find the least seconds for all rows before each start, and for all rows after each stop.
+        4. The worth of a batch is the mean of two things: the work of its rows, and the seconds that it takes
+           off the best cut of all rows around. The first alone leaves rows that fit nowhere else. To the second
+           alone a single row is as good as a full batch, although more rows could still arrive for it.
+        5. Weigh the work of each row by its age: the oldest row counts one more than a new one, and the fewer
+           rows wait, the more that is (`CROWD`, `DEEP`).
+        6. Take the batch with the most worth per second; of equally good ones the shortest.
 
         Args:
             lengths: tokens of the waiting rows, ascending.
             anchor: index of the row that must be in the batch.
-            free_lanes: lanes that wait for work: none of them goes without its share of the rows.
-            waited: seconds that each row has waited; by default all the same.
+            free_lanes: lanes that wait for work: each of them gets its share of the rows.
+            waited: seconds that each row has waited; None where age does not count.
         """
         if len(lengths) == 1:
             return range(1)
         share = math.ceil(len(lengths) / free_lanes)
         starts, stops = self._places_to_cut(lengths, anchor, share)
-        longest = np.array([lengths[stop - 1] for stop in stops.tolist()])
-        rows = stops - starts[:, None]
-        may = (rows == 1) | ((rows > 0) & (rows <= share) & (rows * longest <= self.token_budget))
-        seconds = np.where(may, self.cost.seconds(rows, longest), np.inf)
+        seconds = self._seconds(lengths, starts, stops, share)
         before, after = _least(seconds.T), _least(seconds[::-1, ::-1])[::-1]
 
         place = int(np.searchsorted(starts, anchor))
-        # of batches with the anchor
+        # From here on only the batches with the anchor: one row per start, one column per stop.
         starts, stops, seconds = starts[: place + 1, None], stops[None, place:], seconds[: place + 1, place:]
-        off = before[-1] - before[: place + 1, None] - after[None, place + 1 :]
-        near = range(starts[0, 0], stops[0, -1])
-        works = np.array([self.work(lengths[row]) for row in near])
-        age = np.array(waited[near.start : near.stop]) / max(*waited, 1e-9) if waited else 0.0
+        taken_off = before[-1] - before[: place + 1, None] - after[None, place + 1 :]
+        first = int(starts[0, 0])
+        rows = range(first, int(stops[0, -1]))
+        works = np.array([self.work(lengths[row]) for row in rows])
+        age = np.array(waited[rows.start : rows.stop]) / max(*waited, 1e-9) if waited else 0.0
         crowded = min(len(lengths), DEEP) / self.crowd / 2
         weighed = np.concatenate(([0.0], np.cumsum(works * (crowded + age))))
-        worth = weighed[stops - near.start] - weighed[starts - near.start] + crowded * off
+        worth = weighed[stops - first] - weighed[starts - first] + crowded * taken_off
         gain = np.where(np.isfinite(seconds), worth / seconds, -np.inf)
         best = int(np.where(gain >= gain.max() - TIE, seconds, np.inf).argmin())
         return range(int(starts[best // gain.shape[1], 0]), int(stops[0, best % gain.shape[1]]))
-
-    def _places_to_cut(
-        self, lengths: Sequence[int], anchor: int, share: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where batches around the anchor may start, and where the pieces between these places stop, each of
-        which may be a batch: near the anchor they are single rows, further away a batch with the anchor
-        reaches over them."""
-        lower = bisect_right(STEPS, anchor)
-        while (step := STEPS[lower - 1]) >= NEAR and (
-            step >= share or (step + 1) * lengths[anchor] > self.token_budget
-        ):
-            lower -= 1
-        upper = bisect_left(STEPS, len(lengths) - anchor)
-        while (step := STEPS[upper - 1]) >= NEAR and (
-            step >= share or (step + 1) * lengths[anchor + step] > self.token_budget
-        ):
-            upper -= 1
-        places = np.array(
-            [anchor - step for step in STEPS[:lower]][::-1] + [anchor + 1 + step for step in STEPS[:upper]]
-        )
-        return places[:-1], places[1:]
 
     def cut(self, lengths: Sequence[int]) -> list[range]:
         """All rows as the batches that cost least together, the longest rows first: a shortest path from the
         first row to the last.
 
         Args:
-            lengths: tokens a row, ascending.
+            lengths: tokens per row, ascending.
         """
-        least = np.zeros(len(lengths) + 1)  # seconds for the first so many rows
+        least = np.zeros(len(lengths) + 1)  # seconds for the first n rows
         starts = np.zeros(len(lengths) + 1, dtype=int)  # where the last batch of that begins
         for stop, longest in enumerate(lengths, start=1):
             first = max(0, stop - max(1, self.token_budget // longest))
@@ -148,12 +130,42 @@ class BatchPlanner:
             stop = batches[-1].start
         return batches
 
+    def _places_to_cut(
+        self, lengths: Sequence[int], anchor: int, share: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Starts and stops of the pieces between possible cuts: single rows near the anchor, longer pieces
+        further away, as far as a batch with the anchor can reach."""
+
+        def reach(rows_there: int, row_at: int) -> list[int]:
+            """Distances from the anchor on one side; `row_at` is -1 for shorter rows, 1 for longer ones."""
+            steps = bisect_right(STEPS, rows_there)
+            while (step := STEPS[steps - 1]) >= NEAR:
+                longest = lengths[anchor + step] if row_at > 0 else lengths[anchor]
+                if step < share and (step + 1) * longest <= self.token_budget:
+                    break
+                steps -= 1
+            return STEPS[:steps]
+
+        shorter = [anchor - step for step in reach(anchor, -1)][::-1]
+        longer = [anchor + 1 + step for step in reach(len(lengths) - anchor - 1, 1)]
+        places = np.array(shorter + longer)
+        return places[:-1], places[1:]
+
+    def _seconds(
+        self, lengths: Sequence[int], starts: NDArray[np.int64], stops: NDArray[np.int64], share: int
+    ) -> NDArray[np.float64]:
+        """Predicted seconds of every batch from a start (row) to a stop (column); infinite where not allowed."""
+        longest = np.array([lengths[stop - 1] for stop in stops.tolist()])
+        rows = stops - starts[:, None]
+        fits = (rows == 1) | ((rows > 0) & (rows <= share) & (rows * longest <= self.token_budget))
+        return np.where(fits, self.cost.seconds(rows, longest), np.inf)
+
 
 def cut_sorted(lengths: Sequence[int], budget: int = TOKEN_BUDGET) -> list[range]:
-    """Length-sorted rows cut into batches from the longest down, each within the budget.
+    """Rows sorted by length as batches within the budget, the longest rows first.
 
     Args:
-        lengths: tokens a row, ascending.
+        lengths: tokens per row, ascending.
     """
     batches, stop = [], len(lengths)
     while stop:
@@ -164,8 +176,8 @@ def cut_sorted(lengths: Sequence[int], budget: int = TOKEN_BUDGET) -> list[range
 
 
 def _least(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The least seconds for the first so many pieces, from none to all, given those of batches from one piece
-    (column) to another (row)."""
+    """The least seconds for the first n pieces, from none to all, given the seconds of the batches from one
+    piece (column) to another (row)."""
     least = [0.0]
     for batches in seconds.tolist():
         least.append(min(map(add, least, batches)))
