@@ -7,7 +7,7 @@ rows instead would starve the long ones.
 """
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from operator import add
 from typing import Final

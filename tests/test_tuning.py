@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from benchmarks.simulation import Choose, simulate
+from engine.measuring import LONGEST_BATCH_S, MOST_TOKENS, Seconds, fastest, measure
 from engine.split import Split, possible_splits
-from engine.tuning import LONGEST_BATCH_S, MOST_TOKENS, Seconds, fastest, measure, tune
+from engine.tuning import tune
 from models.bundle import Bundle
 
 Cost = Callable[[Split, float, float], float]
