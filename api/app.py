@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import PlainTextResponse
 from pydantic import SecretStr
@@ -44,6 +45,7 @@ def create_app(service: RelationService, tracing: Tracing | None = None) -> Fast
         openapi_url="/openapi.json" if settings.docs else None,
         docs_url="/docs" if settings.docs else None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect to an absolute address breaks behind a proxy
         # api/telemetry.py does this.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
@@ -55,8 +57,33 @@ def create_app(service: RelationService, tracing: Tracing | None = None) -> Fast
     app.openapi = lambda: _openapi(app, settings.api_key is not None)  # type: ignore[method-assign]
     if settings.api_key is not None:
         app.add_middleware(BearerKey, key=settings.api_key)
+    if settings.cors_origins:  # outside the key: a browser's preflight carries none
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID", "X-Request-Timeout"],
+            expose_headers=["Retry-After", "Server-Timing", "X-Request-ID"],
+        )
     app.add_middleware(Telemetry, tracing=tracing, access_log=settings.access_log)
+    app.add_middleware(Normalise)
     return app
+
+
+class Normalise:
+    """ASGI middleware: `/relations/` is `/relations`, and HEAD is answered as GET. The server, which knows the
+    method that was sent, leaves the body out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"].rstrip("/") or "/"
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
+            if path != scope["path"] or method != scope["method"]:
+                scope = {**scope, "path": path, "method": method}
+        await self._app(scope, receive, send)
 
 
 class BearerKey:

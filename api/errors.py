@@ -4,6 +4,7 @@ Failure                 engine/errors.py: QueueFull, WaitTooLong, NotReady, Batc
 ├── Unauthorized        the bearer token is missing or wrong
 ├── TooLarge            the body or the number of examples exceeds its limit
 ├── InvalidRequest      the request cannot be asked; lists every fault with its place
+├── UnknownEncoding     the body is compressed in a way that the server does not know
 └── BodyTimeout         the deadline passed before the body had arrived
 """
 
@@ -32,6 +33,9 @@ class InvalidRequest(Failure):
     """`detail` is a list of faults."""
 
 
+class UnknownEncoding(Failure): ...
+
+
 class BodyTimeout(DeadlineExceeded): ...
 
 
@@ -53,6 +57,7 @@ class Answer:
 ANSWERS: Final[dict[type[Failure], Answer]] = {
     Unauthorized: Answer(401, "unauthorized"),
     TooLarge: Answer(413, "too_large", closes=True),
+    UnknownEncoding: Answer(415, "unknown_encoding", closes=True),
     InvalidRequest: Answer(422, "invalid_request"),
     QueueFull: Answer(429, "queue_full"),
     WaitTooLong: Answer(429, "wait_too_long"),

@@ -20,6 +20,7 @@ import uvicorn
 
 from api import logs
 from api.app import create_app
+from api.connection import connection_class
 from api.service import RelationService
 from api.settings import Settings, warn_of_unknown
 from api.tracing import TracingUnavailable, from_environment
@@ -101,7 +102,8 @@ def serve(settings: Settings) -> int:
     config = uvicorn.Config(
         create_app(service, tracing),
         loop="uvloop",
-        http="httptools",
+        http=connection_class(settings.header_timeout_s),
+        ws="none",
         timeout_keep_alive=KEEP_ALIVE_S,
         access_log=False,
         server_header=False,

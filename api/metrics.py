@@ -4,9 +4,10 @@ deploy/grafana uses these names."""
 from functools import cache
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 REGISTRY: Final = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)  # memory, CPU seconds, open files of this process
 MEASURED_PATH: Final = "/relations"
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -40,6 +41,10 @@ BATCH_PADDING_SHARE: Final = Histogram(
     "kore_batch_padding_share", "Share of a batch that is padding", buckets=_SHARES, registry=REGISTRY
 )
 QUEUE_EXAMPLES: Final = Gauge("kore_queue_examples", "Examples waiting for a lane", registry=REGISTRY)
+QUEUE_LIMIT: Final = Gauge("kore_queue_limit", "Examples that can wait (KORE_MAX_QUEUE)", registry=REGISTRY)
+ESTIMATED_WAIT: Final = Gauge(
+    "kore_estimated_wait_seconds", "Estimated wait of a request that arrives now", registry=REGISTRY
+)
 REJECTIONS: Final = Counter(
     "kore_rejections", "Requests not answered with a prediction, by reason", ["reason"], registry=REGISTRY
 )

@@ -4,6 +4,8 @@ import asyncio
 import math
 import re
 import time
+import zlib
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -11,7 +13,7 @@ from typing import Final
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from api.errors import BodyTimeout, InvalidRequest, TooLarge, fault
+from api.errors import BodyTimeout, InvalidRequest, TooLarge, UnknownEncoding, fault
 
 LONGEST_TIMEOUT_S: Final = 86_400
 _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?|\.[0-9]+")
@@ -39,26 +41,33 @@ def timeout_s(request: Request, default_s: float) -> float:
 
 
 def require_json(request: Request) -> None:
-    """Raises InvalidRequest where the body is not said to be plain JSON in UTF-8."""
+    """Check the headers that describe the body.
+
+    Raises:
+        InvalidRequest: the body is not said to be JSON in UTF-8.
+        UnknownEncoding: it is compressed, and not by gzip.
+    """
     kind, _, parameters = request.headers.get("Content-Type", "application/json").partition(";")
     pairs = [parameter.partition("=") for parameter in parameters.lower().split(";")]
     charset = next((value.strip(' "') for name, _, value in pairs if name.strip() == "charset"), "")
     if kind.strip().lower() != "application/json" or charset not in ("", "utf-8", "utf8"):
         message = "application/json in UTF-8 is required"
         raise InvalidRequest([fault("content_type", ["header", "Content-Type"], message)])
-    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        message = "a body without compression is required"
-        raise InvalidRequest([fault("content_encoding", ["header", "Content-Encoding"], message)])
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", "x-gzip"):
+        raise UnknownEncoding(f"Content-Encoding {encoding!r:.40} is unknown; send gzip or no compression")
 
 
 async def read_body(request: Request, limit: int, deadline: float) -> bytes:
-    """The body, of at most `limit` bytes.
+    """The body, decompressed and without a byte order mark. The limit holds for what is sent and for what comes
+    out of it.
 
     Args:
         deadline: on `time.monotonic`'s clock.
 
     Raises:
         TooLarge: the body exceeds the limit.
+        InvalidRequest: the body is not the gzip data that its header promises.
         BodyTimeout: the deadline passed before the body had arrived.
         ClientDisconnect: the client has left.
     """
@@ -78,7 +87,26 @@ async def read_body(request: Request, limit: int, deadline: float) -> bytes:
     if size > limit:
         sent = request.headers.get("Content-Length", f"at least {size}")
         raise TooLarge(f"a body can hold {limit} bytes; {sent} were sent")
-    return bytes(body)
+    if "gzip" in request.headers.get("Content-Encoding", "").lower():
+        body = _decompress(body, limit)
+    return bytes(body.removeprefix(BOM_UTF8))
+
+
+def _decompress(packed: bytearray, limit: int) -> bytearray:
+    unpacked, rest = bytearray(), bytes(packed)
+    try:
+        while rest:  # a file can consist of several gzip members
+            stream = zlib.decompressobj(wbits=31)
+            unpacked += stream.decompress(rest, limit + 1 - len(unpacked))
+            if len(unpacked) > limit:
+                raise TooLarge(f"a body can hold {limit} bytes; this one holds more once it is decompressed")
+            if not stream.eof:
+                raise zlib.error("the data ends too early")
+            rest = stream.unused_data
+    except zlib.error as error:
+        message = f"the body is not gzip data: {error}"
+        raise InvalidRequest([fault("content_encoding", ["header", "Content-Encoding"], message)]) from None
+    return unpacked
 
 
 @asynccontextmanager

@@ -60,6 +60,7 @@ _RETRY_AFTER: Final = {
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     401: {"model": ProblemOut, "description": "The bearer token is missing or wrong"},
     413: {"model": ProblemOut, "description": "The body or the number of examples exceeds its limit"},
+    415: {"model": ProblemOut, "description": "The body is compressed, and not by gzip"},
     422: {
         "model": FaultsOut,
         "description": "Not JSON, or an example that cannot be asked; lists every fault",

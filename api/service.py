@@ -6,7 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from api.metrics import BATCH_PADDING_SHARE, BATCH_ROWS, BATCH_TOKENS, BUNDLE_SWAPS, QUEUE_EXAMPLES, READY
+from api.metrics import (
+    BATCH_PADDING_SHARE,
+    BATCH_ROWS,
+    BATCH_TOKENS,
+    BUNDLE_SWAPS,
+    ESTIMATED_WAIT,
+    QUEUE_EXAMPLES,
+    QUEUE_LIMIT,
+    READY,
+)
 from api.reading import BodyReader
 from api.settings import Settings
 from engine.cores import available_cores
@@ -95,6 +104,8 @@ class RelationService:
             self._on_refusal(_reason(error))
             return
         QUEUE_EXAMPLES.set_function(lambda: sum(pool.waiting for pool in self._pools()))
+        QUEUE_LIMIT.set(self.settings.max_queue)
+        ESTIMATED_WAIT.set_function(lambda: self._pool.estimated_wait_s if self._pool else 0.0)
         self._become("ready" if self._state == "loading" else self._state)
         ensemble, split = tuned.lanes.ensemble, tuned.lanes.split
         name, providers = ensemble.bundle.manifest.name, ", ".join(ensemble.providers)

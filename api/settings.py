@@ -19,6 +19,7 @@ from pydantic_settings import CliApp, SettingsConfigDict
 from engine.settings import EngineSettings
 
 PREFIX: Final = "KORE_"
+DEFAULT_PORT: Final = 8000
 READ_ELSEWHERE: Final = frozenset({"KORE_ENCODER", "KORE_ABLATION"})  # recipes and benchmarks read these
 KUBERNETES: Final = re.compile(r"KORE_(SERVICE_HOST|SERVICE_PORT\w*|PORT_[0-9]+_\w+)")
 """What Kubernetes writes for a service that is called kore."""
@@ -40,7 +41,7 @@ class Settings(EngineSettings):
     )
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on")
+    port: int = Field(DEFAULT_PORT, ge=0, le=65535, description="port to listen on")
     max_examples: int = Field(256, ge=1, description="most examples in a request, never above max_queue")
     max_queue: int = Field(1024, ge=1, description="examples that can wait; further requests get 429")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1, description="largest request body, in bytes")
@@ -52,6 +53,12 @@ class Settings(EngineSettings):
         gt=0,
         le=86_400,
         description="a request's deadline, in seconds; the header X-Request-Timeout overrules it",
+    )
+    header_timeout_s: float = Field(
+        10, gt=0, le=3600, description="seconds in which a connection must send a complete request head"
+    )
+    cors_origins: list[str] = Field(
+        [], description="origins of web pages that can call this server, as a JSON list; none by default"
     )
     drain_delay_s: float = Field(
         5,
@@ -69,6 +76,11 @@ class Settings(EngineSettings):
     docs: bool = Field(True, description="whether /docs and /openapi.json answer")
     access_log: bool = Field(False, description="whether each request gets a line in the log")
     log_format: Literal["json", "text"] = Field("json", description="one JSON object per line, or plain text")
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _ignore_kubernetes(cls, port: object) -> object:
+        return DEFAULT_PORT if _from_kubernetes(port) else port
 
     @field_validator("api_key")
     @classmethod
@@ -107,8 +119,14 @@ def read_settings(argv: list[str]) -> Settings:
 
 def warn_of_unknown(log: logging.Logger) -> None:
     """Log each `KORE_*` variable that no setting reads: a misspelt one would be ignored without a word."""
+    if _from_kubernetes(port := os.environ.get(f"{PREFIX}PORT")):
+        log.warning("KORE_PORT=%s is ignored: Kubernetes writes it for a service called kore", port)
     for name, meant in _unknown():
         log.warning("%s is not a setting and is ignored%s", name, f"; did you mean {meant}?" if meant else "")
+
+
+def _from_kubernetes(port: object) -> bool:
+    return isinstance(port, str) and port.startswith("tcp://")
 
 
 def _unknown() -> Iterator[tuple[str, str | None]]:

@@ -59,7 +59,7 @@ class Admission:
         Raises:
             QueueFull, WaitTooLong: see this file's steps; `retry_after_s` is set.
         """
-        ahead = self.running + waiting.work_ahead(rows)
+        ahead = self._ahead(waiting, rows)
         wait_s = self._lane_seconds(ahead + (work or 0.0))
         needed = len(waiting) + rows
         if needed > self._max_queue:
@@ -73,6 +73,10 @@ class Admission:
                 f"estimated wait {wait_s * CAUTION:.1f} s exceeds the request's deadline",
                 self._promise(waiting, late_s, work, now),
             )
+
+    def wait_s(self, waiting: WaitingRows, rows: int) -> float:
+        """Estimated seconds until the work ahead of a request of so many rows is done."""
+        return self._lane_seconds(self._ahead(waiting, rows))
 
     def started(self, work: float) -> None:
         """A lane has taken so much work."""
@@ -93,6 +97,9 @@ class Admission:
     def failed(self, work: float, busy: int) -> None:
         """A lane has lost so much work."""
         self.running = self.running - work if busy else 0.0
+
+    def _ahead(self, waiting: WaitingRows, rows: int) -> float:
+        return self.running + waiting.work_ahead(rows)
 
     def _lane_seconds(self, work: float) -> float:
         return work * self.pace / self._lanes

@@ -75,6 +75,11 @@ class Pool:
         """Examples in the queue."""
         return self._batcher.waiting
 
+    @property
+    def estimated_wait_s(self) -> float:
+        """Seconds that a request of one example would wait if it arrived now."""
+        return self._batcher.estimated_wait_s
+
     def encode(self, example: Example) -> EncodedExample:
         """Mark and tokenise an example. Raises InvalidExample, as `Ensemble.encode`."""
         return self.tuned.lanes.ensemble.encode(example)

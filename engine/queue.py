@@ -101,6 +101,12 @@ class DynamicBatcher:
         return len(self._waiting)
 
     @property
+    def estimated_wait_s(self) -> float:
+        """Seconds that a request of one example would wait if it arrived now."""
+        with self._changed:
+            return self._admission.wait_s(self._waiting, rows=1)
+
+    @property
     def closed(self) -> bool:
         """Whether new requests are refused."""
         return self._closed

@@ -259,7 +259,17 @@ def test_the_openapi_document_describes_both_forms(client: httpx.Client) -> None
     for form in schema["anyOf"]:
         assert form["$ref"].split("/")[-1] in document["components"]["schemas"]
     operation = document["paths"]["/relations"]["post"]
-    assert set(operation["responses"]) == {"200", "401", "413", "422", "429", "500", "503", "504"}
+    assert set(operation["responses"]) == {
+        "200",
+        "401",
+        "413",
+        "415",
+        "422",
+        "429",
+        "500",
+        "503",
+        "504",
+    }
     assert [
         name
         for name, response in operation["responses"].items()

@@ -1,0 +1,252 @@
+"""What real clients do over a connection: upgrades, half-closes, odd heads, compressed bodies, browsers."""
+
+import gzip
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from loadtest.server import Server, running
+
+ASKED = {
+    "sentence": "강하늘은 이름난 무신이다.",
+    "subject_entity": {"word": "강하늘", "type": "PER"},
+    "object_entity": {"word": "무신", "type": "POH"},
+}
+BODY = json.dumps(ASKED).encode()
+ORIGIN = "https://annotate.example"
+
+
+@pytest.fixture(scope="module")
+def server(tiny_bundle: Path) -> Iterator[Server]:
+    origins = json.dumps([ORIGIN])
+    settings = {"header_timeout_s": 1, "max_body_bytes": 10_000, "cors_origins": origins, "api_key": "secret"}
+    with running(tiny_bundle, **settings) as server:
+        server.client.headers["Authorization"] = "Bearer secret"
+        yield server
+
+
+def head(*lines: str, length: int = len(BODY)) -> bytes:
+    fixed = [
+        "POST /relations HTTP/1.1",
+        "Host: x",
+        "Authorization: Bearer secret",
+        "Content-Type: application/json",
+    ]
+    return "\r\n".join([*fixed, f"Content-Length: {length}", *lines, "", ""]).encode()
+
+
+def connect(server: Server) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    connection.settimeout(30)
+    return connection
+
+
+def answer_of(connection: socket.socket) -> tuple[int, bytes]:
+    """The status and the body of one response; the connection stays open."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(65536) or pytest.fail(f"closed after {received!r}")
+    answer_head, _, body = received.partition(b"\r\n\r\n")
+    length = next(
+        int(line[15:]) for line in answer_head.lower().split(b"\r\n") if line.startswith(b"content-length:")
+    )
+    while len(body) < length:
+        body += connection.recv(65536) or pytest.fail("closed within the body")
+    return int(answer_head.split()[1]), body
+
+
+H2C = (
+    "Connection: Upgrade, HTTP2-Settings",
+    "Upgrade: h2c",
+    "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
+)
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3], ids=["one packet", "body later", "body in two"])
+def test_an_upgrade_to_h2c_is_ignored_and_the_connection_goes_on(server: Server, pieces: int) -> None:
+    with closing(connect(server)) as connection:
+        for piece in {1: [head(*H2C) + BODY], 2: [head(*H2C), BODY], 3: [head(*H2C), BODY[:50], BODY[50:]]}[
+            pieces
+        ]:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(piece)
+        status, body = answer_of(connection)
+        assert (status, json.loads(body)["relation"]) == (200, "per:title")
+        connection.sendall(head() + BODY)
+        assert answer_of(connection)[0] == 200
+
+
+def test_the_first_request_of_javas_http_client_is_answered(server: Server) -> None:
+    """Byte by byte what java.net.http.HttpClient of JDK 17 sends, but for the body and the key."""
+    java = (
+        f"POST /relations HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nContent-Length: {len(BODY)}\r\n"
+        f"Host: 127.0.0.1:{server.port}\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
+        "Upgrade: h2c\r\nUser-Agent: Java-http-client/17.0.16\r\nAuthorization: Bearer secret\r\n"
+        "Content-Type: application/json\r\n\r\n"
+    )
+    with closing(connect(server)) as connection:
+        for byte in java.encode():
+            connection.sendall(bytes([byte]))
+        connection.sendall(BODY)
+        assert answer_of(connection)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "upgrade",
+    [("Connection: Upgrade", "Upgrade: websocket"), ("Connection: upgrade, close", "Upgrade: TLS/1.0")],
+)
+def test_any_other_upgrade_is_ignored_too(server: Server, upgrade: tuple[str, str]) -> None:
+    with closing(connect(server)) as connection:
+        connection.sendall(head(*upgrade) + BODY)
+        assert answer_of(connection)[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/info", "/metrics"])
+def test_head_is_get_without_the_body(server: Server, path: str) -> None:
+    head_, get = server.client.head(path), server.client.get(path)
+    assert (head_.status_code, head_.content, head_.headers["Content-Type"]) == (
+        200,
+        b"",
+        get.headers["Content-Type"],
+    )
+    assert int(head_.headers["Content-Length"]) > 0
+
+
+def test_a_trailing_slash_changes_nothing(server: Server) -> None:
+    counted = 'kore_requests_total{status="200"}'
+    before = server.client.get("/metrics").text.partition(counted)[2].split("\n")[0]
+    assert (
+        server.client.post("/relations/", json=ASKED).json()
+        == server.client.post("/relations", json=ASKED).json()
+    )
+    after = server.client.get("/metrics").text.partition(counted)[2].split("\n")[0]
+    assert float(after or 0) - float(before or 0) == 2
+    assert [server.client.get(f"{path}/").status_code for path in ("/health", "/ready", "/info")] == [200] * 3
+
+
+@pytest.mark.parametrize("form", ["one long header", "many headers", "a head that never ends", "a long path"])
+def test_a_head_that_is_too_large_is_431_and_ends_the_connection(server: Server, form: str) -> None:
+    sent = {
+        "one long header": head(f"X-Long: {'x' * 70_000}"),
+        "many headers": head(*(f"X-{number}: {'x' * 100}" for number in range(1000))),
+        "a head that never ends": head()[:-2] + b"X-Long: " + b"x" * 400_000,
+        "a long path": b"GET /" + b"x" * 400_000,
+    }[form]
+    with closing(connect(server)) as connection:
+        try:
+            for start in range(0, len(sent), 16_384):
+                connection.sendall(sent[start : start + 16_384])
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the server has already closed
+        try:
+            received = connection.recv(65536)
+        except ConnectionResetError:
+            received = b"HTTP/1.1 431"  # the answer was lost to the reset that unread data causes
+        assert received.startswith(b"HTTP/1.1 431")
+    assert server.client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"POST /rel", head()[:-2]], ids=["nothing", "half a line", "half a head"]
+)
+def test_a_connection_that_does_not_complete_its_head_is_closed(server: Server, sent: bytes) -> None:
+    with closing(connect(server)) as connection:
+        connection.sendall(sent)
+        assert connection.recv(100) == b"", "it ends by itself, within the time-out of the test's socket"
+
+
+def test_a_client_that_closes_its_sending_side_gets_its_answer(server: Server) -> None:
+    with closing(connect(server)) as connection:
+        connection.sendall(head() + BODY)
+        connection.shutdown(socket.SHUT_WR)
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b"per:title" in received
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(BODY)),
+        ("GZip", gzip.compress(BODY[:40]) + gzip.compress(BODY[40:])),
+        ("identity", b"\xef\xbb\xbf" + BODY),
+        ("gzip", gzip.compress(b"\xef\xbb\xbf" + BODY)),
+    ],
+)
+def test_compressed_bodies_and_byte_order_marks_are_read(server: Server, encoding: str, body: bytes) -> None:
+    headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+    assert server.client.post("/relations", content=body, headers=headers).json()["relation"] == "per:title"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status"),
+    [
+        ("br", BODY, 415),
+        ("gzip, br", BODY, 415),
+        ("gzip", BODY, 422),
+        ("gzip", gzip.compress(BODY)[:-9], 422),
+        ("gzip", gzip.compress(b" " * 10_000_000), 413),
+        ("gzip", gzip.compress(BODY) + b"x", 422),
+    ],
+)
+def test_what_cannot_be_decompressed_is_refused(
+    server: Server, encoding: str, body: bytes, status: int
+) -> None:
+    headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+    assert server.client.post("/relations", content=body, headers=headers).status_code == status
+
+
+def test_a_browsers_preflight_passes_without_the_key_for_allowed_origins_only(server: Server) -> None:
+    def preflight(origin: str) -> httpx.Response:
+        headers = {
+            "Origin": origin,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,content-type",
+        }
+        return httpx.options(f"{server.url}/relations", headers=headers)
+
+    assert preflight(ORIGIN).status_code == 200
+    assert preflight(ORIGIN).headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert "Access-Control-Allow-Origin" not in preflight("https://elsewhere.example").headers
+    answered = server.client.post("/relations", json=ASKED, headers={"Origin": ORIGIN})
+    assert answered.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert "Retry-After" in answered.headers["Access-Control-Expose-Headers"]
+    refused = httpx.post(f"{server.url}/relations", json=ASKED, headers={"Origin": ORIGIN})
+    assert (refused.status_code, refused.headers["Access-Control-Allow-Origin"]) == (401, ORIGIN)
+
+
+def test_without_the_setting_there_is_no_cors(tiny_bundle: Path) -> None:
+    with running(tiny_bundle) as server:
+        headers = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
+        assert server.client.options("/relations", headers=headers).status_code == 405
+        assert "Access-Control-Allow-Origin" not in server.client.get("/health", headers=headers).headers
+
+
+def test_metrics_tell_of_the_process_and_the_queue(server: Server) -> None:
+    names = {line.split()[0] for line in server.client.get("/metrics").text.splitlines() if line[0] != "#"}
+    assert names >= {
+        "process_resident_memory_bytes",
+        "process_cpu_seconds_total",
+        "process_open_fds",
+        "kore_queue_limit",
+        "kore_estimated_wait_seconds",
+    }
+
+
+def test_a_port_that_kubernetes_wrote_is_ignored_with_a_warning(tiny_bundle: Path) -> None:
+    with running(tiny_bundle, port="tcp://10.0.0.1:8000") as server:
+        assert "Kubernetes" in server.logged("KORE_PORT=tcp://10.0.0.1:8000 is ignored")
+
+
+def test_idle_connections_are_closed_and_others_are_answered_meanwhile(server: Server) -> None:
+    idle = [connect(server) for _ in range(300)]
+    assert server.client.get("/health").status_code == 200
+    assert server.client.post("/relations", json=ASKED).status_code == 200
+    for connection in idle:
+        assert connection.recv(10) == b""
+        connection.close()
