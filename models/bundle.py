@@ -1,15 +1,14 @@
-"""The bundle: the one hand-over between training's side and serving's side, written and read here.
+"""The bundle: the folder that export writes and that serving and scoring read.
 
     bundle/
     ├── manifest.json         what the folder holds and what it was proven to do (`Manifest`)
-    ├── SHA256SUMS            over every other file, as `sha256sum --check` reads it
+    ├── SHA256SUMS            the sums of all other files, for `sha256sum --check`
     ├── tokenizers/*.json     one for each distinct input encoding
     ├── members/<name>/*.onnx one graph for each device and precision
     ├── members/*/weights.bin large tensors that two of these graphs share
-    └── *.md                  licences and notices of what the weights come from
+    └── *.md                  licences and notices of the weights' sources
 
-Nothing in it is code and nothing is unpickled. A folder that differs from its own account of itself is
-refused.
+Nothing in it is code and nothing is unpickled. A folder that differs from its sums or manifest is refused.
 """
 
 import hashlib
@@ -30,7 +29,7 @@ SUMS: Final = "SHA256SUMS"
 
 
 class BundleRefused(ValueError):
-    """A bundle that must not be served; the message is one plain line that says why."""
+    """A bundle that must not be served. The message is one line that says why."""
 
 
 class _Part(BaseModel):
@@ -38,14 +37,14 @@ class _Part(BaseModel):
 
 
 class Parity(_Part):
-    """What an exported graph answered beside the model that it was made of, over real rows."""
+    """How an exported graph's answers differ from those of its source model, over real rows."""
 
-    reference: str = Field("the PyTorch model", description="what it was compared with")
+    reference: str = Field("the PyTorch model", description="the model that the graph was compared with")
     rows: int = Field(description="how many rows were compared")
     label_agreement: float = Field(description="share of rows with the same label, 0 to 1")
-    largest_difference: float = Field(description="of any probability of any row")
+    largest_difference: float = Field(description="largest difference of any probability of any row")
     mean_difference: float = Field(description="mean over rows of the row's largest probability difference")
-    micro_f1_before: float = Field(description="of the model that it was made of")
+    micro_f1_before: float = Field(description="of the source model")
     micro_f1: float = Field(description="of the exported graph")
 
 
@@ -56,21 +55,21 @@ class ModelFile(_Part):
     device: Device
     precision: Precision
     weights: str | None = Field(
-        None, description="file of large tensors that the graph refers to, in its folder; graphs may share it"
+        None, description="file of large tensors in the graph's folder; several graphs can share it"
     )
     fusions: dict[str, int] = Field(
         description="fused operators in the graph; Attention equals the member's layers"
     )
     parity: Parity
     machine: str = Field(
-        "not recorded", description="processor or GPU, and execution provider, that answered for the graph"
+        "not recorded", description="processor or GPU, and execution provider, of the parity run"
     )
 
 
 class InputEncoding(_Part):
     """How a member's examples become token ids. Members with equal encodings share the work."""
 
-    markers: str = Field(description="a name in models/encoding.py")
+    markers: str = Field(description="a marker style of models/markers.py")
     tokenizer: str = Field(description="path of a tokenizers JSON file in the bundle")
     pad_token_id: int
 
@@ -78,13 +77,13 @@ class InputEncoding(_Part):
     def _check_markers(self) -> "InputEncoding":
         if self.markers not in MARKER_STYLES:
             raise ValueError(
-                f"this version knows the marker styles {', '.join(MARKER_STYLES)}, not {self.markers!r}"
+                f"unknown marker style {self.markers!r}; this version knows {', '.join(MARKER_STYLES)}"
             )
         return self
 
 
 class Member(_Part):
-    """One classifier of the ensemble. Members stand in order of cost, cheapest first."""
+    """One classifier of the ensemble. The manifest lists members in order of cost, cheapest first."""
 
     name: str
     weight: float = Field(gt=0, description="in the vote")
@@ -99,8 +98,7 @@ class Member(_Part):
 
 
 class GoldenRow(_Part):
-    """A hand-written example and the ensemble's answer to it at export: what a server must reproduce before
-    it is ready."""
+    """A hand-written example with the answer at export. A server must reproduce it before it is ready."""
 
     example: dict[str, Any] = Field(description="a KLUE-RE row")
     relation: str
@@ -108,15 +106,17 @@ class GoldenRow(_Part):
 
 
 class Golden(_Part):
+    """The golden rows of one device."""
+
     tolerance: float = Field(
         gt=0,
-        description="largest difference allowed to any probability; integer arithmetic is exact, floats are not",
+        description="largest allowed difference of any probability: floating point differs by machine",
     )
     rows: list[GoldenRow] = Field(min_length=1)
 
 
 class Quality(_Part):
-    """The whole ensemble on labelled rows."""
+    """The scores of the whole ensemble on labelled rows."""
 
     rows: int
     data: str = Field(description="name and SHA-256 of the file of rows")
@@ -125,17 +125,15 @@ class Quality(_Part):
 
 
 class Cascade(_Part):
-    """How sure the members so far must be of their common answer for the dearer ones not to be asked."""
+    """How certain the vote must be after each member for the row to stop there."""
 
     thresholds: list[float] = Field(
-        description="after each member but the last: the vote's highest probability that is enough"
+        description="after each member but the last: the vote's highest probability at which a row stops"
     )
     shares: list[float] = Field(description="share of the rows that one, two, … members voted on")
-    quality: Quality = Field(
-        description="with these thresholds, which were fitted on the same rows: what a server gives on them"
-    )
+    quality: Quality = Field(description="with these thresholds, on the rows that they were fitted on")
     cross_fitted: Quality = Field(
-        description="each half of the rows with thresholds fitted on the other half: what to expect of new rows"
+        description="each half of the rows with thresholds fitted on the other half: expect this of new rows"
     )
 
     @model_validator(mode="after")
@@ -144,13 +142,14 @@ class Cascade(_Part):
             0 < threshold <= 1 for threshold in self.thresholds
         ):
             raise ValueError(
-                "one threshold after each member but the last is required, above 0 and up to 1, and a share for each member"
+                "one threshold after each member but the last is required, above 0 and up to 1, "
+                "and one share for each member"
             )
         return self
 
 
 class Source(_Part):
-    """Where the weights come from."""
+    """The encoder and the data that the weights come from, and their licences."""
 
     encoder: str
     data: str
@@ -158,13 +157,15 @@ class Source(_Part):
 
 
 class Manifest(_Part):
+    """The content of `manifest.json`."""
+
     format_version: Literal[1]
     name: str
     labels: list[str]
     max_length: int = Field(ge=16, description="the models' window in tokens")
     voting: Literal["weighted_mean_probability"]
     cascade: Cascade | None = Field(
-        None, description="thresholds of early stopping; without it every member always votes"
+        None, description="thresholds of early stopping; without them every member always votes"
     )
     type_restriction: TypeRestriction | None = Field(
         None, description="subject type -> object type -> relations; see models/restriction.py"
@@ -182,9 +183,9 @@ class Manifest(_Part):
                 None,
             )
             where = (
-                f"{len(self.labels)} of 30 given"
+                f"there are {len(self.labels)}"
                 if place is None
-                else f"at {place}: {self.labels[place]!r}, not {RELATIONS[place]!r}"
+                else f"label {place} is {self.labels[place]!r}, not {RELATIONS[place]!r}"
             )
             raise ValueError(f"labels are not KLUE's 30 relations in their official order ({where})")
         return self
@@ -208,7 +209,7 @@ class Manifest(_Part):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A folder whose every byte has been checked against its sums, and its manifest."""
+    """A folder whose files match its sums, and its manifest."""
 
     path: Path
     manifest: Manifest
@@ -231,7 +232,8 @@ class Bundle:
     def _open(cls, path: Path) -> "Bundle":
         if not path.is_dir():
             raise BundleRefused(f"bundle {path}: no such folder")
-        path = path.resolve()  # a link may be moved before the graphs are read, to what nobody has checked
+        # The link can be moved before the graphs are read: they must come from the folder that was checked.
+        path = path.resolve()
         _check_sums(path)
         try:
             manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
@@ -241,7 +243,8 @@ class Bundle:
         for device in bundle.devices():
             if device not in manifest.golden or device not in manifest.quality:
                 raise BundleRefused(
-                    f"bundle {path}: {MANIFEST}: golden or quality is missing for {device}, which its members have graphs for"
+                    f"bundle {path}: {MANIFEST}: golden or quality is missing for {device}, "
+                    f"for which the members have graphs"
                 )
         for name in bundle.named_files():
             if name not in _listed(path):
@@ -267,10 +270,9 @@ class Bundle:
 
 
 def write(path: Path, manifest: Manifest) -> None:
-    """Write the manifest into a folder that holds its files, then the sums over everything.
+    """Write the manifest into a folder that holds its files, then the sums of all files.
 
-    For a folder that nobody opens yet: between the two it is no bundle. `export.replace` changes one that is
-    in use.
+    Between the two writes the folder is not a valid bundle: use `export.replace` for a bundle in use.
     """
     (path / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     lines = [f"{_sha256(path / name)}  {name}\n" for name in sorted(_present(path))]
@@ -317,8 +319,8 @@ def _sha256(path: Path) -> str:
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors()[0]
     where = ".".join(map(str, fault["loc"]))
-    # where it is missing, the input is the whole manifest
+    # of a missing field pydantic gives the whole manifest as input
     if where == "format_version" and fault["type"] != "missing":
-        return f"format_version {fault['input']!r:.40} is not the one this version reads ({FORMAT_VERSION})"
+        return f"format_version is {fault['input']!r:.40}; this version reads {FORMAT_VERSION}"
     message = str(fault["ctx"]["error"]) if "error" in fault.get("ctx", {}) else fault["msg"]
     return f"{where}: {message}" if where else message

@@ -1,4 +1,4 @@
-"""One member on one execution provider: a batch of token ids in, logits out."""
+"""A member's graph on one execution provider: a batch of token ids in, logits out."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -21,7 +21,7 @@ CPU: Final = "CPUExecutionProvider"
 CUDA: Final = "CUDAExecutionProvider"
 
 CUDA_OPTIONS: Final = {
-    # memory grows by what a batch needs, not to the next power of two
+    # memory grows by the size that a batch needs, not to the next power of two
     "arena_extend_strategy": "kSameAsRequested",
 }
 OUT_OF_MEMORY: Final = (
@@ -31,24 +31,23 @@ OUT_OF_MEMORY: Final = (
     "bad_alloc",
     "bad allocation",
 )
-"""How ONNX Runtime's arena, CUDA, cuBLAS with cuDNN, and C++ say it."""
+"""The words for it in errors of ONNX Runtime's arena, CUDA, cuBLAS with cuDNN, and C++."""
 
 
 class OutOfMemory(MemoryError):
-    """A batch did not fit into the memory that the device has left; a smaller one may."""
+    """A batch did not fit into the device's free memory. A smaller one can fit."""
 
 
 class OnnxClassifier:
     """An ONNX Runtime session over one member's graph. Safe to call from several threads.
 
-    On a GPU inputs and outputs go the plain way, without IO binding: a row brings a few kilobytes and takes
-    120 bytes home.
+    On a GPU there is no IO binding: a row sends a few kilobytes and gets 120 bytes back.
 
     Args:
         path: the graph.
-        threads: cores that one run may use.
-        provider: the execution provider asked for.
-        gpu: which of them, where the provider is CUDA.
+        threads: cores that one run can use.
+        provider: the wanted execution provider.
+        gpu: the number of the GPU, where the provider is CUDA.
     """
 
     def __init__(self, path: Path, threads: int, provider: str = CPU, gpu: int = 0) -> None:
@@ -56,11 +55,11 @@ class OnnxClassifier:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # A run of one thread works in its caller's memory: from the session's own pool one caller would get
-        # what lies in another core's caches, which costs two callers 3 to 4 % (docs/log.md).
+        # With one thread, memory comes from the calling thread. The session's own pool would hand out memory
+        # that is in another core's caches: with two callers 3 to 4 % slower (docs/log.md).
         options.enable_cpu_mem_arena = provider != CPU or threads > 1
-        # Between the parts of a run workers spin for the next one, or waking them costs a fifth of it; after
-        # a run they must not, or they take the cores from whatever comes then.
+        # Workers spin between the operators of a run: waking them would cost a fifth of its time. They stop
+        # spinning after the run, so that the cores are free for other work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         providers: list[Any] = [provider]
@@ -71,24 +70,23 @@ class OnnxClassifier:
             str(path),
             options,
             providers=providers,
-            # In one, addition and norm are scalar code on a CPU, and take six times as long as one by one
+            # Fused, addition and norm run as scalar code on a CPU, six times as slow as one after the other
             # (export/cpu.py).
             disabled_optimizers=["SkipLayerNormFusion"] if provider == CPU else [],
-            enable_fallback=0,  # what fails on a GPU must not go on in silence on a CPU
+            enable_fallback=0,  # a failure on a GPU must not silently continue on a CPU
         )
         self._inputs = [node.name for node in self._session.get_inputs()]
 
     @property
     def provider(self) -> str:
-        """The provider that really runs the graph: the library lists CUDA also where there is none."""
+        """The provider that really runs the graph. The library lists CUDA even without a GPU."""
         return str(self._session.get_providers()[0])
 
     def __call__(self, batch: EncodedBatch) -> NDArray[np.float32]:
         """Logits of shape (rows, 30).
 
         Raises:
-            OutOfMemory: the batch is too large for what is left of the device's memory; the session is still
-                good.
+            OutOfMemory: the batch does not fit into the device's free memory. The session can still be used.
         """
         try:
             logits: NDArray[np.float32] = self._session.run([LOGITS], feed(batch, self._inputs))[0]
@@ -100,7 +98,7 @@ class OnnxClassifier:
 
 
 def feed(batch: EncodedBatch, names: Iterable[str]) -> dict[str, NDArray[np.int64]]:
-    """A batch under the names of a graph's inputs: a graph declares those that its model reads."""
+    """A batch's arrays by input name: a graph declares only the inputs that its model reads."""
     arrays = {
         INPUT_IDS: batch.input_ids,
         ATTENTION_MASK: batch.attention_mask,
@@ -112,5 +110,5 @@ def feed(batch: EncodedBatch, names: Iterable[str]) -> dict[str, NDArray[np.int6
 
 @cache
 def _load_cuda_libraries() -> None:
-    """Those that came as Python wheels lie where the dynamic loader does not look."""
+    """Load CUDA's libraries from their Python wheels, where the dynamic loader does not look."""
     onnxruntime.preload_dlls()

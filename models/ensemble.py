@@ -1,8 +1,6 @@
-"""The ensemble: its members vote in order of cost, and a row whose vote is certain enough stops early (the
-cascade).
+"""The ensemble: members vote in order of cost, and a row stops once its vote is certain (the cascade).
 
-Synchronous and ignorant of HTTP: the API's batcher and the offline door call the same `run` on the same
-lanes, so there is no second way to an answer that could drift from the first.
+The HTTP server's queue and offline scoring call the same `Ensemble.run`, so both give the same answers.
 """
 
 import math
@@ -26,17 +24,18 @@ PROVIDERS: Final[dict[Device, str]] = {"cpu": CPU, "cuda": CUDA}
 
 
 class DeviceUnavailable(RuntimeError):
-    """The device that was asked for cannot run this bundle; the message says why."""
+    """The wanted device cannot run this bundle. The message says why."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedExample:
-    """One example, tokenised once for each distinct encoding among the members. Its length is the longest of
-    them.
+    """One example, tokenised once for each distinct encoding among the members.
+
+    Its length is that of its longest encoding.
 
     Attributes:
-        allowed: the relations that the bundle's type restriction leaves it, shape (30,); None where it leaves
-            all.
+        encodings: one for each distinct encoding, in the ensemble's order.
+        allowed: the relations that the bundle's type restriction allows, shape (30,); None for all.
     """
 
     encodings: tuple[Encoded, ...]
@@ -48,19 +47,17 @@ class EncodedExample:
 
 @dataclass(frozen=True, slots=True)
 class _Voter:
-    """A member at work: its graph, loaded once for each copy, and which of an example's encodings it
-    reads."""
+    """A loaded member: its graph, once for each copy, and the index of the encoding that it reads."""
 
     member: Member
     classifiers: tuple[OnnxClassifier, ...]
     encoding: int
 
     def logits(self, batch: EncodedBatch, copy: int) -> NDArray[np.float32]:
-        """Logits of shape (rows, 30). A batch that does not fit into the device's memory goes through in
-        halves.
+        """Logits of shape (rows, 30). A batch that does not fit into the device's memory is run in halves.
 
         Raises:
-            OutOfMemory: not even a single row fits.
+            OutOfMemory: a single row does not fit.
         """
         try:
             return self.classifiers[copy % len(self.classifiers)](batch)
@@ -75,9 +72,9 @@ class Ensemble:
     """A bundle's members, loaded and ready to vote. Safe to call from several threads.
 
     Attributes:
-        device: whose graphs run.
-        thresholds: after each member but the last, how high the vote's highest probability must be for the
-            row to stop there; empty where every member always votes.
+        device: the device whose graphs run.
+        thresholds: after each member but the last, the vote's highest probability at which a row stops; empty
+            where every member always votes.
     """
 
     def __init__(
@@ -94,7 +91,7 @@ class Ensemble:
             for member in bundle.manifest.members
         ]
         weights = np.array([voter.member.weight for voter in self._voters])
-        self._shares = (weights / weights.cumsum()).tolist()  # of each member's voice in the vote so far
+        self._shares = (weights / weights.cumsum()).tolist()  # each member's share of the vote so far
         self._type_mask = TypeMask(bundle.manifest.type_restriction or {})
 
     @classmethod
@@ -110,34 +107,35 @@ class Ensemble:
         """Load every member.
 
         Args:
-            copies: how often each graph is loaded; on CUDA copy number n is on GPU number n.
-            threads: cores that one run of a graph may use.
-            cascade_caution: 0 keeps the bundle's cascade as it was fitted, 1 lets every member vote always,
-                between them its thresholds are raised by that part of their way to 1. In fp16 every member
-                votes always.
+            copies: how often each graph is loaded; on CUDA copy n is on GPU n.
+            threads: cores that one run of a graph can use.
+            cascade_caution: 0 keeps the bundle's thresholds; 1 lets every member vote on every row; a value
+                between raises each threshold by that part of its distance to 1. In fp16 every member always
+                votes.
             provider: the execution provider that runs the device's graphs; by default the device's own.
 
         Raises:
-            DeviceUnavailable: the bundle has no graphs for the device, or the device did not take them.
+            DeviceUnavailable: the bundle has no graphs for the device, or the device refused them.
         """
         if device not in bundle.devices():
             raise DeviceUnavailable(
-                f"bundle {bundle.manifest.name} has no graphs for {device}, only for {', '.join(bundle.devices())}"
+                f"bundle {bundle.manifest.name} has no graphs for {device}, "
+                f"only for {', '.join(bundle.devices())}"
             )
         return cls(bundle, device, provider or PROVIDERS[device], copies, threads, cascade_caution)
 
     @property
     def providers(self) -> list[str]:
-        """The execution provider in use, member by member."""
+        """The execution provider in use by each member."""
         return [voter.classifiers[0].provider for voter in self._voters]
 
     @property
     def encodings(self) -> int:
-        """How many distinct encodings the members read."""
+        """The number of distinct encodings that the members read."""
         return len(self._encoders)
 
     def encode(self, example: Example) -> EncodedExample:
-        """Mark and tokenise one example for every member, and look up which relations its types admit.
+        """Mark and tokenise one example for every member, and look up which relations its types allow.
 
         Raises:
             InvalidExample: the two entities do not fit into the models' window together.
@@ -149,11 +147,19 @@ class Ensemble:
     def run(
         self, rows: Sequence[EncodedExample], copy: int = 0, every_member: bool = False
     ) -> list[Prediction]:
-        """One batch through the cascade, in the calling thread: predictions in the order of the rows.
+        """Run one batch through the cascade, in the calling thread.
+
+        1. The next member votes on the rows that are left.
+        2. Its probabilities join each row's vote: the weighted mean of the members so far.
+        3. Rows whose vote reaches the member's threshold stop with that vote.
+        4. Back to 1 with the other rows, until no row or no member is left.
 
         Args:
             copy: which copy of the graphs runs, modulo their number. Callers of one copy share its threads.
-            every_member: let all of them vote, however sure the first ones are.
+            every_member: let all members vote on every row.
+
+        Returns:
+            Predictions in the order of the rows.
 
         Raises:
             FloatingPointError: a probability is not finite.
@@ -170,7 +176,7 @@ class Ensemble:
                     [rows[row].encodings[voter.encoding] for row in left], encoder.pad_token_id
                 )
             said = softmax(voter.logits(batches[voter.encoding], copy), allowed)
-            votes = votes + self._shares[stage] * (said - votes)  # the weighted mean of those who have voted
+            votes = votes + self._shares[stage] * (said - votes)  # the weighted mean of the members so far
             if stage < len(self.thresholds) and not every_member:
                 sure = votes.max(axis=1) >= self.thresholds[stage]
                 if sure.any():
@@ -185,8 +191,7 @@ class Ensemble:
         return [predictions[row] for row in range(len(rows))]
 
     def member_probabilities(self, rows: Sequence[EncodedExample], copy: int = 0) -> NDArray[np.float64]:
-        """What each member says on its own of one batch, within the type restriction: shape (members, rows,
-        30)."""
+        """Each member's own probabilities for one batch, type restriction applied: (members, rows, 30)."""
         batches = [
             EncodedBatch.collate([row.encodings[index] for row in rows], encoder.pad_token_id)
             for index, encoder in enumerate(self._encoders)
@@ -197,12 +202,15 @@ class Ensemble:
         )
 
     def prove(self) -> None:
-        """Answer the bundle's golden rows by every member, each alone and all in one padded batch, and one
-        row as long as the window, on every copy of the members.
+        """Check on every copy of the members that they give the answers of the bundle's golden rows.
+
+        1. Run one row as long as the window.
+        2. Run each golden row alone, with every member.
+        3. Run all golden rows in one padded batch, with every member.
 
         Raises:
-            BundleRefused: an answer has another label, or a probability beyond the tolerance, than the
-                manifest promises.
+            BundleRefused: a run fails, or an answer has another label than the manifest, or a probability
+                differs by more than its tolerance.
         """
         for copy in range(max(len(voter.classifiers) for voter in self._voters)):
             self._prove(copy)
@@ -216,24 +224,25 @@ class Ensemble:
                 encoded.append(self.encode(Example.from_row(row.example)))
             except InvalidExample as error:
                 raise BundleRefused(f"bundle {self.bundle.path}: golden row {number}: {error}") from None
-        for batches, how in ([[row] for row in encoded], "alone"), ([encoded], "among the others"):
+        for batches, how in ([[row] for row in encoded], "alone"), ([encoded], "in one batch"):
             predictions = [
                 prediction
                 for batch in batches
-                for prediction in self._tried(batch, copy, f"a golden row {how}")
+                for prediction in self._tried(batch, copy, f"a golden row, run {how},")
             ]
             for number, (row, prediction) in enumerate(zip(golden.rows, predictions, strict=True), start=1):
                 difference = float(np.abs(prediction.probabilities - row.probabilities).max())
                 if prediction.relation != row.relation or not difference <= golden.tolerance:
                     raise BundleRefused(
-                        f"bundle {self.bundle.path}: golden row {number}, {how}, gives {prediction.relation}, not {row.relation} as "
-                        f"promised, or a probability is off by {difference:.2g} (tolerance {golden.tolerance:g}): these are not the models "
-                        "that were proven"
+                        f"bundle {self.bundle.path}: golden row {number}, run {how}, "
+                        f"gives {prediction.relation}, not {row.relation} as expected, or a probability differs "
+                        f"by {difference:.2g} (tolerance {golden.tolerance:g}): these are not the models "
+                        f"that export checked"
                     )
 
     def _fill_window(self, copy: int) -> None:
         window = self.bundle.manifest.max_length
-        # Of any token but padding, to which RoBERTa and XLM-R give no position.
+        # Any token but padding: RoBERTa and XLM-R give padding no position.
         longest = (
             Encoded(np.full(window, int(encoder.pad_token_id == 0)), np.array([1, window - 2]))
             for encoder in self._encoders
@@ -249,11 +258,11 @@ class Ensemble:
 
 
 def try_member(bundle: Bundle, device: Device) -> None:
-    """Load the first member on a device, and let it go: does the device take the bundle's graphs?
+    """Check that a device takes the bundle's graphs: load the first member, then release it.
 
     Raises:
         BundleRefused: the graph cannot be loaded.
-        DeviceUnavailable: the device did not take it.
+        DeviceUnavailable: the device refused it.
     """
     _voter(bundle, bundle.manifest.members[0], device, PROVIDERS[device], copies=1, threads=1, encoding=0)
 
@@ -268,22 +277,23 @@ def _allowed(rows: Sequence[EncodedExample]) -> NDArray[np.bool_] | None:
 
 
 def _predictions(rows: Sequence[int], votes: NDArray[np.float64], members: int) -> dict[int, Prediction]:
-    """What so many members said together of these rows.
+    """The predictions of these rows from the votes of their first `members` members.
 
     Raises:
         FloatingPointError: a probability is not finite.
     """
     if not math.isfinite(votes.sum()):
         raise FloatingPointError(
-            "a member's answer is not a number: a bundle's files were changed under it, or a device fails"
+            "a member's probability is not a finite number: the bundle's files were changed while in use, "
+            "or the device fails"
         )
     return {row: Prediction(vote, members) for row, vote in zip(rows, votes, strict=True)}
 
 
 def _thresholds(bundle: Bundle, device: Device, caution: float) -> tuple[float, ...]:
     graphs = [file for member in bundle.manifest.members if (file := member.file_for(device))]
-    # In fp16 the last digits depend on a row's neighbours: near a threshold they would decide who votes, and
-    # so the answer.
+    # In fp16 the last digits depend on the other rows of the batch. Near a threshold they would decide which
+    # members vote, and so the answer.
     if (
         bundle.manifest.cascade is None
         or caution >= 1
@@ -307,7 +317,7 @@ def _voter(
     bundle: Bundle, member: Member, device: Device, provider: str, copies: int, threads: int, encoding: int
 ) -> _Voter:
     file = member.file_for(device)
-    assert file is not None  # Ensemble.load has asked the bundle
+    assert file is not None  # Ensemble.load checks that the bundle has graphs for the device
     try:
         classifiers = tuple(
             OnnxClassifier(bundle.path / file.path, threads, provider, gpu=copy) for copy in range(copies)
@@ -317,5 +327,5 @@ def _voter(
             f"bundle {bundle.path}: {file.path}: {' '.join(str(error).split())[:300]}"
         ) from None
     if others := {classifier.provider for classifier in classifiers} - {provider}:
-        raise DeviceUnavailable(f"{provider} was asked for, but ONNX Runtime took {', '.join(others)}")
+        raise DeviceUnavailable(f"{provider} is required, but ONNX Runtime chose {', '.join(others)}")
     return _Voter(member, classifiers, encoding)

@@ -105,7 +105,7 @@ def test_members_with_permuted_classes_fail_the_golden_rows(tiny_bundle: Path, t
                 tensor.CopyFrom(numpy_helper.from_array(flipped.copy(), tensor.name))
         onnx.save(model, graph)
     sign(copy)
-    with pytest.raises(BundleRefused, match=r"golden row \d+, alone, gives"):
+    with pytest.raises(BundleRefused, match=r"golden row \d+, run alone, gives"):
         Ensemble.load(Bundle.open(copy)).prove()
 
 
@@ -163,5 +163,5 @@ def test_a_padding_that_no_model_knows_is_found_before_the_first_padded_batch(
             member["encoding"]["pad_token_id"] = 10_000_000
 
     rewrite(copy, change)
-    with pytest.raises(BundleRefused, match="a golden row among the others fails"):
+    with pytest.raises(BundleRefused, match="a golden row, run in one batch, fails"):
         Ensemble.load(Bundle.open(copy)).prove()
