@@ -17,6 +17,7 @@ ON_DEVICE := $(if $(filter cuda,$(DEVICE)),--device cuda)
 # Whoever develops can serve: nothing is fetched again.
 SERVE := $(or $(if $(filter cpu,$(RUNTIME_EXTRA)),$(wildcard .venv/develop)),.venv/serve-$(RUNTIME_EXTRA))
 DEVELOP := .venv/develop$(if $(filter cuda,$(DEVICE)),-cuda)
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 # $(call need,NAME,what it is): stops before anything is done, not after hours.
 need = $(if $($(1)),,$(error $(1)=… is missing: $(2)))
 # The other ONNX Runtime package must go first: installed together they overwrite each other and the CUDA provider disappears.
@@ -25,7 +26,7 @@ no-cuda-runtime = $(if $(wildcard .venv/serve-cuda .venv/develop-cuda),$(BIN)/pi
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve score test lint train export bundle image loadtest trials soak benchmark benchmark-short benchmark-gpu audit clean
+.PHONY: help serve score test test-all lint train export bundle image loadtest trials soak benchmark benchmark-short benchmark-gpu audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -41,8 +42,11 @@ serve: $(SERVE) ## serve a bundle on 127.0.0.1:8000 (BUNDLE=…, DEVICE=cuda, PO
 score: $(SERVE) ## relations of a file's rows: INPUT=rows.jsonl OUTPUT=predictions.jsonl (BUNDLE=…, FLAGS="--resume --top-k 3")
 	$(call need,INPUT,a file of rows)$(call need,OUTPUT,the file to write)$(BIN)/python -m scoring $(INPUT) $(OUTPUT) --bundle $(BUNDLE) $(ON_DEVICE) $(FLAGS)
 
-test: $(DEVELOP) ## all tests; with KLUE_RE_DATA set to the folder of the KLUE-RE rows, also those on real rows
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+test: $(DEVELOP) ## the quick tests, under five minutes (FLAGS="-k queue")
+	$(PYTEST) -m 'not slow' $(FLAGS)
+
+test-all: $(DEVELOP) ## all tests; those on real rows need KLUE_RE_DATA, the folder of the KLUE-RE rows
+	$(PYTEST) $(FLAGS)
 
 lint: $(DEVELOP) ## formatting, lint, types, import rules
 	$(BIN)/ruff format --check .
