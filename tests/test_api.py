@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 from conftest import DEFAULT_BUNDLE, ROOT, serve
-from test_bundle import rewrite
+from running import ASKED, post
+from tampering import rewrite
 
 from api.settings import read_settings
 from engine.lanes import Lanes
@@ -22,13 +23,6 @@ from loadtest.sentences import Row
 from models.bundle import Bundle
 from models.example import Example
 from models.labels import RELATIONS
-
-SENTENCE = "이순신은 조선 중기의 무신이다."
-ASKED: dict[str, Any] = {
-    "sentence": SENTENCE,
-    "subject_entity": {"word": "이순신", "start_idx": 0, "end_idx": 2, "type": "PER"},
-    "object_entity": {"word": "무신", "start_idx": 12, "end_idx": 13, "type": "POH"},
-}
 
 
 def asked(**changes: Any) -> dict[str, Any]:
@@ -43,10 +37,6 @@ def asked(**changes: Any) -> dict[str, Any]:
             else merged
         )
     return document
-
-
-def post(client: httpx.Client, document: Any, **headers: str) -> httpx.Response:
-    return client.post("/relations", json=document, headers=headers)
 
 
 def faults(response: httpx.Response) -> list[tuple[list[str | int], str]]:

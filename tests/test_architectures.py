@@ -14,7 +14,7 @@ import torch
 from conftest import serve
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from test_bundle import rewrite
+from tampering import rewrite
 from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import Unigram
 from transformers import (

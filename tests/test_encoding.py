@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, reject, settings
+from examples import any_example, marked, words
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from loadtest.sentences import Row
 from models.encoding import TYPE_WORDS, Encoded, EncodedBatch, Encoder
-from models.example import ENTITY_TYPES, Entity, EntityType, Example, InvalidExample, Mention
+from models.example import Entity, EntityType, Example, InvalidExample
 
 PAD = 1
 WIDE = 4096  # a window that cuts no sentence of these tests
-Span = tuple[int, int]
 
 
 @pytest.fixture(scope="module")
@@ -40,23 +40,6 @@ def encoder(tokenizer_file: Path) -> Encoder:
 
 def window(tokenizer_file: Path, max_length: int) -> Encoder:
     return Encoder.from_file(tokenizer_file, "typed_punctuation", max_length, PAD)
-
-
-def marked(
-    sentence: str,
-    subject: Span,
-    object_: Span,
-    subject_type: EntityType | None = "PER",
-    object_type: EntityType | None = "POH",
-) -> Example:
-    return Example.resolve(
-        sentence, Mention(None, *subject, subject_type), Mention(None, *object_, object_type)
-    )
-
-
-def words(sentence: str, subject: str, object_: str) -> Example:
-    """An example whose words occur once each."""
-    return Example.resolve(sentence, Mention(subject, type="PER"), Mention(object_, type="POH"))
 
 
 def specials(tokenizer: Tokenizer) -> set[int]:
@@ -383,49 +366,6 @@ def test_a_real_row_is_the_same_in_a_batch(encoder: Encoder) -> None:
         assert batch.input_ids[index, : len(row)].tolist() == row.input_ids.tolist()
         assert set(batch.input_ids[index, len(row) :].tolist()) <= {PAD}
         assert batch.entity_positions[index].tolist() == row.entity_positions.tolist()
-
-
-TRICKY = [
-    "@",
-    "#",
-    "*",
-    "^",
-    "▁",
-    "<s>",
-    "</s>",
-    "<mask>",
-    "<pad>",
-    "＜/s＞",
-    "<subj>",
-    "</obj>",
-    "[SEP]",
-    "＠",
-    "\u200d",
-    "\u0301",
-    "\u11a8",
-    "👨\u200d👩\u200d👧",
-    " ",
-    "무신",
-]
-ANY_CHARACTER = st.characters(exclude_categories=["Cs"])
-SENTENCES = st.lists(
-    st.text(ANY_CHARACTER, max_size=8) | st.sampled_from(TRICKY), min_size=1, max_size=20
-).map("".join)
-TYPES = st.none() | st.sampled_from(ENTITY_TYPES)
-
-
-@st.composite
-def any_example(draw: st.DrawFn) -> Example:
-    """Two spans anywhere in any text, in either order."""
-    sentence = draw(SENTENCES.filter(lambda text: len(text) >= 2))
-    end = draw(st.integers(0, len(sentence) - 2))
-    start = draw(st.integers(end + 1, len(sentence) - 1))
-    spans = [(draw(st.integers(0, end)), end), (start, draw(st.integers(start, len(sentence) - 1)))]
-    subject, object_ = draw(st.permutations(spans))
-    try:
-        return marked(sentence, subject, object_, draw(TYPES), draw(TYPES))
-    except InvalidExample:  # a span of white space
-        reject()
 
 
 @given(example=any_example())

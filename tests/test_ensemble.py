@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from test_bundle import rewrite, sign
+from tampering import rewrite, sign
 
 from engine.lanes import Lanes
 from engine.split import Split

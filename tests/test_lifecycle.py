@@ -14,9 +14,7 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 import weakref
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,31 +22,14 @@ from typing import Any
 import httpx
 import pytest
 from conftest import ROOT
-from test_api import ASKED, post
-from test_bundle import rewrite
+from running import ASKED, metric, post, until
+from tampering import rewrite
 
 from api.service import RelationService
 from api.settings import Settings
 from loadtest.server import running
 
 FAULTY = "loadtest.faulty_server"
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that another process does; the deadline is there so that a failure ends."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-
-
-def metric(client: httpx.Client, line: str) -> float:
-    """The value of one line of /metrics, 0 where it is not there yet."""
-    found = [
-        text.rpartition(" ")[2]
-        for text in client.get("/metrics").text.splitlines()
-        if text.startswith(line + " ")
-    ]
-    return float(found[0]) if found else 0.0
 
 
 def queued(client: httpx.Client) -> float:

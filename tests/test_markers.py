@@ -4,9 +4,9 @@ nor push them out."""
 from collections.abc import Callable
 
 import pytest
+from examples import any_example, marked, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_encoding import any_example, marked, words
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from models.encoding import ENTITY_TOKENS, Encoded, EncodedBatch, Encoder, typed_punctuation
