@@ -4,7 +4,6 @@ members, exported bundle, server. Tests copy a folder before they change it."""
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -12,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from loadtest.sentences import Row, make_rows
-from loadtest.server import running
+from loadtest.server import running as running_with_defaults
 
 # Tiny matrices gain nothing from threads, and lose much to their barriers when another process holds a core.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -108,16 +107,9 @@ def tiny_bundle(checkpoints: list[Path], rows_file: Path, tmp_path_factory: pyte
     return made_once("tiny", make, tmp_path_factory)
 
 
-@contextmanager
-def serve(bundle: Path, **settings: object) -> Iterator[httpx.Client]:
-    """A client of a server that is ready. At the end the server is stopped and must exit with 0."""
-    with running(bundle, **settings) as server:
-        yield server.client
-        assert server.stop() == 0
-
-
 @pytest.fixture(scope="session")
 def client(tiny_bundle: Path) -> Iterator[httpx.Client]:
     """A client of a server that serves the tiny bundle with the default settings."""
-    with serve(tiny_bundle) as connected:
-        yield connected
+    with running_with_defaults(tiny_bundle) as server:
+        yield server.client
+        assert server.stop() == 0

@@ -1,4 +1,4 @@
-"""The contract over real HTTP: a server in its own process, a tiny real ensemble behind it."""
+"""What the API promises, over real HTTP: a server in its own process serves a tiny real ensemble."""
 
 import json
 import re
@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import DEFAULT_BUNDLE, ROOT, serve
-from running import ASKED, post
+from conftest import DEFAULT_BUNDLE, ROOT
+from servers import ASKED, post, serve
 from tampering import rewrite
 
 from api.settings import read_settings
@@ -320,7 +320,10 @@ def test_a_request_never_holds_more_examples_than_the_queue(guarded: httpx.Clien
 
 
 def test_a_body_that_misses_its_deadline_is_504_and_its_connection_ends(client: httpx.Client) -> None:
-    head = "POST /relations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Request-Timeout: 0.2\r\nContent-Length: 1000\r\n\r\n"
+    head = (
+        "POST /relations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        "X-Request-Timeout: 0.2\r\nContent-Length: 1000\r\n\r\n"
+    )
     with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as sender:
         sender.sendall(head.encode() + b"{")
         answer = b"".join(iter(lambda: sender.recv(4096), b""))  # to its end: the server closes
@@ -331,7 +334,10 @@ def test_a_body_that_misses_its_deadline_is_504_and_its_connection_ends(client: 
 def test_white_space_behind_a_header_is_no_part_of_it(client: httpx.Client) -> None:
     """httptools leaves it there, RFC 9110 (5.5) does not."""
     body = json.dumps(ASKED).encode()
-    head = f"POST /relations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+    head = (
+        "POST /relations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n"
+    )
     spaced = "X-Request-Timeout: 20 \t\r\nContent-Encoding: identity \r\nX-Request-ID: mine  \r\n\r\n"
     with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as sender:
         sender.sendall((head + spaced).encode() + body)

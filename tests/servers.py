@@ -1,10 +1,15 @@
-"""Requests to a running server, and waiting for what it does."""
+"""Servers for tests, requests to them, and waiting for what they do."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
+
+from loadtest.server import Server
+from loadtest.server import running as running_with_defaults
 
 ASKED: dict[str, Any] = {
     "sentence": "이순신은 조선 중기의 무신이다.",
@@ -16,6 +21,21 @@ ASKED: dict[str, Any] = {
 
 def post(client: httpx.Client, document: Any, **headers: str) -> httpx.Response:
     return client.post("/relations", json=document, headers=headers)
+
+
+@contextmanager
+def running(bundle: Path, module: str = "api", **settings: object) -> Iterator[Server]:
+    """A server that is ready. It measures its lanes for one round only: no test needs the fastest lanes."""
+    with running_with_defaults(bundle, module, **{"tuning_s": 0, **settings}) as server:
+        yield server
+
+
+@contextmanager
+def serve(bundle: Path, **settings: object) -> Iterator[httpx.Client]:
+    """A client of a server that is ready. At the end the server is stopped and must exit with 0."""
+    with running(bundle, **settings) as server:
+        yield server.client
+        assert server.stop() == 0
 
 
 def until(condition: Callable[[], bool]) -> None:
