@@ -44,7 +44,7 @@ def spans(sentence: str, subject: tuple[int, int], object_: tuple[int, int]) -> 
     return Example.resolve(sentence, Mention(None, *subject), Mention(None, *object_))
 
 
-def test_a_row_becomes_an_example() -> None:
+def test_a_row_gives_an_example() -> None:
     example = Example.from_row(row())
     assert example == Example(SENTENCE, Entity("강하늘", 0, 2, "PER"), Entity("무신", 9, 10, "POH"))
 

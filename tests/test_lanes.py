@@ -44,7 +44,7 @@ def test_no_rows_give_no_batches() -> None:
     assert cut_sorted([]) == []
 
 
-def test_the_longest_rows_come_first() -> None:
+def test_the_longest_rows_are_first() -> None:
     assert cut_sorted([10, 20, 30, 40], 80) == [range(2, 4), range(2)]
 
 
@@ -158,7 +158,7 @@ def test_cores_are_the_affinity_capped_by_the_quota(
     assert available_cores() == cores
 
 
-def test_cores_are_capped_by_the_number_asked_for(machine: Any) -> None:
+def test_cores_are_capped_by_the_given_number(machine: Any) -> None:
     machine(8, {})
     assert available_cores(most=3) == 3
     assert available_cores(most=9) == 8
