@@ -9,9 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 from filelock import FileLock
+from servers import serve
 
+from engine.settings import EngineSettings
 from loadtest.sentences import Row, make_rows
-from loadtest.server import running as running_with_defaults
 
 # Tiny matrices gain nothing from threads, and lose much to their barriers when another process holds a core.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -110,6 +111,5 @@ def tiny_bundle(checkpoints: list[Path], rows_file: Path, tmp_path_factory: pyte
 @pytest.fixture(scope="session")
 def client(tiny_bundle: Path) -> Iterator[httpx.Client]:
     """A client of a server that serves the tiny bundle with the default settings."""
-    with running_with_defaults(tiny_bundle) as server:
-        yield server.client
-        assert server.stop() == 0
+    with serve(tiny_bundle, tuning_s=EngineSettings().tuning_s) as connected:
+        yield connected

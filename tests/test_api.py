@@ -13,9 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import DEFAULT_BUNDLE, ROOT
-from servers import ASKED, post, serve
-from tampering import rewrite
+from conftest import DEFAULT_BUNDLE, ROOT, serve
+from manifests import rewrite
+from servers import ASKED, post
 
 from api.settings import read_settings
 from engine.lanes import Lanes

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import serve
+from manifests import rewrite
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from servers import serve
-from tampering import rewrite
 from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import Unigram
 from transformers import (

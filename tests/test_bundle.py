@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tampering import refusal, rewrite, sign
+from manifests import refusal, rewrite, sign
 
 from export import replace
 from models import bundle

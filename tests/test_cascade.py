@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from servers import running
 
 from engine.lanes import Lanes
 from export import cascade, inspect, verify
 from export.cascade import Votes, fit
 from loadtest.sentences import Row
+from loadtest.server import running
 from models.bundle import Bundle, BundleRefused, Manifest
 from models.ensemble import Ensemble, _thresholds
 from models.example import Example

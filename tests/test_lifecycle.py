@@ -23,8 +23,8 @@ from typing import Any
 import httpx
 import pytest
 from conftest import ROOT
+from manifests import rewrite
 from servers import ASKED, metric, post, running, until
-from tampering import rewrite
 
 from api.service import RelationService
 from api.settings import Settings

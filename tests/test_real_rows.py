@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DEFAULT_BUNDLE
+from conftest import DEFAULT_BUNDLE, serve
 from numpy.typing import NDArray
-from servers import serve
 from test_scoring import INPUTS, lines_of, matrix, summary_of
 
 import scoring.__main__
