@@ -1,119 +1,135 @@
-# The only list of commands; CI calls the same targets. `make` alone lists them.
+# The list of commands. CI runs the same targets. `make` alone prints the list.
 PYTHON ?= python3
-# The server's own settings, so that KORE_PORT and `make serve PORT=…` mean the same. Not `?=`: shells have a HOST, a PORT or a URL of their own.
-# An environment that was made for CUDA stays so until DEVICE=cpu: `make loadtest` must not take the runtime away from a server on a GPU.
+# KORE_PORT=9000 and `make serve PORT=9000` mean the same. These are not `?=`: many shells define HOST, PORT or URL.
+# An environment made for CUDA stays one until DEVICE=cpu: `make loadtest` must not remove a GPU server's runtime.
 DEVICE := $(or $(filter-out auto,$(KORE_DEVICE)),$(if $(wildcard .venv/serve-cuda .venv/develop-cuda),cuda,cpu))
 BUNDLE := $(or $(KORE_BUNDLE),bundles/default)
 HOST := $(or $(KORE_HOST),127.0.0.1)
 PORT := $(or $(KORE_PORT),8000)
 LOG_FORMAT := $(or $(KORE_LOG_FORMAT),text)
-# What `make loadtest` plays: a profile of loadtest/gates.yaml.
+# A profile of loadtest/gates.yaml, for `make loadtest`.
 PROFILE := short
 URL :=
 FLAGS :=
 BIN := .venv/bin
 RUNTIME_EXTRA := $(if $(filter cuda,$(DEVICE)),cuda,cpu)
 ON_DEVICE := $(if $(filter cuda,$(DEVICE)),--device cuda)
-# Whoever develops can serve: nothing is fetched again.
+# A development environment can serve too, so nothing is installed for that.
 SERVE := $(or $(if $(filter cpu,$(RUNTIME_EXTRA)),$(wildcard .venv/develop)),.venv/serve-$(RUNTIME_EXTRA))
 DEVELOP := .venv/develop$(if $(filter cuda,$(DEVICE)),-cuda)
-# $(call need,NAME,what it is): stops before anything is done, not after hours.
+DEVELOP_EXTRAS := serve,otel,train,search,track,augment,export,scoring,cluster,loadtest,test
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# --quiet twice: pip prints errors only, no warnings.
+INSTALL := $(BIN)/pip install --quiet --quiet --constraint constraints.txt
+# $(call need,NAME,meaning) stops before the command starts when a variable is missing.
 need = $(if $($(1)),,$(error $(1)=… is missing: $(2)))
-# The other ONNX Runtime package must go first: installed together they overwrite each other and the CUDA provider disappears.
-no-cpu-runtime = $(if $(wildcard .venv/serve-cpu .venv/develop),$(BIN)/pip uninstall --quiet --yes onnxruntime && rm -f .venv/serve-cpu .venv/develop)
-no-cuda-runtime = $(if $(wildcard .venv/serve-cuda .venv/develop-cuda),$(BIN)/pip uninstall --quiet --yes onnxruntime-gpu && rm -f .venv/serve-cuda .venv/develop-cuda)
+# The two ONNX Runtime packages overwrite each other, and then CUDA is gone. So the other one is removed first.
+no-cpu-runtime = $(if $(wildcard .venv/serve-cpu .venv/develop),\
+	$(BIN)/pip uninstall --quiet --yes onnxruntime && rm -f .venv/serve-cpu .venv/develop)
+no-cuda-runtime = $(if $(wildcard .venv/serve-cuda .venv/develop-cuda),\
+	$(BIN)/pip uninstall --quiet --yes onnxruntime-gpu && rm -f .venv/serve-cuda .venv/develop-cuda)
 
+ADDRESS := http://$(if $(findstring :,$(HOST)),[$(HOST)],$(HOST)):$(PORT)
+KEY := $(if $(KORE_API_KEY), -H "Authorization: Bearer $$KORE_API_KEY")
+define REQUEST
+curl -s $(ADDRESS)/relations$(KEY) -H 'Content-Type: application/json' -d '{"sentence": "배우 윤가람은 1990년 3월 2일 부산에서 태어났다.", "subject_entity": {"word": "윤가람", "type": "PER"}, "object_entity": {"word": "1990년 3월 2일", "type": "DAT"}, "top_k": 3}'
+endef
+export REQUEST
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve score test lint train export bundle image loadtest trials soak benchmark benchmark-short benchmark-gpu audit clean
+.PHONY: help serve score test test-all lint train export bundle image loadtest trials soak benchmark benchmark-short benchmark-gpu audit clean
 
-help: ## this list
+help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-serve: $(SERVE) ## serve a bundle on 127.0.0.1:8000 (BUNDLE=…, DEVICE=cuda, PORT=…)
-	@echo
-	@echo "Once it says ready, ask it:"
-	@echo
-	@echo "curl -s http://$(if $(findstring :,$(HOST)),[$(HOST)],$(HOST)):$(PORT)/relations$(if $(KORE_API_KEY), -H \"Authorization: Bearer \$$KORE_API_KEY\") -H 'Content-Type: application/json' -d '{\"sentence\": \"배우 윤가람은 1990년 3월 2일 부산에서 태어났다.\", \"subject_entity\": {\"word\": \"윤가람\", \"type\": \"PER\"}, \"object_entity\": {\"word\": \"1990년 3월 2일\", \"type\": \"DAT\"}, \"top_k\": 3}'"
-	@echo
+serve: $(SERVE) ## start the server on 127.0.0.1:8000 (BUNDLE=…, DEVICE=cuda, PORT=…)
+	@printf '\nWhen the log says "ready", send this request:\n\n%s\n\n' "$$REQUEST"
 	@exec $(BIN)/python -m api --host $(HOST) --port $(PORT) --bundle $(BUNDLE) --log-format $(LOG_FORMAT) $(ON_DEVICE)
 
-score: $(SERVE) ## relations of a file's rows: INPUT=rows.jsonl OUTPUT=predictions.jsonl (BUNDLE=…, FLAGS="--resume --top-k 3")
-	$(call need,INPUT,a file of rows)$(call need,OUTPUT,the file to write)$(BIN)/python -m scoring $(INPUT) $(OUTPUT) --bundle $(BUNDLE) $(ON_DEVICE) $(FLAGS)
+score: $(SERVE) ## predict the relations of a file: INPUT=rows.jsonl OUTPUT=predictions.jsonl (FLAGS="--resume --top-k 3")
+	$(call need,INPUT,a file of rows)$(call need,OUTPUT,the file to write)
+	$(BIN)/python -m scoring $(INPUT) $(OUTPUT) --bundle $(BUNDLE) $(ON_DEVICE) $(FLAGS)
 
-test: $(DEVELOP) ## all tests; with KLUE_RE_DATA set to the folder of the KLUE-RE rows, also those on real rows
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+test: $(DEVELOP) ## run the quick tests: under five minutes on two cores (FLAGS="-k queue")
+	$(PYTEST) -m 'not slow' $(FLAGS)
 
-lint: $(DEVELOP) ## formatting, lint, types, import rules
+test-all: $(DEVELOP) ## run all tests; those on real rows need KLUE_RE_DATA, the folder of the KLUE-RE rows
+	$(PYTEST) $(FLAGS)
+
+lint: $(DEVELOP) ## check format, lint, types and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 train: $(DEVELOP) ## train one member: RECIPE=recipes/default/member-6.yaml
-	$(call need,RECIPE,a recipe such as recipes/default/member-6.yaml)$(BIN)/python -m training.train $(RECIPE)
+	$(call need,RECIPE,a recipe such as recipes/default/member-6.yaml)
+	$(BIN)/python -m training.train $(RECIPE)
 
-export: $(DEVELOP) ## checkpoints into a bundle: CHECKPOINTS="runs/a runs/b" OUTPUT=bundles/mine DATA=rows.jsonl (FLAGS="--precision auto")
+export: $(DEVELOP) ## export checkpoints into a bundle: CHECKPOINTS="runs/a runs/b" OUTPUT=bundles/mine DATA=rows.jsonl (FLAGS=…)
 	$(call need,CHECKPOINTS,finished members)$(call need,OUTPUT,the new bundle)$(call need,DATA,labelled rows for the proof)
 	$(BIN)/python -m export $(CHECKPOINTS) --output $(OUTPUT) --data $(DATA) $(FLAGS)
 
-image: ## the container image kore-serve:cpu, or with DEVICE=cuda kore-serve:cuda
+image: ## build the container image kore-serve:cpu, or with DEVICE=cuda kore-serve:cuda
 	docker build --target $(RUNTIME_EXTRA) --tag kore-serve:$(RUNTIME_EXTRA) .
 
-bundle: $(DEVELOP) ## train and export an ensemble as the default one was: KORE_ENCODER=…, KLUE_RE_DATA=…, OUTPUT=…; hours without a GPU
-	$(call need,KORE_ENCODER,a small pretrained encoder)$(call need,KLUE_RE_DATA,the folder of the KLUE-RE rows)$(call need,OUTPUT,the new bundle)
-	for recipe in member-6 further-6 member-12 further-12; do $(BIN)/python -m training.train recipes/default/$$recipe.yaml || exit 1; done
-	$(BIN)/python -m export runs/default/further/member-6 runs/default/further/member-12 --output $(OUTPUT) --name default --precision int8,fp16-from-int8 \
+bundle: $(DEVELOP) ## train and export as the default bundle was: KORE_ENCODER=…, KLUE_RE_DATA=…, OUTPUT=…; hours without a GPU
+	$(call need,KORE_ENCODER,a small pretrained encoder)$(call need,KLUE_RE_DATA,the folder of the KLUE-RE rows)
+	$(call need,OUTPUT,the new bundle)
+	for recipe in member-6 further-6 member-12 further-12; do \
+		$(BIN)/python -m training.train recipes/default/$$recipe.yaml || exit 1; done
+	$(BIN)/python -m export runs/default/further/member-6 runs/default/further/member-12 \
+		--output $(OUTPUT) --name default --precision int8,fp16-from-int8 \
 		--data $(KLUE_RE_DATA)/validation.jsonl --calibration $(KLUE_RE_DATA)/train.jsonl \
 		--source recipes/default/source.json --notice recipes/default/NOTICE.md
 	$(BIN)/python -m export.cascade $(OUTPUT) --data $(KLUE_RE_DATA)/validation.jsonl --loss 0.3 --auprc-loss 2
 
-loadtest: $(DEVELOP) ## load test with latency gates: PROFILE=short|spike|soak|mixed|batch, BUNDLE=… or URL=… of a running server
+loadtest: $(DEVELOP) ## run a load test with latency gates: PROFILE=short|spike|soak|mixed|batch, BUNDLE=… or URL=… of a running server
 	$(BIN)/python -m loadtest $(PROFILE) $(if $(URL),--url $(URL),--bundle $(BUNDLE))
 
-trials: $(DEVELOP) ## hostile requests, overload, upheaval at full load, the OpenAPI document as a weapon: minutes each
+trials: $(DEVELOP) ## try to break a server: hostile requests, overload, reloads at full load, its OpenAPI document; minutes each
 	$(BIN)/python -m loadtest.hostile
 	$(BIN)/python -m loadtest.overload
 	$(BIN)/python -m loadtest.upheaval
 	$(BIN)/python -m loadtest.openapi
 
-soak: $(DEVELOP) ## ten minutes of steady load
+soak: $(DEVELOP) ## run ten minutes of steady load
 	$(BIN)/python -m loadtest.soak
 
-benchmark: $(DEVELOP) ## the ceiling, what each part is worth, other servers on the same work: about an hour on an idle machine
+benchmark: $(DEVELOP) ## measure the machine's limit, each part's worth, and other servers: about an hour on an idle machine
 	status=0; for part in ceiling ablation peers; do $(BIN)/python -m benchmarks.$$part || status=1; done; exit $$status
 
-benchmark-short: $(DEVELOP) ## the other servers only, one short round: under five minutes once their environments are there
+benchmark-short: $(DEVELOP) ## measure the other servers in one short round: under five minutes once they are installed
 	$(BIN)/python -m benchmarks.peers --short
 
-benchmark-gpu: .venv/develop-cuda ## on a GPU: a roberta-large ensemble and the bundle against matrix rate and PyTorch, then over HTTP; ten minutes
+benchmark-gpu: .venv/develop-cuda ## measure a roberta-large ensemble and the bundle on a GPU, against PyTorch and over HTTP: ten minutes
 	$(BIN)/python -m benchmarks.gpu --bundle $(BUNDLE)
 
-audit: $(DEVELOP) ## known vulnerabilities of what is pinned; asks a public database
+audit: $(DEVELOP) ## look up known vulnerabilities of the pinned packages in a public database
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 clean: ## remove the environment and caches
 	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache
 
-# Anew where its Python has gone or is too old; what was installed in it is then installed again.
+# The environment is made again when its Python is missing or too old. Its packages are then installed again.
 .venv/bin/python: $(if $(shell $(BIN)/python -c 'import sys; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),,no-environment)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make … PYTHON=python3.12")'
-	$(PYTHON) -m venv --clear .venv || { rm -rf .venv; exit 1; }
+	@$(PYTHON) -m venv --clear .venv || { rm -rf .venv; exit 1; }
 
 .PHONY: no-environment
 no-environment:
 
+.venv/serve-cpu: SIZE := about 230 MB, about a minute
+.venv/serve-cuda: SIZE := several GB with the CUDA libraries, several minutes
 .venv/serve-%: pyproject.toml constraints.txt .venv/bin/python
-	$(if $(filter cuda,$*),$(no-cpu-runtime),$(no-cuda-runtime))
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,$*]'
+	@echo "Installing the server into .venv: ONNX Runtime, FastAPI, tokenizers ($(SIZE))."
+	@$(if $(filter cuda,$*),$(no-cpu-runtime),$(no-cuda-runtime))
+	@$(INSTALL) '.[serve,$*]'
 	@touch $@
 
-.venv/develop-cuda: pyproject.toml constraints.txt .venv/bin/python
-	$(no-cpu-runtime)
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,otel,cuda,train,search,track,augment,export,scoring,cluster,loadtest,test]'
-	@touch $@
-
-.venv/develop: pyproject.toml constraints.txt .venv/bin/python
-	$(no-cuda-runtime)
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[serve,otel,cpu,train,search,track,augment,export,scoring,cluster,loadtest,test]'
+.venv/develop .venv/develop-cuda: pyproject.toml constraints.txt .venv/bin/python
+	@echo "Installing all tools into .venv: PyTorch, transformers, Ray, test tools (about 2.7 GB, about two minutes;"
+	@echo "longer on a slow connection, and larger where PyTorch or ONNX Runtime bring CUDA)."
+	@$(if $(filter %-cuda,$@),$(no-cpu-runtime),$(no-cuda-runtime))
+	@$(INSTALL) '.[$(DEVELOP_EXTRAS),$(if $(filter %-cuda,$@),cuda,cpu)]'
 	@touch $@

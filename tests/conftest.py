@@ -1,23 +1,37 @@
-"""A tiny ensemble, made for real and offline, once a session: tokenizer, encoder, two trained members,
-exported bundle, server."""
+"""A tiny ensemble, made for real, offline and once for a run of the tests: tokenizer, encoder, two trained
+members, exported bundle, server. Tests copy a folder before they change it."""
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from filelock import FileLock
+from servers import serve
 
+from engine.settings import EngineSettings
 from loadtest.sentences import Row, make_rows
-from loadtest.server import running
 
 # Tiny matrices gain nothing from threads, and lose much to their barriers when another process holds a core.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_BUNDLE = ROOT / "bundles" / "default"
+
+
+def made_once(name: str, make: Callable[[Path], object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all worker processes of this run share. The first worker that needs it makes it, and the
+    others wait until it is done."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    done = folder.with_suffix(".done")
+    with FileLock(folder.with_suffix(".lock")):
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +50,13 @@ def rows_file(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path
 def encoder_folder(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pretrained encoder as users have them: an ordinary checkpoint folder, only tiny and with random
     weights."""
-    from training.tiny_encoder import write_encoder
 
-    folder = tmp_path_factory.mktemp("encoder")
-    write_encoder(folder, [str(row["sentence"]) for row in rows])
-    return folder
+    def make(folder: Path) -> None:
+        from training.tiny_encoder import write_encoder
+
+        write_encoder(folder, [str(row["sentence"]) for row in rows])
+
+    return made_once("encoder", make, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -64,44 +80,36 @@ def recipe_file(encoder_folder: Path, rows_file: Path, tmp_path_factory: pytest.
 
 
 @pytest.fixture(scope="session")
-def checkpoints(recipe_file: Path) -> list[Path]:
+def checkpoints(recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two members trained by the project's own command: all layers, and half of them."""
-    from training.train import main
+    overrides = {"full": "seed=1", "half": "layers=1"}
 
-    folders = [recipe_file.parent / "full", recipe_file.parent / "half"]
-    for folder, override in zip(folders, ["seed=1", "layers=1"], strict=True):
-        assert main([str(recipe_file), "--set", f"output={folder}", "--set", override]) == 0
-    return folders
+    def make(folder: Path) -> None:
+        from training.train import main
+
+        for name, override in overrides.items():
+            assert main([str(recipe_file), "--set", f"output={folder / name}", "--set", override]) == 0
+
+    folder = made_once("checkpoints", make, tmp_path_factory)
+    return [folder / name for name in overrides]
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(checkpoints: list[Path], rows_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from export.__main__ import main
+    """Both members in one bundle, in int8 and fp32. The member with all layers has twice the weight."""
 
-    output = tmp_path_factory.mktemp("bundles") / "tiny"
-    arguments = [
-        *map(str, checkpoints),
-        "--output",
-        str(output),
-        "--data",
-        str(rows_file),
-        "--precision",
-        "int8,fp32",
-    ]
-    assert main([*arguments, "--weights", "2,1"]) == 0
-    return output
+    def make(folder: Path) -> None:
+        from export.__main__ import main
 
+        members = [str(path) for path in checkpoints]
+        options = ["--data", str(rows_file), "--precision", "int8,fp32", "--weights", "2,1"]
+        assert main([*members, "--output", str(folder), *options]) == 0
 
-@contextmanager
-def serve(bundle: Path, **settings: object) -> Iterator[httpx.Client]:
-    """A client of a server that is ready, and that must exit with 0 when it is told to leave."""
-    with running(bundle, **settings) as server:
-        yield server.client
-        assert server.stop() == 0
+    return made_once("tiny", make, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def client(tiny_bundle: Path) -> Iterator[httpx.Client]:
-    """A client of a server of the tiny bundle with the settings as they come."""
-    with serve(tiny_bundle) as connected:
+    """A client of a server that serves the tiny bundle with the default settings."""
+    with serve(tiny_bundle, tuning_s=EngineSettings().tuning_s) as connected:
         yield connected

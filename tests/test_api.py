@@ -1,4 +1,4 @@
-"""The contract over real HTTP: a server in its own process, a tiny real ensemble behind it."""
+"""What the API promises, over real HTTP: a server in its own process serves a tiny real ensemble."""
 
 import json
 import re
@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 from conftest import DEFAULT_BUNDLE, ROOT, serve
-from test_bundle import rewrite
+from manifests import rewrite
+from servers import ASKED, post
 
 from api.settings import read_settings
 from engine.lanes import Lanes
@@ -22,13 +23,6 @@ from loadtest.sentences import Row
 from models.bundle import Bundle
 from models.example import Example
 from models.labels import RELATIONS
-
-SENTENCE = "이순신은 조선 중기의 무신이다."
-ASKED: dict[str, Any] = {
-    "sentence": SENTENCE,
-    "subject_entity": {"word": "이순신", "start_idx": 0, "end_idx": 2, "type": "PER"},
-    "object_entity": {"word": "무신", "start_idx": 12, "end_idx": 13, "type": "POH"},
-}
 
 
 def asked(**changes: Any) -> dict[str, Any]:
@@ -43,10 +37,6 @@ def asked(**changes: Any) -> dict[str, Any]:
             else merged
         )
     return document
-
-
-def post(client: httpx.Client, document: Any, **headers: str) -> httpx.Response:
-    return client.post("/relations", json=document, headers=headers)
 
 
 def faults(response: httpx.Response) -> list[tuple[list[str | int], str]]:
@@ -74,7 +64,9 @@ def test_all_thirty_probabilities_sum_to_one(client: httpx.Client) -> None:
     assert sum(probabilities.values()) == pytest.approx(1, abs=1e-12)
 
 
-def test_several_examples_are_answered_in_the_order_asked(client: httpx.Client, rows: list[Row]) -> None:
+def test_several_examples_are_answered_in_the_order_of_the_request(
+    client: httpx.Client, rows: list[Row]
+) -> None:
     together = post(client, {"examples": rows[:40], "top_k": 30}).json()["predictions"]
     alone = [post(client, {**row, "top_k": 30}).json() for row in rows[:40]]
     for one, other in zip(together, alone, strict=True):
@@ -145,7 +137,7 @@ def test_the_type_may_be_left_out(client: httpx.Client) -> None:
         ({}, ["sentence"], "missing"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_where_it_stands(
+def test_a_wrong_field_is_refused_with_its_place_and_kind(
     client: httpx.Client, document: Any, loc: list[str], kind: str
 ) -> None:
     assert (["body", *loc], kind) in faults(post(client, document))
@@ -221,7 +213,7 @@ def test_a_request_id_is_echoed_or_made(client: httpx.Client) -> None:
     assert post(client, {}).headers["X-Request-ID"]
 
 
-def test_the_answer_says_where_its_time_went(client: httpx.Client) -> None:
+def test_server_timing_lists_the_stages_and_their_sum_is_within_the_total(client: httpx.Client) -> None:
     timing = post(client, ASKED).headers["Server-Timing"]
     stages = dict(stage.split(";dur=") for stage in timing.split(", "))
     assert list(stages) == ["encode", "queue", "inference", "total"]
@@ -283,7 +275,7 @@ def test_the_openapi_document_describes_both_forms(client: httpx.Client) -> None
 
 
 @pytest.mark.parametrize("key", ["", " ", "\n"])
-def test_a_blank_key_is_refused_instead_of_opening_the_door(
+def test_a_blank_key_is_refused_at_the_start(
     key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KORE_API_KEY", key)
@@ -293,7 +285,7 @@ def test_a_blank_key_is_refused_instead_of_opening_the_door(
 
 
 @pytest.mark.parametrize("name", ["KORE_HOST", "KORE_BUNDLE"])
-def test_a_blank_address_is_not_every_address_and_a_blank_bundle_not_this_folder(
+def test_a_blank_host_or_bundle_is_refused_at_the_start(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(name, "")
@@ -340,7 +332,10 @@ def test_a_request_never_holds_more_examples_than_the_queue(guarded: httpx.Clien
 
 
 def test_a_body_that_misses_its_deadline_is_504_and_its_connection_ends(client: httpx.Client) -> None:
-    head = "POST /relations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Request-Timeout: 0.2\r\nContent-Length: 1000\r\n\r\n"
+    head = (
+        "POST /relations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        "X-Request-Timeout: 0.2\r\nContent-Length: 1000\r\n\r\n"
+    )
     with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as sender:
         sender.sendall(head.encode() + b"{")
         answer = b"".join(iter(lambda: sender.recv(4096), b""))  # to its end: the server closes
@@ -348,10 +343,13 @@ def test_a_body_that_misses_its_deadline_is_504_and_its_connection_ends(client: 
     assert b"before the request's body had arrived" in answer
 
 
-def test_white_space_behind_a_header_is_no_part_of_it(client: httpx.Client) -> None:
-    """httptools leaves it there, RFC 9110 (5.5) does not."""
+def test_white_space_after_a_header_value_is_no_part_of_it(client: httpx.Client) -> None:
+    """httptools keeps it in the value; RFC 9110 (5.5) excludes it."""
     body = json.dumps(ASKED).encode()
-    head = f"POST /relations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+    head = (
+        "POST /relations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n"
+    )
     spaced = "X-Request-Timeout: 20 \t\r\nContent-Encoding: identity \r\nX-Request-ID: mine  \r\n\r\n"
     with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as sender:
         sender.sendall((head + spaced).encode() + body)
@@ -371,7 +369,7 @@ def refused_start(*arguments: str) -> str:
     )
     assert process.returncode == 2, process.stderr
     *before, line = process.stderr.strip().splitlines()
-    assert all(json.loads(entry)["level"] == "INFO" for entry in before), "one plain line beside the log"
+    assert all(json.loads(entry)["level"] == "INFO" for entry in before), "one plain line after the log lines"
     return line
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import serve
+from manifests import rewrite
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from test_bundle import rewrite
 from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import Unigram
 from transformers import (

@@ -1,45 +1,22 @@
 """A bundle that differs from its own account of itself is refused in one plain line."""
 
 import hashlib
-import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from manifests import refusal, rewrite, sign
 
 from export import replace
 from models import bundle
-from models.bundle import Bundle, BundleRefused
+from models.bundle import Bundle
 
 
 @pytest.fixture
 def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
-
-
-def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change a manifest and sign it again: what a careless or clever hand would do."""
-    manifest = json.loads((path / bundle.MANIFEST).read_text(encoding="utf-8"))
-    change(manifest)
-    (path / bundle.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    sign(path)
-
-
-def sign(path: Path) -> None:
-    lines = [f"{bundle._sha256(path / name)}  {name}\n" for name in sorted(bundle._present(path))]
-    (path / bundle.SUMS).write_text("".join(lines), encoding="utf-8")
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(BundleRefused) as refused:
-        Bundle.open(path)
-    message = str(refused.value)
-    assert "\n" not in message
-    return message
 
 
 def test_an_untouched_bundle_opens(tiny_bundle: Path) -> None:

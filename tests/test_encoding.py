@@ -1,22 +1,22 @@
-"""Where the markers stand in the token ids, whatever the user wrote, and how a long sentence is cut to the
-model's window."""
+"""The places of the markers in the token ids, for every text, and how a long sentence is cut to the model's
+window."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, reject, settings
+from examples import any_example, marked, words
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from loadtest.sentences import Row
 from models.encoding import TYPE_WORDS, Encoded, EncodedBatch, Encoder
-from models.example import ENTITY_TYPES, Entity, EntityType, Example, InvalidExample, Mention
+from models.example import Entity, EntityType, Example, InvalidExample
 
 PAD = 1
 WIDE = 4096  # a window that cuts no sentence of these tests
-Span = tuple[int, int]
 
 
 @pytest.fixture(scope="module")
@@ -40,23 +40,6 @@ def encoder(tokenizer_file: Path) -> Encoder:
 
 def window(tokenizer_file: Path, max_length: int) -> Encoder:
     return Encoder.from_file(tokenizer_file, "typed_punctuation", max_length, PAD)
-
-
-def marked(
-    sentence: str,
-    subject: Span,
-    object_: Span,
-    subject_type: EntityType | None = "PER",
-    object_type: EntityType | None = "POH",
-) -> Example:
-    return Example.resolve(
-        sentence, Mention(None, *subject, subject_type), Mention(None, *object_, object_type)
-    )
-
-
-def words(sentence: str, subject: str, object_: str) -> Example:
-    """An example whose words occur once each."""
-    return Example.resolve(sentence, Mention(subject, type="PER"), Mention(object_, type="POH"))
 
 
 def specials(tokenizer: Tokenizer) -> set[int]:
@@ -84,8 +67,8 @@ def text_from(tokenizer: Tokenizer, encoded: Encoded, position: int) -> str:
 
 
 def check(tokenizer: Tokenizer, example: Example, encoded: Encoded) -> None:
-    """Each position is where its fence opens, with type and word behind it, and no special token comes out of
-    the text."""
+    """Each position is that of the opening marker, followed by type and word. The text gives no special
+    token."""
     subject, object_ = encoded.entity_positions.tolist()
     ids = encoded.input_ids.tolist()
     subject_ids = mention_ids(tokenizer, example.subject_entity, "@", "*")
@@ -198,7 +181,7 @@ def test_the_role_decides_the_fence_not_the_order(tokenizer: Tokenizer, encoder:
     ],
 )
 @pytest.mark.parametrize("types", [("PER", "POH"), (None, None)], ids=["typed", "untyped"])
-def test_the_markers_stand_at_their_places(
+def test_the_markers_are_at_their_places(
     tokenizer: Tokenizer,
     encoder: Encoder,
     sentence: str,
@@ -234,7 +217,7 @@ def test_nothing_of_the_sentence_is_lost_or_moved(
 @pytest.mark.parametrize(
     "token", ["<s>", "</s>", "<pad>", "<mask>", "<unk>", "＜/s＞", "<<s>", "< /s>", "</s></s>"]
 )
-def test_special_tokens_never_come_out_of_a_text(tokenizer: Tokenizer, encoder: Encoder, token: str) -> None:
+def test_no_text_gives_special_tokens(tokenizer: Tokenizer, encoder: Encoder, token: str) -> None:
     encoded = encoder.encode(words(f"{token}강하늘 {token}{token} 무신 {token}", "강하늘", "무신"))
     ids = encoded.input_ids.tolist()
     assert [tokenizer.id_to_token(index) for index in (ids[0], ids[-1])] == ["<s>", "</s>"]
@@ -256,7 +239,7 @@ def in_context(head: str, tail: str) -> Example:
 
 
 def core_ids(encoder: Encoder) -> list[int]:
-    """The tokens of both entities and of what stands between them."""
+    """The tokens of both entities and of the text between them."""
     ids: list[int] = encoder.encode(in_context("", "")).input_ids[1:-1].tolist()
     return ids
 
@@ -264,8 +247,8 @@ def core_ids(encoder: Encoder) -> list[int]:
 CONTEXTS = [
     pytest.param(HEAD, TAIL, id="both sides"),
     pytest.param(HEAD * 5, TAIL, id="more before"),
-    pytest.param(HEAD, TAIL * 5, id="more behind"),
-    pytest.param(HEAD * 5, "", id="nothing behind"),
+    pytest.param(HEAD, TAIL * 5, id="more after"),
+    pytest.param(HEAD * 5, "", id="nothing after"),
     pytest.param("", TAIL * 5, id="nothing before"),
     pytest.param("", "", id="nothing around"),
 ]
@@ -293,7 +276,7 @@ def test_a_long_sentence_is_cut_around_its_entities(
 
 
 @pytest.mark.parametrize("swapped", [False, True], ids=["subject first", "object first"])
-def test_both_entities_are_kept_whichever_comes_first(
+def test_both_entities_are_kept_in_either_order(
     tokenizer: Tokenizer, tokenizer_file: Path, encoder: Encoder, swapped: bool
 ) -> None:
     spans = ((len(HEAD), len(HEAD) + 2), (len(HEAD) + 9, len(HEAD) + 10))
@@ -366,7 +349,7 @@ def test_a_batch_is_as_wide_as_its_longest_row(lengths: list[int]) -> None:
     assert batch.attention_mask.sum(axis=1).tolist() == lengths
 
 
-def test_the_padding_is_the_id_that_is_asked_for() -> None:
+def test_padding_has_the_given_id() -> None:
     assert EncodedBatch.collate([encoded(4), encoded(5)], pad_token_id=77).input_ids[0].tolist() == [
         100,
         101,
@@ -385,52 +368,9 @@ def test_a_real_row_is_the_same_in_a_batch(encoder: Encoder) -> None:
         assert batch.entity_positions[index].tolist() == row.entity_positions.tolist()
 
 
-TRICKY = [
-    "@",
-    "#",
-    "*",
-    "^",
-    "▁",
-    "<s>",
-    "</s>",
-    "<mask>",
-    "<pad>",
-    "＜/s＞",
-    "<subj>",
-    "</obj>",
-    "[SEP]",
-    "＠",
-    "\u200d",
-    "\u0301",
-    "\u11a8",
-    "👨\u200d👩\u200d👧",
-    " ",
-    "무신",
-]
-ANY_CHARACTER = st.characters(exclude_categories=["Cs"])
-SENTENCES = st.lists(
-    st.text(ANY_CHARACTER, max_size=8) | st.sampled_from(TRICKY), min_size=1, max_size=20
-).map("".join)
-TYPES = st.none() | st.sampled_from(ENTITY_TYPES)
-
-
-@st.composite
-def any_example(draw: st.DrawFn) -> Example:
-    """Two spans anywhere in any text, in either order."""
-    sentence = draw(SENTENCES.filter(lambda text: len(text) >= 2))
-    end = draw(st.integers(0, len(sentence) - 2))
-    start = draw(st.integers(end + 1, len(sentence) - 1))
-    spans = [(draw(st.integers(0, end)), end), (start, draw(st.integers(start, len(sentence) - 1)))]
-    subject, object_ = draw(st.permutations(spans))
-    try:
-        return marked(sentence, subject, object_, draw(TYPES), draw(TYPES))
-    except InvalidExample:  # a span of white space
-        reject()
-
-
 @given(example=any_example())
 @settings(max_examples=200, deadline=None)
-def test_the_markers_stand_at_their_places_in_any_text(
+def test_the_markers_are_at_their_places_in_any_text(
     tokenizer: Tokenizer, encoder: Encoder, example: Example
 ) -> None:
     check(tokenizer, example, encoder.encode(example))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from manifests import rewrite, sign
 from onnx import numpy_helper
-from test_bundle import rewrite, sign
 
 from engine.lanes import Lanes
 from engine.split import Split

@@ -1,5 +1,4 @@
-"""One rule for spans everywhere: what an example accepts, fills in and refuses, and how a prediction is
-read."""
+"""What an example accepts, fills in and refuses, and how a prediction is read."""
 
 import json
 import os
@@ -45,7 +44,7 @@ def spans(sentence: str, subject: tuple[int, int], object_: tuple[int, int]) -> 
     return Example.resolve(sentence, Mention(None, *subject), Mention(None, *object_))
 
 
-def test_a_row_becomes_an_example() -> None:
+def test_a_row_gives_an_example() -> None:
     example = Example.from_row(row())
     assert example == Example(SENTENCE, Entity("강하늘", 0, 2, "PER"), Entity("무신", 9, 10, "POH"))
 
@@ -110,7 +109,7 @@ def test_the_type_may_be_left_out() -> None:
     )
 
 
-def test_null_is_as_good_as_left_out() -> None:
+def test_null_means_left_out() -> None:
     nulls = row(
         subject_entity={"word": None, "start_idx": 0, "end_idx": 2, "type": None},
         object_entity={**OBJECT, "start_idx": None, "end_idx": None},
@@ -304,7 +303,8 @@ def test_the_neighbours_of_the_surrogates_are_text(code_point: int) -> None:
 
 def test_a_surrogate_pair_in_json_is_an_emoji() -> None:
     parsed = json.loads(
-        r'{"sentence": "\ud83d\ude00강하늘 무신", "subject_entity": {"word": "강하늘"}, "object_entity": {"word": "무신"}}'
+        r'{"sentence": "\ud83d\ude00강하늘 무신",'
+        r' "subject_entity": {"word": "강하늘"}, "object_entity": {"word": "무신"}}'
     )
     assert Example.from_row(parsed).subject_entity.start_idx == 1
 
@@ -376,7 +376,8 @@ def test_the_error_reads_as_where_and_what() -> None:
         Example.from_row(both)
 
 
-@pytest.mark.skipif("KLUE_RE_DATA" not in os.environ, reason="KLUE_RE_DATA names no folder of KLUE-RE")
+@pytest.mark.slow
+@pytest.mark.skipif("KLUE_RE_DATA" not in os.environ, reason="KLUE_RE_DATA is not set")
 @pytest.mark.parametrize("name", ["train.jsonl", "validation.jsonl"])
 def test_every_row_of_klue_re_is_accepted(name: str) -> None:
     with Path(os.environ["KLUE_RE_DATA"], name).open(encoding="utf-8") as lines:
@@ -411,13 +412,13 @@ def test_a_prediction_is_its_likeliest_relation() -> None:
     assert (answer.label_id, answer.relation, answer.score, answer.members) == (29, "per:title", 0.7, 2)
 
 
-def test_the_top_relations_come_likeliest_first() -> None:
+def test_the_top_relations_are_in_order_of_probability() -> None:
     answer = prediction(at_0=0.2, at_18=0.1, at_29=0.7)
     assert list(answer.top(2).items()) == [("per:title", 0.7), ("no_relation", 0.2)]
 
 
 @pytest.mark.parametrize("k", [1, 2, 29, 30])
-def test_as_many_relations_come_as_are_asked(k: int) -> None:
+def test_top_k_gives_k_relations(k: int) -> None:
     top = Prediction(np.random.default_rng(0).dirichlet(np.ones(30)), members=1).top(k)
     assert len(top) == k
     assert list(top.values()) == sorted(top.values(), reverse=True)
@@ -431,7 +432,7 @@ def test_all_thirty_probabilities_sum_to_one_and_stay_unrounded() -> None:
     assert [top[relation] for relation in RELATIONS] == probabilities.tolist()
 
 
-def test_ties_come_in_label_order_and_the_first_is_the_relation() -> None:
+def test_ties_are_in_label_order_and_the_first_is_the_relation() -> None:
     answer = prediction(at_20=0.4, at_5=0.4, at_9=0.2)
     assert list(answer.top(4)) == [RELATIONS[5], RELATIONS[20], RELATIONS[9], RELATIONS[0]]
     assert answer.relation == next(iter(answer.top(1))) == RELATIONS[5]

@@ -1,320 +1,109 @@
-"""The container side without a container engine.
+"""The files of the container side, read and checked without a container engine: Dockerfile, .dockerignore,
+compose.yaml, and the dashboard against the server's metrics."""
 
-The Dockerfile's own steps are carried out in folders, one for each stage's root, and what its CMD starts
-there is asked over HTTP. That shows all but the base image and the user. compose.yaml and the dashboard are
-held against their schema and the server's metrics.
-"""
-
+import ast
 import json
-import os
 import re
-import shlex
-import shutil
-import signal
 import subprocess
 import sysconfig
-import tempfile
-import venv
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib.metadata import distributions
 from pathlib import Path
-from string import Template
+from typing import Any
 
-import httpx
 import pytest
 import yaml
-from conftest import DEFAULT_BUNDLE, ROOT
-from docker.utils.build import exclude_paths
+from conftest import ROOT
 
-dockerfile = pytest.importorskip(
-    "dockerfile", reason="there is no wheel of the Dockerfile parser for this platform"
-)
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+IGNORED = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "kore.json").read_text(encoding="utf-8"))
 
-QUESTION = {
-    "sentence": "이순신은 조선 중기의 무신이다.",
-    "subject_entity": {"word": "이순신", "type": "PER"},
-    "object_entity": {"word": "무신", "type": "POH"},
-}
-STEPS = dockerfile.parse_file(str(ROOT / "Dockerfile"))
+STAGES: dict[str, str] = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.M | re.S))
+"""The steps of each stage by its name, in the order of the file."""
 
-
-@dataclass
-class Stage:
-    """One stage of the image: a folder in place of its root, and what its steps have set."""
-
-    root: Path
-    environment: dict[str, str] = field(default_factory=dict)
-    labels: dict[str, str] = field(default_factory=dict)
-    folder: str = "/"
-    user: str = "root"
-    stop_signal: str = ""
-    health: tuple[str, ...] = ()
-    command: tuple[str, ...] = ()
-
-    def path(self, place: str) -> Path:
-        """Where a path of the image lies."""
-        return self.root / os.path.join(self.folder, place).lstrip("/")
-
-    def real(self, text: str) -> str:
-        """A command or a value of the image with the paths that the Dockerfile makes put below the root;
-        those of the base image stay."""
-        made = "|".join(sorted({place.split("/")[1] for place in _made_places()}))
-        return re.sub(rf"(?<![\w./])/({made})(?=[/:'\s]|$)", lambda found: str(self.root / found[1]), text)
-
-    def variables(self) -> dict[str, str]:
-        return {name: self.real(value) for name, value in self.environment.items()}
-
-    def files(self) -> dict[str, tuple[int, int]]:
-        """Every file below the root with its size and time of change."""
-        found = {str(path.relative_to(self.root)): path.lstat() for path in self.root.rglob("*")}
-        return {name: (status.st_size, status.st_mtime_ns) for name, status in found.items()}
+COPIED: list[tuple[str, str]] = [
+    (source, words[-1])
+    for words in (line.split() for line in DOCKERFILE.splitlines() if line.startswith("COPY "))
+    if not any(word.startswith("--from=") for word in words)
+    for source in words[1:-1]
+    if not source.startswith("--")
+]
+"""What the image takes from this folder, as (path here, path in the image)."""
 
 
-class Replay:
-    """Carries out the steps of the Dockerfile's stages, each stage once and only when another needs it, as
-    BuildKit does.
-
-    Args:
-        workplace: an empty folder. An environment with pip in it stands for the base image.
-    """
-
-    def __init__(self, workplace: Path) -> None:
-        self._workplace = workplace
-        self._built: dict[str, Stage] = {}
-        self._context = exclude_paths(
-            str(ROOT), (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
-        )
-        self._arguments = dict(step.value[0].split("=", 1) for step in STEPS if step.cmd == "ARG")
-        venv.create(workplace / "base", with_pip=True)
-        self._base = {"PATH": f"{workplace / 'base' / 'bin'}:/usr/bin:/bin", "LANG": "C.UTF-8"}
-
-    def build(self, name: str) -> Stage:
-        if name not in self._built:
-            first, *steps = _stages()[name]
-            stage = Stage(self._workplace / name)
-            origin = Template(first.value[0]).substitute(self._arguments)
-            if origin in _stages():
-                parent = self.build(origin)
-                # Links, not copies: a step adds files and changes none, and an environment has 250 MB.
-                shutil.copytree(parent.root, stage.root, symlinks=True, copy_function=os.link)
-                stage.environment, stage.folder = dict(parent.environment), parent.folder
-                stage.labels, stage.user, stage.stop_signal = (
-                    dict(parent.labels),
-                    parent.user,
-                    parent.stop_signal,
-                )
-                stage.health, stage.command = parent.health, parent.command
-            else:
-                stage.root.mkdir()
-                stage.environment = {} if origin == "scratch" else dict(self._base)
-            for step in steps:
-                self._carry_out(step, stage)
-            self._built[name] = stage
-        return self._built[name]
-
-    def _carry_out(self, step: dockerfile.Command, stage: Stage) -> None:
-        match step.cmd:
-            case "ENV":
-                for name, value in _pairs(step):
-                    stage.environment[name] = Template(value).substitute(stage.environment)
-            case "LABEL":
-                stage.labels |= _pairs(step)
-            case "WORKDIR":
-                stage.folder = step.value[0]
-                stage.path(".").mkdir(parents=True, exist_ok=True)
-            case "RUN":
-                assert not step.json
-                # of this very test run; the rest says how packages are fetched here
-                own = ("PYTHON", "VIRTUAL_ENV", "KORE_")
-                session = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-                command = ["/bin/sh", "-ec", stage.real(step.value[0])]
-                subprocess.run(
-                    command,
-                    cwd=stage.path("."),
-                    env=session | stage.variables(),
-                    check=True,
-                    stdout=subprocess.DEVNULL,
-                )
-            case "COPY":
-                self._copy(step, stage)
-            case "USER":
-                stage.user = step.value[0]
-            case "STOPSIGNAL":
-                stage.stop_signal = step.value[0]
-            case "HEALTHCHECK":
-                assert (step.json, step.value[0]) == (True, "CMD")
-                stage.health = step.value[1:]
-            case "CMD":
-                assert step.json, "in shell form the shell would get the signals"
-                stage.command = step.value
-            case "EXPOSE":
-                pass
-            case other:
-                raise NotImplementedError(f"{other}: {step.original}")
-
-    def _copy(self, step: dockerfile.Command, stage: Stage) -> None:
-        flags = dict(flag.removeprefix("--").split("=", 1) for flag in step.flags)
-        assert flags.keys() <= {"from", "chmod"}
-        *sources, target = step.value
-        for source in sources:
-            to = stage.path(target)
-            if "from" in flags:
-                shutil.copytree(
-                    self.build(flags["from"]).path(source),
-                    to,
-                    symlinks=True,
-                    dirs_exist_ok=True,
-                    copy_function=os.link,
-                )
-                continue
-            if (ROOT / source).is_file():
-                assert source in self._context
-                pairs = [(source, to / source if target.endswith("/") else to)]
-            else:
-                pairs = [
-                    (name, to / Path(name).relative_to(source))
-                    for name in sorted(self._context)
-                    if Path(source) in Path(name).parents
-                ]
-                assert pairs or not DEFAULT_BUNDLE.exists(), f"nothing to copy: {source}"
-            for name, place in pairs:
-                if (ROOT / name).is_file():
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(ROOT / name, place)
-                    place.chmod(int(flags.get("chmod", "0644"), 8))
+def rooms_imported_by(*rooms: str) -> set[str]:
+    """The rooms themselves, and every top-level folder of the project that they import, directly or not."""
+    found: set[str] = set()
+    unread = list(rooms)
+    while unread:
+        room = unread.pop()
+        if room in found or not (ROOT / room / "__init__.py").exists():
+            continue
+        found.add(room)
+        for file in (ROOT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    unread += [alias.name.partition(".")[0] for alias in node.names]
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    unread.append(node.module.partition(".")[0])
+    return found
 
 
-def _stages() -> dict[str, list[dockerfile.Command]]:
-    """The steps of each stage by its name, FROM first."""
-    stages: dict[str, list[dockerfile.Command]] = {}
-    for step in STEPS:
-        if step.cmd == "FROM":
-            steps = stages.setdefault(step.value[2], [])
-        if stages:
-            steps.append(step)
-    return stages
+def test_the_image_holds_the_rooms_that_serving_and_scoring_import_and_no_other() -> None:
+    rooms = {source.strip("/") for source, target in COPIED if target == f"/app/{source}"}
+    assert rooms - {"bundles/default"} == rooms_imported_by("api", "scoring")
 
 
-def _made_places() -> list[str]:
-    """The absolute paths that the Dockerfile itself makes."""
-    return [
-        step.value[-1] for step in STEPS if step.cmd in ("WORKDIR", "COPY") and step.value[-1].startswith("/")
-    ]
+def test_the_image_holds_the_default_bundle() -> None:
+    assert ("bundles/default/", "/app/bundles/default/") in COPIED
 
 
-def _pairs(step: dockerfile.Command) -> list[tuple[str, str]]:
-    values = [shlex.split(value)[0] for value in step.value]
-    return list(zip(values[::2], values[1::2], strict=True))
+@pytest.mark.parametrize("source", [source.strip("/") for source, _ in COPIED])
+def test_what_the_image_copies_exists_and_is_sent_to_the_builder(source: str) -> None:
+    assert (ROOT / source).exists()
+    assert f"!{source}" in IGNORED
 
 
-@pytest.fixture(scope="module")
-def image() -> Iterator[Stage]:
-    """The default target: the last stage."""
-    with tempfile.TemporaryDirectory() as workplace:
-        yield Replay(Path(workplace)).build(list(_stages())[-1])
-
-
-@contextmanager
-def started(image: Stage, **settings: str) -> Iterator[tuple[dict[str, str], subprocess.Popen[str]]]:
-    """What CMD starts with the variables of the image and no others but `settings`, once it is ready; its
-    variables with the real port."""
-    home = {"HOME": str(image.root)}  # an engine's choice for a user without a name
-    variables = image.variables() | home | {"KORE_PORT": "0", "KORE_DRAIN_DELAY_S": "0"} | settings
-    with subprocess.Popen(
-        image.command, cwd=image.path("."), env=variables, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stderr is not None
-            lines: list[str] = []
-            for line in process.stderr:
-                lines.append(line)
-                if "ready:" in line:
-                    break
-            else:
-                raise AssertionError("the server never became ready:\n" + "".join(lines))
-            address = re.search(r"listening on http://([\d.]+):(\d+)", "".join(lines))
-            assert address is not None
-            assert address[1] == "0.0.0.0"
-            yield variables | {"KORE_PORT": address[2]}, process
-        finally:
-            process.kill()
-
-
-def test_what_it_starts_answers_writes_nothing_and_stops_when_told(
-    image: Stage, request: pytest.FixtureRequest
-) -> None:
-    settings = {} if DEFAULT_BUNDLE.exists() else {"KORE_BUNDLE": str(request.getfixturevalue("tiny_bundle"))}
-    before = image.files()
-    with started(image, **settings) as (variables, process):
-        answer = httpx.post(
-            f"http://127.0.0.1:{variables['KORE_PORT']}/relations", json=QUESTION, timeout=60, trust_env=False
-        )
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["relation"]
-        health = [image.real(word) for word in image.health]
-        # nobody is there: the check must not go through it
-        proxied = variables | {"http_proxy": "http://127.0.0.1:9"}
-        assert subprocess.run(health, env=proxied, check=False).returncode == 0
-        process.send_signal(signal.Signals[image.stop_signal])
-        assert process.wait(timeout=60) in (0, -signal.SIGTERM)
-        assert subprocess.run(health, env=variables, check=False, stderr=subprocess.DEVNULL).returncode != 0
-    assert image.files() == before  # a read-only root file system, its home included, is enough
-
-
-def test_it_holds_the_served_rooms_a_bundle_the_environment_and_nothing_else(image: Stage) -> None:
-    assert {path.name for path in image.root.iterdir()} == {"app", "opt"}
-    assert [path.name for path in image.path("/opt").iterdir()] == ["venv"]
-    assert (
-        {"models", "api"}
-        <= {path.name for path in image.path("/app").iterdir()}
-        <= {"models", "engine", "api", "scoring", "bundles"}
+def test_nothing_is_sent_to_the_builder_that_the_image_does_not_copy() -> None:
+    assert next(line for line in IGNORED if line and not line.startswith("#")) == "*", (
+        "everything is ignored first"
     )
-    assert [path.name for path in image.path("/app").glob("bundles/*")] == (
-        ["default"] if DEFAULT_BUNDLE.exists() else []
-    )
-    assert {
-        path.suffix
-        for path in image.path("/app").rglob("*")
-        if path.is_file() and "bundles" not in path.parts
-    } == {".py"}
-    bundle = {path.name for path in image.path("/app/bundles/default").rglob("*")}
-    assert bundle == {path.name for path in DEFAULT_BUNDLE.rglob("*")}
+    sent = [line.removeprefix("!") for line in IGNORED if line.startswith("!")]
+    assert sorted(sent) == sorted(source.strip("/") for source, _ in COPIED)
+    assert IGNORED[-1] == "!bundles/default", "no pattern after it takes a file out of the bundle"
 
 
-def test_its_environment_has_no_training_library_and_no_installer(image: Stage) -> None:
-    packages = {
-        found.name.lower()
-        for found in distributions(
-            path=[str(path) for path in image.root.glob("opt/venv/lib/*/site-packages")]
-        )
-    }
-    assert {"fastapi", "onnxruntime", "tokenizers", "kore-serve"} <= packages
-    assert (
-        packages & {"torch", "transformers", "optimum", "onnx", "onnxruntime-gpu", "pip", "setuptools"}
-        == set()
-    )
+def test_the_image_runs_as_a_numbered_user_that_is_not_root() -> None:
+    assert re.search(r"^USER [1-9]\d+:[1-9]\d+$", STAGES["runtime"], re.M)
 
 
-def test_it_runs_as_a_numbered_user_and_says_what_it_is(image: Stage) -> None:
-    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", image.user)
-    assert {
-        f"org.opencontainers.image.{name}" for name in ("title", "description", "licenses")
-    } <= image.labels.keys()
+def test_the_image_says_which_software_it_is() -> None:
+    labels = set(re.findall(r"org\.opencontainers\.image\.(\w+)=", STAGES["runtime"]))
+    assert labels == {"title", "description", "licenses"}
+
+
+def test_the_server_is_process_1_and_gets_the_stop_signal() -> None:
+    """In shell form the shell would be process 1 and get the signal."""
+    assert 'CMD ["python", "-m", "api"]' in STAGES["runtime"].splitlines()
+    assert "STOPSIGNAL SIGTERM" in STAGES["runtime"].splitlines()
+
+
+def test_the_image_does_not_install_training_libraries() -> None:
+    extras = re.findall(r"\.\[([\w,]+)\]", DOCKERFILE)
+    assert extras == ["serve,otel,cuda", "serve,otel,cpu"]
 
 
 def test_the_two_targets_differ_only_by_their_runtime() -> None:
-    stages = {
-        name: [step.original for step in steps if step.cmd != "ENV"] for name, steps in _stages().items()
-    }
-    assert [text.replace("cuda", "cpu") for text in stages["build-cuda"]] == stages["build-cpu"]
-    assert [text.replace("cuda", "cpu") for text in stages["cuda"]] == stages["cpu"]
-    assert list(stages)[-1] == "cpu"
+    def without_variables(stage: str) -> str:
+        steps = re.sub(r"^(#.*\n)*ENV (.*\\\n)*.*\n", "", STAGES[stage], flags=re.M)
+        return re.sub(r"^#.*\n", "", steps, flags=re.M).replace("cuda", "cpu").strip()
+
+    assert without_variables("build-cuda") == without_variables("build-cpu")
+    assert without_variables("cuda") == without_variables("cpu")
+    assert list(STAGES)[-1] == "cpu", "the last stage is the default target"
 
 
 def run_tool(name: str, *arguments: str) -> None:
-    """Run a command that a package has installed beside this Python; its findings are the failure."""
+    """Run a command that a test dependency installs. It fails when it finds something."""
     command = [str(Path(sysconfig.get_path("scripts")) / name), *arguments]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -324,54 +113,54 @@ def test_hadolint_finds_nothing() -> None:
     run_tool("hadolint", "Dockerfile")
 
 
-def test_compose_keeps_to_the_specification() -> None:
+def test_compose_keeps_to_the_compose_specification() -> None:
     run_tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml")
 
 
-def test_compose_mounts_what_exists_and_shows_it_to_this_machine_only() -> None:
-    services = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
+def read_yaml(*path: str) -> Any:
+    return yaml.safe_load(ROOT.joinpath(*path).read_text(encoding="utf-8"))
+
+
+def test_compose_mounts_files_that_exist() -> None:
+    services = read_yaml("compose.yaml")["services"]
     mounts = [mount.split(":")[0] for service in services.values() for mount in service.get("volumes", [])]
     files = [mount for mount in mounts if mount.startswith(".")]
     assert files
     assert [name for name in files if not (ROOT / name).exists()] == []
+
+
+def test_compose_opens_its_ports_on_this_machine_only_and_pins_its_images() -> None:
+    services = read_yaml("compose.yaml")["services"]
     assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service["ports"])
     pinned = [service["image"] for service in services.values() if "build" not in service]
+    assert pinned
     assert all(re.search(r":v?\d+\.\d+\.\d+$", name) for name in pinned)
 
 
-def test_what_compose_provisions_fits_together() -> None:
-    services = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
-    provisioning = ROOT / "deploy" / "grafana" / "provisioning"
-    (scraped,) = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text(encoding="utf-8"))[
-        "scrape_configs"
-    ]
+def test_prometheus_reads_the_api_and_grafana_reads_prometheus() -> None:
+    services = read_yaml("compose.yaml")["services"]
+    (scraped,) = read_yaml("deploy", "prometheus.yml")["scrape_configs"]
     assert scraped["static_configs"] == [{"targets": ["api:8000"]}]
-    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text(encoding="utf-8"))[
-        "datasources"
-    ]
+    provisioning = ("deploy", "grafana", "provisioning")
+    (source,) = read_yaml(*provisioning, "datasources", "prometheus.yml")["datasources"]
     assert source["url"] == "http://prometheus:9090"
-    (provider,) = yaml.safe_load((provisioning / "dashboards" / "kore.yml").read_text(encoding="utf-8"))[
-        "providers"
-    ]
-    assert (
-        f"./deploy/grafana/kore.json:{provider['options']['path']}/kore.json:ro"
-        in services["grafana"]["volumes"]
-    )
+    (provider,) = read_yaml(*provisioning, "dashboards", "kore.yml")["providers"]
+    dashboard = f"./deploy/grafana/kore.json:{provider['options']['path']}/kore.json:ro"
+    assert dashboard in services["grafana"]["volumes"]
 
 
 def test_the_dashboard_shows_every_metric_and_no_other() -> None:
     from api.metrics import REGISTRY
 
-    dashboard = json.loads((ROOT / "deploy" / "grafana" / "kore.json").read_text(encoding="utf-8"))
-    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    expressions = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
     shown = {name for expression in expressions for name in re.findall(r"\bkore_\w+", expression)}
     exported = {metric.name for metric in REGISTRY.collect()}
     ending = re.compile("_(bucket|sum|count|total|created)$")
     assert {ending.sub("", name) for name in shown} == {ending.sub("", name) for name in exported}
 
 
-def test_the_dashboard_names_its_panels_once_and_lays_them_side_by_side() -> None:
-    panels = json.loads((ROOT / "deploy" / "grafana" / "kore.json").read_text(encoding="utf-8"))["panels"]
+def test_each_panel_of_the_dashboard_has_its_own_title_and_place() -> None:
+    panels = DASHBOARD["panels"]
     assert len({panel["title"] for panel in panels}) == len({panel["id"] for panel in panels}) == len(panels)
     cells = [
         (panel["gridPos"]["x"] + column, panel["gridPos"]["y"] + row)

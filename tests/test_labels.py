@@ -70,7 +70,7 @@ def test_a_competition_id_names_its_relation(competition_id: int, relation: str)
     assert RELATIONS[COMPETITION_TO_OFFICIAL[competition_id]] == relation
 
 
-@pytest.mark.skipif("KLUE_RE_DATA" not in os.environ, reason="KLUE_RE_DATA names no folder of KLUE-RE")
+@pytest.mark.skipif("KLUE_RE_DATA" not in os.environ, reason="KLUE_RE_DATA is not set")
 def test_the_order_is_that_of_the_data_set() -> None:
     relation_list = Path(os.environ["KLUE_RE_DATA"], "relation_list.json")
     assert list(RELATIONS) == json.loads(relation_list.read_text(encoding="utf-8"))["relations"]

@@ -1,4 +1,5 @@
-"""Coming, going and failing: a real process, real signals, and not one accepted request lost."""
+"""A server starts, drains, reloads, fails and ends. Processes and signals are real, and no accepted request
+is lost."""
 
 import asyncio
 import fcntl
@@ -15,9 +16,7 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 import weakref
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,31 +24,13 @@ from typing import Any
 import httpx
 import pytest
 from conftest import ROOT
-from test_api import ASKED, post
-from test_bundle import rewrite
+from manifests import rewrite
+from servers import ASKED, metric, post, running, until
 
 from api.service import RelationService
 from api.settings import Settings
-from loadtest.server import running
 
 FAULTY = "loadtest.faulty_server"
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that another process does; the deadline is there so that a failure ends."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-
-
-def metric(client: httpx.Client, line: str) -> float:
-    """The value of one line of /metrics, 0 where it is not there yet."""
-    found = [
-        text.rpartition(" ")[2]
-        for text in client.get("/metrics").text.splitlines()
-        if text.startswith(line + " ")
-    ]
-    return float(found[0]) if found else 0.0
 
 
 def queued(client: httpx.Client) -> float:
@@ -59,7 +40,7 @@ def queued(client: httpx.Client) -> float:
 def in_background(
     callers: ThreadPoolExecutor, client: httpx.Client, requests: int
 ) -> list["Future[httpx.Response]"]:
-    """Requests that wait inside a held server: one in each lane, the rest in the queue."""
+    """Requests inside a server whose runs wait: one in each lane, the rest in the queue."""
     lanes = client.get("/info").json()["lanes"]
     before = metric(client, "kore_batch_rows_count")
     futures = []
@@ -71,7 +52,7 @@ def in_background(
     return futures
 
 
-def test_a_failing_run_costs_its_own_batch_only_and_the_engine_is_rebuilt(tiny_bundle: Path) -> None:
+def test_a_failed_run_loses_only_its_own_batch_and_the_engine_is_loaded_again(tiny_bundle: Path) -> None:
     with running(tiny_bundle, FAULTY) as held:
         held.order("fail 1")
         lost = post(held.client, ASKED)
@@ -84,7 +65,9 @@ def test_a_failing_run_costs_its_own_batch_only_and_the_engine_is_rebuilt(tiny_b
         assert metric(held.client, 'kore_rejections_total{reason="batch_lost"}') == 1
 
 
-def test_sigterm_finishes_every_request_inside_and_exits_with_0(tiny_bundle: Path) -> None:
+def test_after_sigterm_every_accepted_request_is_answered_and_the_server_exits_with_0(
+    tiny_bundle: Path,
+) -> None:
     with running(tiny_bundle, FAULTY) as held, ThreadPoolExecutor(12) as callers:
         held.order("wait")
         inside = in_background(callers, held.client, 10)
@@ -117,7 +100,8 @@ def test_a_second_sigterm_does_not_wait_for_requests_inside(tiny_bundle: Path) -
         assert all(isinstance(future.exception(), httpx.TransportError) for future in inside)
 
 
-def test_a_batch_that_never_ends_keeps_neither_its_callers_nor_the_process(tiny_bundle: Path) -> None:
+@pytest.mark.slow
+def test_a_batch_that_never_ends_holds_up_neither_its_callers_nor_the_exit(tiny_bundle: Path) -> None:
     with running(tiny_bundle, FAULTY, drain_grace_s=0) as held, ThreadPoolExecutor(4) as callers:
         held.order("wait")
         inside = in_background(callers, held.client, 3)
@@ -127,7 +111,8 @@ def test_a_batch_that_never_ends_keeps_neither_its_callers_nor_the_process(tiny_
         assert held.process.wait(timeout=60) == 1
 
 
-def test_a_batch_of_a_replaced_engine_that_never_ends_does_not_keep_the_process(tiny_bundle: Path) -> None:
+@pytest.mark.slow
+def test_a_batch_that_never_ends_on_a_replaced_engine_does_not_hold_up_the_exit(tiny_bundle: Path) -> None:
     with running(tiny_bundle, FAULTY) as held:
         held.order("wait")
         assert post(held.client, ASKED, **{"X-Request-Timeout": "0.2"}).status_code == 504
@@ -137,7 +122,7 @@ def test_a_batch_of_a_replaced_engine_that_never_ends_does_not_keep_the_process(
         assert held.process.wait(timeout=60) == 1
 
 
-def test_a_swap_that_is_asked_for_while_the_first_bundle_loads_comes_after_it(tiny_bundle: Path) -> None:
+def test_a_reload_requested_while_the_first_bundle_loads_follows_it(tiny_bundle: Path) -> None:
     async def load() -> None:
         service = RelationService(Settings(bundle=tiny_bundle, tuning_s=0), pytest.fail)
         await service.swap()
@@ -180,12 +165,12 @@ def test_under_nohup_a_closed_terminal_changes_nothing(tiny_bundle: Path) -> Non
 
 
 def test_signals_have_handlers_before_anything_large_is_imported() -> None:
-    """The kernel drops a signal that process 1, as a container's is, has no handler for."""
+    """A container's server is process 1, and the kernel drops signals for which process 1 has no handler."""
     code = "import sys, api.__main__; print(sys.modules.keys() & {'onnxruntime', 'pydantic', 'uvicorn'})"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "set()"
 
 
-def test_a_replaced_bundle_is_let_go_without_a_full_collection(tiny_bundle: Path) -> None:
+def test_a_replaced_bundle_is_freed_without_a_full_garbage_collection(tiny_bundle: Path) -> None:
     async def swap() -> None:
         service = RelationService(Settings(bundle=tiny_bundle, tuning_s=0), pytest.fail)
         await service.load()
@@ -195,8 +180,9 @@ def test_a_replaced_bundle_is_let_go_without_a_full_collection(tiny_bundle: Path
             await service.swap()
             assert service.last_swap is not None
             assert service.last_swap.outcome == "swapped"
-            await asyncio.gather(*service._retiring.values())
-            until(lambda: replaced() is None)  # the thread that loaded lets go of its arguments last
+            async with asyncio.timeout(30):
+                while replaced() is not None:  # the old engine is retired in this event loop
+                    await asyncio.sleep(0.01)
         finally:
             gc.enable()
             await service.close()
@@ -221,13 +207,13 @@ def test_a_new_bundle_takes_over_and_the_old_one_finishes_its_requests(
         held.logged("swapped: the new one")
         until(lambda: held.client.get("/info").json()["bundle"] == "the new one")
         assert held.client.get("/info").json()["tuning"]["token_budget"] == 77, (
-            "what was asked for holds for the new one too"
+            "settings hold for the new bundle too"
         )
         assert [future.result().status_code for future in inside] == [200] * 10
         assert post(held.client, ASKED).status_code == 200
 
 
-def test_requests_of_an_engine_that_was_replaced_are_finished_before_the_process_leaves(
+def test_requests_of_a_replaced_engine_are_answered_before_the_server_exits(
     tiny_bundle: Path,
 ) -> None:
     with running(tiny_bundle, FAULTY) as held, ThreadPoolExecutor(12) as callers:
@@ -242,7 +228,7 @@ def test_requests_of_an_engine_that_was_replaced_are_finished_before_the_process
         assert held.process.wait(timeout=30) == 0
 
 
-def test_a_bad_bundle_is_refused_and_the_old_one_goes_on(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_bad_bundle_is_refused_and_the_old_one_goes_on_serving(tiny_bundle: Path, tmp_path: Path) -> None:
     current = tmp_path / "current"
     current.symlink_to(tiny_bundle)
     permuted = Path(shutil.copytree(tiny_bundle, tmp_path / "permuted"))
@@ -260,15 +246,15 @@ def test_a_bad_bundle_is_refused_and_the_old_one_goes_on(tiny_bundle: Path, tmp_
         assert metric(server.client, 'kore_bundle_swaps_total{outcome="refused"}') == 1
 
 
-def test_the_work_of_a_client_that_resets_its_connection_is_dropped(tiny_bundle: Path) -> None:
+def test_examples_of_a_client_that_reset_its_connection_leave_the_queue(tiny_bundle: Path) -> None:
     with running(tiny_bundle, FAULTY) as held, ThreadPoolExecutor(12) as callers:
         held.order("wait")
         inside = in_background(callers, held.client, 6)
         before = queued(held.client)
         body = json.dumps(ASKED).encode()
         with socket.create_connection(("127.0.0.1", held.port)) as leaver:
-            head = f"POST /relations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-            leaver.sendall(head.encode() + body)
+            head = f"POST /relations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+            leaver.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
             until(lambda: queued(held.client) == before + 1)
             # A reset: after a plain close the server still answers, as after a half-close, which looks the same.
             leaver.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -278,7 +264,7 @@ def test_the_work_of_a_client_that_resets_its_connection_is_dropped(tiny_bundle:
         until(lambda: metric(held.client, 'kore_requests_total{status="499"}') == 1)
 
 
-def test_a_deadline_that_passes_in_the_queue_is_504_and_costs_nothing(tiny_bundle: Path) -> None:
+def test_a_deadline_that_passes_in_the_queue_is_504_and_the_example_is_not_run(tiny_bundle: Path) -> None:
     with running(tiny_bundle, FAULTY) as held, ThreadPoolExecutor(12) as callers:
         held.order("wait")
         inside = in_background(callers, held.client, 4)
@@ -298,14 +284,16 @@ def test_a_full_queue_is_429_with_retry_after(tiny_bundle: Path) -> None:
             post(held.client, ASKED),
             held.client.post("/relations", content=b"{", headers={"Content-Type": "application/json"}),
         ):
-            assert refused.status_code == 429, "a short body is not even read"
+            assert refused.status_code == 429, "a short body is refused before it is parsed"
             assert int(refused.headers["Retry-After"]) >= 1
-        assert post(held.client, ASKED | {"sentence": "x" * 10_000}).status_code == 422, "a long one is"
+        assert post(held.client, ASKED | {"sentence": "x" * 10_000}).status_code == 422, (
+            "a long body is parsed"
+        )
         held.order("go")
         assert [future.result().status_code for future in inside] == [200] * (lanes + 4)
 
 
-def test_metrics_count_what_happened_in_the_words_of_server_timing(tiny_bundle: Path) -> None:
+def test_metrics_count_requests_and_name_the_stages_as_server_timing_does(tiny_bundle: Path) -> None:
     with running(tiny_bundle) as server:
         post(server.client, {"examples": [ASKED] * 3})
         post(server.client, {})
@@ -337,10 +325,9 @@ def test_log_lines_are_json_with_the_request_they_belong_to(tiny_bundle: Path) -
         assert "injected" in next(line["exc_info"] for line in lines if "was lost" in line["message"])
 
 
-def test_no_cross_origin_headers_are_sent(tiny_bundle: Path) -> None:
-    with running(tiny_bundle) as server:
-        answer = post(server.client, ASKED, Origin="https://elsewhere.example")
-        assert not [name for name in answer.headers if name.startswith("access-control")]
+def test_no_cross_origin_headers_are_sent(client: httpx.Client) -> None:
+    answer = post(client, ASKED, Origin="https://elsewhere.example")
+    assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
 class Collector(http.server.BaseHTTPRequestHandler):
@@ -379,6 +366,6 @@ def test_traces_go_to_the_collector_that_the_environment_names(tiny_bundle: Path
 
 
 @pytest.mark.parametrize("drain_delay_s", [0, 1])
-def test_an_idle_server_leaves_with_0(tiny_bundle: Path, drain_delay_s: int) -> None:
+def test_an_idle_server_exits_with_0(tiny_bundle: Path, drain_delay_s: int) -> None:
     with running(tiny_bundle, drain_delay_s=drain_delay_s) as server:
         assert server.stop() == 0

@@ -1,12 +1,12 @@
-"""Marker styles that are single tokens, or that end in a question: what a user writes can neither forge them
-nor push them out."""
+"""Marker styles with single tokens or a question at the end: no text of a user can imitate the markers or cut
+them off."""
 
 from collections.abc import Callable
 
 import pytest
+from examples import any_example, marked, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_encoding import any_example, marked, words
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from models.encoding import ENTITY_TOKENS, Encoded, EncodedBatch, Encoder, typed_punctuation
@@ -119,8 +119,7 @@ def example_of(sentence: str, subject: str, object_: str) -> Example:
 
 
 def check_tokens(kind: Callable[[bool], Tokenizer], example: Example, encoded: Encoded) -> None:
-    """The entities stand between their markers, which occur nowhere else, and no special token comes out of
-    the text."""
+    """The entities are between their markers, which occur nowhere else. The text gives no special token."""
     ids, (subject, object_) = encoded.input_ids.tolist(), encoded.entity_positions.tolist()
     name = kind(True).id_to_token
     for position, entity, opens, closes in (
@@ -141,7 +140,7 @@ def check_tokens(kind: Callable[[bool], Tokenizer], example: Example, encoded: E
 @pytest.mark.parametrize(("sentence", "subject", "object_"), HOSTILE)
 @kinds
 @pytest.mark.parametrize("special", [True, False], ids=["special", "ordinary"])
-def test_entity_tokens_stand_at_their_places(
+def test_entity_tokens_are_at_their_places(
     kind: Callable[[bool], Tokenizer], special: bool, sentence: str, subject: str, object_: str
 ) -> None:
     """Whether they were added to the vocabulary as special tokens or as ordinary ones, which a text would
@@ -265,7 +264,7 @@ def question_needed(example: Example) -> int:
 )
 @given(example=any_example(), spare=st.integers(-3, 30))
 @settings(max_examples=100, deadline=None)
-def test_in_any_text_and_window_markers_and_question_stand_or_the_example_is_refused(
+def test_in_any_text_markers_and_question_are_at_their_places_or_the_example_is_refused(
     style: str, needed: Callable[[Example], int], check: Callable[..., None], example: Example, spare: int
 ) -> None:
     """In the tokenizer whose vocabulary lists everything special as pieces of text."""

@@ -124,7 +124,7 @@ def test_auprc_by_hand() -> None:
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
-def test_auprc_ranks_no_answer_that_is_not_a_number(wrong: float) -> None:
+def test_auprc_refuses_probabilities_that_are_not_finite(wrong: float) -> None:
     probabilities = np.eye(30)
     probabilities[3, 4] = wrong
     with pytest.raises(ValueError, match="finite"):

@@ -1,10 +1,8 @@
-"""The default bundle on the real validation rows, over real HTTP and out of files of each form. Runs where
-KLUE_RE_DATA names the folder of the rows. Each way to an answer goes over all of them once: what was posted
-singly is what the others must say too."""
+"""The default bundle on the real validation rows: over HTTP one by one and in batches, and from files. All of
+them must agree with the rows posted one by one. Needs KLUE_RE_DATA, the folder of the rows."""
 
 import json
 import os
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,27 +16,29 @@ from test_scoring import INPUTS, lines_of, matrix, summary_of
 
 import scoring.__main__
 from engine.lanes import Lanes
-from engine.settings import EngineSettings
-from engine.tuning import TunedEnsemble, load
 from models.bundle import Bundle
-from models.ensemble import EncodedExample
-from models.example import Prediction
 from models.labels import RELATIONS
 from models.metrics import auprc, micro_f1
 from models.rows import label_ids, read_labelled
-from scoring.engine import WindowRunner
 
 DATA = Path(os.environ.get("KLUE_RE_DATA", "")) / "validation.jsonl"
 CALLERS = 16
 BATCH = 32
 
-pytestmark = pytest.mark.skipif("KLUE_RE_DATA" not in os.environ, reason="KLUE_RE_DATA is not set")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("KLUE_RE_DATA" not in os.environ, reason="KLUE_RE_DATA is not set"),
+]
 
 
 @dataclass(frozen=True)
 class Served:
-    """What the server said of every row, posted singly and in batches: probabilities of shape (rows, 30), and
-    how many members voted."""
+    """The server's answers for all rows.
+
+    Attributes:
+        singly, together: probabilities of rows posted one by one and in batches, both of shape (rows, 30).
+        members: how many members voted on each row posted alone, of shape (rows,).
+    """
 
     singly: NDArray[np.float64]
     together: NDArray[np.float64]
@@ -58,26 +58,25 @@ def labels() -> NDArray[np.int64]:
 
 @pytest.fixture(scope="module")
 def served(rows: list[dict[str, Any]]) -> Served:
-    # 512 examples at a time, other tests beside them: within the usual deadline a slow machine would rightly
-    # refuse some.
+    # 512 examples at a time: with the default deadline a slow machine would refuse some.
     with serve(DEFAULT_BUNDLE, request_timeout_s=600) as client, ThreadPoolExecutor(CALLERS) as callers:
 
-        def ask(document: dict[str, Any]) -> Any:
+        def answer_to(document: dict[str, Any]) -> Any:
             answer = client.post("/relations", json={**document, "top_k": 30})
             assert answer.status_code == 200, answer.text
             return answer.json()
 
-        singly = list(callers.map(ask, rows))
+        singly = list(callers.map(answer_to, rows))
         batches = [{"examples": rows[start : start + BATCH]} for start in range(0, len(rows), BATCH)]
         together = [
-            prediction for answer in callers.map(ask, batches) for prediction in answer["predictions"]
+            prediction for answer in callers.map(answer_to, batches) for prediction in answer["predictions"]
         ]
     return Served(
         matrix(singly), matrix(together), np.array([prediction["members"] for prediction in singly])
     )
 
 
-def test_posted_singly_or_in_batches_rows_get_the_bundles_answers(served: Served) -> None:
+def test_rows_posted_one_by_one_or_in_batches_get_the_bundles_answers(served: Served) -> None:
     assert (served.singly.argmax(axis=1) == served.together.argmax(axis=1)).all()
     assert np.abs(served.singly - served.together).max() < 1e-4
     examples = [row.example for row in read_labelled(DATA)][::8]
@@ -97,89 +96,38 @@ def test_the_cascade_is_as_good_as_the_manifest_says(served: Served, labels: NDA
     assert auprc(labels, served.singly) == pytest.approx(cascade.quality.auprc, abs=0.1)
 
 
-@pytest.fixture(scope="module")
-def lanes() -> TunedEnsemble:
-    return load(Bundle.open(DEFAULT_BUNDLE), EngineSettings(tuning_s=6, all_cores_for_one=False))
-
-
-@pytest.fixture(scope="module")
-def answered() -> dict[bytes, Prediction]:
-    return {}
-
-
-@pytest.fixture
-def remembering(answered: dict[bytes, Prediction], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first form is scored in full; in the others, rows that become the very same tokens have their
-    answers already."""
-    answer = WindowRunner._run
-
-    def run(self: WindowRunner, rows: Sequence[EncodedExample]) -> list[Prediction]:
-        keys = [
-            b"".join(
-                encoded.input_ids.tobytes() + encoded.entity_positions.tobytes() for encoded in row.encodings
-            )
-            for row in rows
-        ]
-        new = [place for place, key in enumerate(keys) if key not in answered]
-        if new:
-            answered.update(
-                zip([keys[place] for place in new], answer(self, [rows[place] for place in new]), strict=True)
-            )
-        return [answered[key] for key in keys]
-
-    monkeypatch.setattr(WindowRunner, "_run", run)
-
-
-@pytest.mark.usefixtures("remembering")
-@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.jsonl.gz", "rows.parquet"])
-def test_out_of_a_file_of_any_form_rows_get_the_same_answers_and_metrics(
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [("rows.jsonl", 1), ("rows.json", 8), ("rows.csv", 8), ("rows.jsonl.gz", 8), ("rows.parquet", 8)],
+)
+def test_files_of_every_form_get_the_answers_and_metrics_of_the_server(
     name: str,
+    step: int,
     rows: list[dict[str, Any]],
     labels: NDArray[np.int64],
     served: Served,
-    lanes: TunedEnsemble,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    write: Callable[[list[dict[str, Any]]], bytes] = INPUTS[name]
-    monkeypatch.setattr(scoring.__main__, "load", lambda *_: lanes)
-    (tmp_path / name).write_bytes(write(rows))
-    given = [
-        str(tmp_path / name),
-        str(tmp_path / "out.jsonl"),
-        "--bundle",
-        str(DEFAULT_BUNDLE),
-        "--top-k",
-        "30",
-    ]
-    assert scoring.__main__.main(given) == 0
-    lines, summary = lines_of(tmp_path / "out.jsonl"), summary_of(capsys)
-    assert [line["relation"] for line in lines] == [
-        RELATIONS[index] for index in served.singly.argmax(axis=1)
-    ]
-    assert np.abs(matrix(lines) - served.singly).max() < 1e-4
+    """JSONL with all rows, the other forms with every eighth row. Each file is really scored."""
+    rows, labels, singly = rows[::step], labels[::step], served.singly[::step]
+    (tmp_path / name).write_bytes(INPUTS[name](rows))
+    output = tmp_path / "out.jsonl"
+    options = ["--bundle", str(DEFAULT_BUNDLE), "--top-k", "30", "--tuning-s", "0"]
+    assert scoring.__main__.main([str(tmp_path / name), str(output), *options]) == 0
+    lines, summary = lines_of(output), summary_of(capsys)
+    assert [line["relation"] for line in lines] == [RELATIONS[index] for index in singly.argmax(axis=1)]
+    assert np.abs(matrix(lines) - singly).max() < 1e-4
     assert (summary["rows"], summary["rejected"], summary["labelled"]) == (len(rows), 0, len(rows))
-    assert summary["micro_f1"] == pytest.approx(micro_f1(labels, served.singly.argmax(axis=1)), abs=0.01)
-    assert summary["auprc"] == pytest.approx(auprc(labels, served.singly), abs=0.01)
+    assert summary["micro_f1"] == pytest.approx(micro_f1(labels, singly.argmax(axis=1)), abs=0.01)
+    assert summary["auprc"] == pytest.approx(auprc(labels, singly), abs=0.01)
 
 
-def test_with_every_member_voting_the_metrics_are_the_manifests(
+def test_when_every_member_votes_the_metrics_are_the_manifests(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (
-        scoring.__main__.main(
-            [
-                str(DATA),
-                str(tmp_path / "out.jsonl"),
-                "--bundle",
-                str(DEFAULT_BUNDLE),
-                "--cascade-caution",
-                "1",
-            ]
-        )
-        == 0
-    )
+    options = ["--bundle", str(DEFAULT_BUNDLE), "--cascade-caution", "1", "--tuning-s", "0"]
+    assert scoring.__main__.main([str(DATA), str(tmp_path / "out.jsonl"), *options]) == 0
     summary, manifest = summary_of(capsys), Bundle.open(DEFAULT_BUNDLE).manifest
     quality = manifest.quality["cpu"]
     assert (summary["scored"], summary["labelled"]) == (quality.rows, quality.rows)

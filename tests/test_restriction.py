@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_bundle import refusal, rewrite
+from manifests import refusal, rewrite
 
 from engine.lanes import Lanes
 from export.__main__ import main as export

@@ -41,7 +41,7 @@ def test_a_good_file_is_read_in_order(rows_file: Path, rows: list[Row]) -> None:
     assert [row.label_id for row in read] == [RELATION_IDS[str(row["label"])] for row in rows]
 
 
-def test_labels_come_as_an_array(tmp_path: Path) -> None:
+def test_labels_are_an_array_of_ids(tmp_path: Path) -> None:
     read = read_labelled(written(tmp_path, json.dumps(GOOD), json.dumps({**GOOD, "label": "no_relation"})))
     ids = label_ids(read)
     assert ids.dtype == np.int64

@@ -1,5 +1,5 @@
-"""Lanes and batches are chosen by measurement: on machines made of formulas nothing within the choices does
-better, and a real ensemble is loaded, proven and described as chosen."""
+"""Lanes and batches are chosen by measurement. Formulas replace machines, so that an exhaustive search can
+tell the best choice; a real ensemble is then loaded as chosen."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,7 +46,7 @@ def gpu(split: Split, rows: float, length: float) -> float:
 def simulated(
     cost: Cost, noise: np.random.Generator | None = None
 ) -> Callable[[Split], "contextmanager[Seconds]"]:
-    """A machine whose batches take as long as a formula says, up to a tenth longer when others disturb it."""
+    """A machine whose batches take as long as a formula says, and up to a tenth longer with `noise`."""
 
     @contextmanager
     def machine(split: Split) -> Iterator[Seconds]:
@@ -66,7 +66,7 @@ def rows_per_s(cost: Cost, split: Split, callers: int, choose: Choose) -> float:
 
 
 def in_batches_of(size: int, token_budget: int) -> Choose:
-    """The usual rule, with the benefit of sorting: up to so many rows, those nearest in length."""
+    """Batches of at most `size` rows, the nearest in length to the row whose turn it is."""
 
     def choose(lengths: Sequence[int], anchor: int, free_lanes: int, waited: Sequence[float]) -> range:
         rows = min(size, ceil(len(lengths) / free_lanes), max(1, token_budget // lengths[anchor]))
@@ -76,13 +76,23 @@ def in_batches_of(size: int, token_budget: int) -> Choose:
     return choose
 
 
-@pytest.mark.parametrize("callers", [16, 64, 600])
+TWO_CORES = (two_cores, possible_splits("cpu", 2))
+EIGHT_CORES = (many_cores_one_memory, possible_splits("cpu", 8))
+GPU = (gpu, possible_splits("cuda", 8))
+
+
 @pytest.mark.parametrize(
-    ("cost", "splits"),
+    ("cost", "splits", "callers"),
     [
-        pytest.param(two_cores, possible_splits("cpu", 2), id="two cores"),
-        pytest.param(many_cores_one_memory, possible_splits("cpu", 8), id="eight cores, one memory"),
-        pytest.param(gpu, possible_splits("cuda", 8), id="a GPU"),
+        pytest.param(*TWO_CORES, 16, id="two cores, 16 callers"),
+        pytest.param(*TWO_CORES, 64, id="two cores, 64 callers"),
+        pytest.param(*TWO_CORES, 600, id="two cores, 600 callers"),
+        pytest.param(*EIGHT_CORES, 16, id="eight cores and one memory, 16 callers"),
+        pytest.param(*EIGHT_CORES, 64, id="eight cores and one memory, 64 callers"),
+        pytest.param(*EIGHT_CORES, 600, id="eight cores and one memory, 600 callers", marks=pytest.mark.slow),
+        pytest.param(*GPU, 16, id="a GPU, 16 callers"),
+        pytest.param(*GPU, 64, id="a GPU, 64 callers"),
+        pytest.param(*GPU, 600, id="a GPU, 600 callers"),
     ],
 )
 def test_lanes_and_batches_are_within_5_percent_of_an_exhaustive_search(
@@ -92,7 +102,7 @@ def test_lanes_and_batches_are_within_5_percent_of_an_exhaustive_search(
     chosen = fastest(list(tried.values()))
     ours = rows_per_s(cost, chosen.split, callers, chosen.planner.choose)
     sizes = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512]
-    # lanes are chosen for a machine that is full
+    # lanes are chosen for a busy machine
     others = product(splits if callers == 600 else [chosen.split], sizes)
     best = max(
         rows_per_s(cost, split, callers, in_batches_of(size, tried[split].token_budget))
@@ -102,7 +112,7 @@ def test_lanes_and_batches_are_within_5_percent_of_an_exhaustive_search(
 
 
 @pytest.mark.parametrize(("cost", "split"), [(two_cores, Split(2, 1)), (gpu, Split(1, 1))])
-def test_a_file_is_cut_at_least_as_well_as_in_any_fixed_size(cost: Cost, split: Split) -> None:
+def test_a_file_is_cut_into_batches_that_cost_no_more_than_any_fixed_size(cost: Cost, split: Split) -> None:
     lengths = sorted(
         np.clip(np.random.default_rng(0).lognormal(4.15, 0.4, 2000), 25, 250).astype(int).tolist()
     )
@@ -129,7 +139,7 @@ def test_a_gpu_gets_large_batches_and_a_cpu_small_ones() -> None:
     assert batch(gpu, Split(1, 1)) >= 64
 
 
-def test_no_batch_is_tried_that_holds_a_lane_for_long() -> None:
+def test_no_batch_is_measured_that_occupies_a_lane_for_long() -> None:
     (measured,) = measure(simulated(two_cores), [Split(2, 1)], window=512, tuning_s=7).values()
     assert max(timing.seconds for timing in measured.timings if timing.rows > 1) <= 1.3 * LONGEST_BATCH_S
     assert two_cores(measured.split, 1, measured.token_budget) < 2 * LONGEST_BATCH_S
@@ -152,8 +162,8 @@ def test_without_a_clear_winner_the_first_split_stays() -> None:
 
 
 def test_a_fast_moment_of_the_machine_does_not_choose_the_lanes() -> None:
-    """Neighbours take a part of the machine, but for as long as the second split is measured in the first
-    round."""
+    """Other processes slow the machine down all the time, except while the second split is measured in the
+    first round."""
     loaded: list[Split] = []
 
     @contextmanager
@@ -168,7 +178,7 @@ def test_a_fast_moment_of_the_machine_does_not_choose_the_lanes() -> None:
     assert fastest(list(tried.values())).split == Split(2, 1)
 
 
-def test_what_is_better_in_every_round_is_taken() -> None:
+def test_a_split_that_is_faster_in_every_round_is_chosen() -> None:
     splits = [Split(2, 1), Split(1, 2)]
     tried = measure(
         simulated(lambda split, rows, length: split.lanes * two_cores(split, rows, length)),
@@ -179,7 +189,7 @@ def test_what_is_better_in_every_round_is_taken() -> None:
     assert fastest(list(tried.values())).split == Split(1, 2)
 
 
-def test_members_twice_as_dear_get_half_the_budget() -> None:
+def test_members_that_cost_twice_as_much_get_half_the_token_budget() -> None:
     (measured,) = measure(simulated(gpu), [Split(1, 1)], window=256, tuning_s=7).values()
     scaled = measured.scaled(2.0)
     assert scaled.token_budget == pytest.approx(measured.token_budget / 2)

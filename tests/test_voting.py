@@ -1,4 +1,4 @@
-"""From logits to one answer: probabilities that are probabilities, and a vote that can be checked by hand."""
+"""Logits become probabilities, and the probabilities of the members become one vote."""
 
 import numpy as np
 import pytest
@@ -78,7 +78,8 @@ def test_the_vote_is_not_a_softmax_of_summed_probabilities() -> None:
 
 
 def test_a_sure_member_outvotes_two_unsure_ones() -> None:
-    """Soft voting, not a show of hands: two members lean to the second relation, one is sure of the first."""
+    """Probabilities are averaged, votes are not counted. Two members slightly prefer the second relation, one
+    is sure of the first."""
     members = np.array([[[0.95, 0.05]], [[0.45, 0.55]], [[0.45, 0.55]]])
     assert weighted_mean_probability(members, np.ones(3)).argmax() == 0
 
