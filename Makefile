@@ -25,7 +25,7 @@ no-cuda-runtime = $(if $(wildcard .venv/serve-cuda .venv/develop-cuda),$(BIN)/pi
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve score test lint train export bundle image loadtest trials soak benchmark benchmark-short benchmark-gpu docs audit clean
+.PHONY: help serve score test lint train export bundle image loadtest trials soak benchmark benchmark-short benchmark-gpu audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -89,9 +89,10 @@ benchmark-short: $(DEVELOP) ## the other servers only, one short round: under fi
 benchmark-gpu: .venv/develop-cuda ## on a GPU: a roberta-large ensemble and the bundle against matrix rate and PyTorch, then over HTTP; ten minutes
 	$(BIN)/python -m benchmarks.gpu --bundle $(BUNDLE)
 
+.PHONY: docs
 docs: $(DEVELOP) .venv/docs ## the documents as a site that needs no network: site/index.html
 	$(BIN)/python -m docs.generate
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "open site/index.html"
 
 audit: $(DEVELOP) ## known vulnerabilities of what is pinned; asks a public database

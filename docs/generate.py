@@ -45,8 +45,8 @@ RECIPE_INTRO: Final = """\
 # Recipe
 
 A recipe is one YAML file that decides a training run. `python -m training.train RECIPE.yaml` reads
-it. `--set FIELD=VALUE` overrides a field for one run. `$NAME` in a value is an environment variable.
-An unknown field, or a value that is not allowed, stops the command with exit status 2.
+it. `--set FIELD=VALUE` overrides a field for one run. `$NAME` in a value is an environment
+variable. An unknown field, or a value that is not allowed, stops the command with exit status 2.
 
 ```yaml
 encoder: $KORE_ENCODER            # a folder, or a name on the Hugging Face hub
