@@ -105,6 +105,12 @@ benchmark-short: $(DEVELOP) ## measure the other servers in one short round: und
 benchmark-gpu: .venv/develop-cuda ## measure a roberta-large ensemble and the bundle on a GPU, against PyTorch and over HTTP: ten minutes
 	$(BIN)/python -m benchmarks.gpu --bundle $(BUNDLE)
 
+.PHONY: docs
+docs: $(DEVELOP) .venv/docs ## build the documents as a site that needs no network: site/index.html
+	$(BIN)/python -m docs.generate
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 audit: $(DEVELOP) ## look up known vulnerabilities of the pinned packages in a public database
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
@@ -132,4 +138,9 @@ no-environment:
 	@echo "longer on a slow connection, and larger where PyTorch or ONNX Runtime bring CUDA)."
 	@$(if $(filter %-cuda,$@),$(no-cpu-runtime),$(no-cuda-runtime))
 	@$(INSTALL) '.[$(DEVELOP_EXTRAS),$(if $(filter %-cuda,$@),cuda,cpu)]'
+	@touch $@
+
+.venv/docs: pyproject.toml constraints.txt .venv/bin/python
+	@echo "Installing mkdocs-material (about 40 MB)."
+	@$(INSTALL) '.[docs]'
 	@touch $@
