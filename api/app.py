@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import PlainTextResponse
+from fastapi_offline import FastAPIOffline
 from pydantic import SecretStr
 from pydantic.json_schema import models_json_schema
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,7 +22,10 @@ from api.service import RelationService
 from api.telemetry import Telemetry
 from api.tracing import Tracing
 
-OPEN_PATHS: Final = frozenset({"/health", "/ready"})  # an orchestrator's probes have no key
+OPEN_PATHS: Final = frozenset({"/health", "/ready", "/docs", "/openapi.json"})
+"""Paths that need no key: an orchestrator's probes have none, and the documents are public."""
+
+DOCS_FILES: Final = "/docs/files"
 
 
 def create_app(service: RelationService, tracing: Tracing | None = None) -> FastAPI:
@@ -37,13 +41,19 @@ def create_app(service: RelationService, tracing: Tracing | None = None) -> Fast
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
 
-    app = FastAPI(
+    documents: dict[str, Any] = {"docs_url": None, "openapi_url": None}
+    if settings.docs:
+        documents = {"docs_url": "/docs", "openapi_url": "/openapi.json", "static_url": DOCS_FILES}
+    make_app = (
+        FastAPIOffline if settings.docs else FastAPI
+    )  # the former's /docs loads nothing from another host
+    app: FastAPI = make_app(
         title="KoRE Serve",
         version=__version__,
         summary="Korean relation extraction",
         lifespan=lifespan,
-        openapi_url="/openapi.json" if settings.docs else None,
-        docs_url="/docs" if settings.docs else None,
+        generate_unique_id_function=lambda route: route.name,  # the operations' names in generated clients
+        **documents,
         redoc_url=None,
         redirect_slashes=False,  # a redirect to an absolute address breaks behind a proxy
         # api/telemetry.py does this.
@@ -86,15 +96,19 @@ class Normalise:
         await self._app(scope, receive, send)
 
 
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(DOCS_FILES)
+
+
 class BearerKey:
-    """ASGI middleware: every path but the probes requires `Authorization: Bearer KEY`."""
+    """ASGI middleware: every path but `OPEN_PATHS` requires `Authorization: Bearer KEY`."""
 
     def __init__(self, app: ASGIApp, key: SecretStr) -> None:
         self._app = app
         self._key = key.get_secret_value().strip().encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+        if scope["type"] == "http" and not _is_open(scope["path"]):
             sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
             scheme, _, token = sent.partition(b" ")
             if not hmac.compare_digest(token.strip(), self._key) or scheme.lower() != b"bearer":

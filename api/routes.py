@@ -13,7 +13,18 @@ from api import __version__
 from api.metrics import REGISTRY, predicted, voted
 from api.reading import SHORT_BODY_BYTES
 from api.requests import LONGEST_TIMEOUT_S, read_body, require_json, timeout_s, while_connected
-from api.schemas import FaultsOut, OneExample, PredictionOut, PredictionsOut, ProblemOut, SeveralExamples
+from api.schemas import (
+    ONE,
+    SHORT,
+    FaultsOut,
+    InfoOut,
+    OneExample,
+    PredictionOut,
+    PredictionsOut,
+    ProblemOut,
+    SeveralExamples,
+    StatusOut,
+)
 from api.service import RelationService
 from api.telemetry import RequestRecord, record_of
 from engine.errors import NotReady
@@ -39,7 +50,14 @@ Record = Annotated[RequestRecord, Depends(_record)]
 _QUESTIONS: Final = [
     {"$ref": f"#/components/schemas/{model.__name__}"} for model in (OneExample, SeveralExamples)
 ]
-_REQUEST_BODY: Final = {"required": True, "content": {"application/json": {"schema": {"anyOf": _QUESTIONS}}}}
+_EXAMPLES: Final = {
+    "one example": {"value": ONE},
+    "several examples": {"value": {"examples": [SHORT, SHORT], "top_k": 2}},
+}
+_REQUEST_BODY: Final = {
+    "required": True,
+    "content": {"application/json": {"schema": {"anyOf": _QUESTIONS}, "examples": _EXAMPLES}},
+}
 _PARAMETERS: Final = [
     {
         "name": "X-Request-Timeout",
@@ -57,26 +75,47 @@ _PARAMETERS: Final = [
 _RETRY_AFTER: Final = {
     "Retry-After": {"description": "seconds until it makes sense to ask again", "schema": {"type": "integer"}}
 }
+
+
+def _problem(description: str, detail: Any, **more: Any) -> dict[str, Any]:
+    """A status of `POST /relations` for OpenAPI, with an example of its body."""
+    model = ProblemOut if isinstance(detail, str) else FaultsOut
+    content = {"application/json": {"example": {"detail": detail}}}
+    return {"model": model, "description": description, "content": content, **more}
+
+
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    401: {"model": ProblemOut, "description": "The bearer token is missing or wrong"},
-    413: {"model": ProblemOut, "description": "The body or the number of examples exceeds its limit"},
-    415: {"model": ProblemOut, "description": "The body is compressed, and not by gzip"},
-    422: {
-        "model": FaultsOut,
-        "description": "Not JSON, or an example that cannot be asked; lists every fault",
-    },
-    429: {
-        "model": ProblemOut,
-        "description": "The queue is full, or the estimated wait exceeds the deadline",
-        "headers": _RETRY_AFTER,
-    },
-    500: {"model": ProblemOut, "description": "An internal error; the log has it with the request's id"},
-    503: {
-        "model": ProblemOut,
-        "description": "The server is not ready or shuts down, or the engine lost the batch",
-        "headers": _RETRY_AFTER,
-    },
-    504: {"model": ProblemOut, "description": "The deadline passed"},
+    401: _problem("The bearer token is missing or wrong", "a valid bearer token is required"),
+    413: _problem(
+        "The body or the number of examples exceeds its limit",
+        "a request can hold 256 examples; this one holds 300",
+    ),
+    415: _problem(
+        "The body is compressed, and not by gzip",
+        "Content-Encoding 'br' is unknown; send gzip or no compression",
+    ),
+    422: _problem(
+        "Not JSON, or an example that cannot be asked; lists every fault",
+        [
+            {
+                "type": "out_of_range",
+                "loc": ["body", "examples", 3, "object_entity", "end_idx"],
+                "msg": "99 is outside the sentence, whose indices run from 0 to 16",
+            }
+        ],
+    ),
+    429: _problem(
+        "The queue is full, or the estimated wait exceeds the deadline",
+        "estimated wait 3.2 s exceeds the request's deadline",
+        headers=_RETRY_AFTER,
+    ),
+    500: _problem("An internal error; the log has it with the request's id", "internal error"),
+    503: _problem(
+        "The server is not ready or shuts down, or the engine lost the batch",
+        "the server is loading",
+        headers=_RETRY_AFTER,
+    ),
+    504: _problem("The deadline passed", "the deadline passed before the answer was ready"),
 }
 
 
@@ -120,8 +159,8 @@ async def relations(request: Request, service: Service, record: Record) -> Respo
 
 
 @router.get("/health", summary="200 while the process lives, also while it loads")
-async def health() -> dict[str, str]:
-    return {"status": "alive"}
+async def health() -> StatusOut:
+    return StatusOut(status="alive")
 
 
 @router.get(
@@ -129,13 +168,18 @@ async def health() -> dict[str, str]:
     summary="200 once the ensemble has loaded and answered the bundle's golden rows",
     responses={503: _ERRORS[503]},
 )
-async def ready(service: Service) -> dict[str, str]:
+async def ready(service: Service) -> StatusOut:
     if service.state != "ready":
         raise NotReady(f"the server is {service.state}", retry_after_s=1)
-    return {"status": "ready"}
+    return StatusOut(status="ready")
 
 
-@router.get("/info", summary="What is served, where and within which limits")
+@router.get(
+    "/info",
+    summary="What is served, where and within which limits",
+    response_model=InfoOut,
+    response_model_exclude_unset=True,
+)
 async def info(service: Service) -> dict[str, Any]:
     settings = service.settings
     limits = {

@@ -300,9 +300,11 @@ def guarded(tiny_bundle: Path) -> Iterator[httpx.Client]:
         yield connected
 
 
-def test_without_the_key_only_the_probes_answer(guarded: httpx.Client) -> None:
-    for path in ("/info", "/docs", "/openapi.json"):
+def test_without_the_key_only_the_probes_and_the_documents_answer(guarded: httpx.Client) -> None:
+    for path in ("/info", "/metrics"):
         assert guarded.get(path).status_code == 401
+    for path in ("/docs", "/openapi.json"):
+        assert guarded.get(path).status_code == 200
     refused = post(guarded, ASKED, Authorization="Bearer guess")
     assert refused.status_code == 401
     assert "sesame" not in refused.text

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from api.service import RelationService
 from api.settings import Settings, warn_of_unknown
 from engine.errors import NotReady
 from loadtest.server import running
+from models.labels import RELATIONS
 
 ASKED = {
     "sentence": "강하늘은 이름난 무신이다.",
@@ -98,3 +100,35 @@ def test_the_access_log_has_a_line_for_each_request_if_it_is_on(tiny_bundle: Pat
         assert server.stop() == 0
         lines = [line for line in server.log if "POST /relations 200 in" in line]
     assert len(lines) == (1 if on else 0)
+
+
+def test_the_documents_load_nothing_from_another_host_and_need_no_key(tiny_bundle: Path) -> None:
+    app = create_app(RelationService(Settings(bundle=tiny_bundle, api_key="secret"), pytest.fail))
+
+    async def get(path: str) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return await client.get(path)
+
+    page = asyncio.run(get("/docs"))
+    assert page.status_code == 200
+    files = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(files) == 3
+    assert [asyncio.run(get(file)).status_code for file in files] == [200] * 3, "and they are this server's"
+    assert "//" not in "".join(files)
+    assert asyncio.run(get("/openapi.json")).status_code == 200
+    assert asyncio.run(get("/info")).status_code == 401
+
+
+def test_the_openapi_document_names_operations_relations_and_an_example_for_each_status(app: FastAPI) -> None:
+    document = app.openapi()
+    operations = {
+        operation["operationId"] for methods in document["paths"].values() for operation in methods.values()
+    }
+    assert operations == {"relations", "health", "ready", "info", "metrics"}
+    schemas = document["components"]["schemas"]
+    assert schemas["PredictionOut"]["properties"]["relation"]["enum"] == list(RELATIONS)
+    assert "lanes" in schemas["InfoOut"]["properties"]
+    asked = document["paths"]["/relations"]["post"]
+    assert len(asked["requestBody"]["content"]["application/json"]["examples"]) == 2
+    for status, answer in asked["responses"].items():
+        assert status == "200" or answer["content"]["application/json"]["example"]["detail"], status
