@@ -125,7 +125,7 @@ clean: ## remove the environment and caches
 .PHONY: no-environment
 no-environment:
 
-.venv/serve-cpu: SIZE := about 230 MB, about a minute
+.venv/serve-cpu: SIZE := about 250 MB, about a minute
 .venv/serve-cuda: SIZE := several GB with the CUDA libraries, several minutes
 .venv/serve-%: pyproject.toml constraints.txt .venv/bin/python
 	@echo "Installing the server into .venv: ONNX Runtime, FastAPI, tokenizers ($(SIZE))."
