@@ -15,7 +15,7 @@ import httpx
 from loadtest.bodies import Body, InvalidRows, judge, make_bodies, mean_examples, read_rows
 from loadtest.gates import DEFAULT_GATES, InvalidGates, Profile, read_profile
 from loadtest.play import PlayFailed
-from loadtest.server import DEFAULT_BUNDLE, ROOT, leaving_on_sigterm, running
+from loadtest.server import DEFAULT_BUNDLE, ROOT, StartFailed, leaving_on_sigterm, running
 from loadtest.traffic import saturation
 
 SATURATION_S = 8.0
@@ -104,7 +104,7 @@ class Options:
             else:
                 try:
                     url = stack.enter_context(running(self.bundle)).url
-                except AssertionError as error:  # it holds the server's log, whose last line is the reason
+                except StartFailed as error:  # its last line is the reason
                     raise Unanswered(
                         f"the server did not start: {str(error).strip().splitlines()[-1]}"
                     ) from None
