@@ -3,10 +3,10 @@
 1. Check out REVISION into a temporary git worktree. Both servers run with this Python and serve one bundle.
 2. In each pair, start both servers, one after the other, so that neither measures its batches under load.
 3. At each number of connections, load one server and then the other. The next pair swaps the order.
-4. Take medians over the pairs; of ratios, the median of the ratios within a pair, since a machine's speed drifts.
+4. Take medians over the pairs; of ratios, the median of the ratios within a pair, since a machine's speed
+   drifts.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from benchmarks.peers.load import Measurement
+from benchmarks.rows import draw_rows
+from loadtest.command import add_bundle, conclude, make_parser
+from loadtest.server import ROOT, leaving_on_sigterm, running
+from loadtest.traffic import Measurement, make_requests, measure
 
-ROOT: Final = Path(__file__).resolve().parents[1]
 LEAST: Final = 0.95
 """Share of the old requests/s that the working tree must reach."""
 WARMUP_S: Final = 2.0
@@ -27,27 +28,25 @@ ROWS: Final = 300
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.versions",
-        description="Compare the requests/s of the working tree's server with those of an older revision.",
-        epilog="Example: python -m benchmarks.versions HEAD~1 --connections 16 --pairs 3",
+    parser = make_parser(
+        "benchmarks.versions",
+        "Compare the requests/s of the working tree's server with those of an older revision.",
+        "HEAD~1 --connections 16 --pairs 3",
     )
     parser.add_argument("revision", help="the older commit: a hash, a tag or a branch")
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64], help="default: 1 16 64")
-    parser.add_argument("--pairs", type=int, default=9, help="pairs of measurements (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=8, help="of one measurement (default: %(default)s)")
     parser.add_argument(
-        "--bundle", type=Path, help="bundle that both servers serve (default: the shipped one)"
+        "--connections", type=int, nargs="+", default=[1, 16, 64], metavar="N", help="(default: 1 16 64)"
     )
+    parser.add_argument("--pairs", type=int, default=9, help="pairs of measurements (default: 9)")
+    parser.add_argument("--seconds", type=float, default=8, help="of one measurement (default: 8)")
+    add_bundle(parser)
     arguments = parser.parse_args(argv)
     commit = git("rev-parse", "--verify", "--quiet", f"{arguments.revision}^{{commit}}")
     if commit is None:
         parser.error(f"this repository has no commit {arguments.revision!r}; name a hash, a tag or a branch")
-    from engine.settings import DEFAULT_BUNDLE
-    from loadtest.server import leaving_on_sigterm
-    from loadtest.verdict import conclude
+    from engine.settings import DEFAULT_BUNDLE  # slow to import, and not needed for --help
 
-    bundle = (arguments.bundle or DEFAULT_BUNDLE).resolve()
+    bundle = arguments.bundle or DEFAULT_BUNDLE
     pairs = []
     with leaving_on_sigterm(), checked_out(commit) as old:
         for number in range(arguments.pairs):
@@ -85,33 +84,24 @@ def checked_out(commit: str) -> Iterator[Path]:
 
 def measure_pair(
     old: Path, bundle: Path, levels: list[int], seconds: float, old_first: bool
-) -> "dict[int, dict[str, Measurement]]":
+) -> dict[int, dict[str, Measurement]]:
     """Both servers at each number of connections: `{16: {"old": …, "new": …}, …}`."""
-    from benchmarks.ceiling import read_rows
-    from benchmarks.peers.load import build_request, measure
-    from loadtest.server import running
-
-    rows = read_rows(None, ROWS)
+    rows = draw_rows(None, ROWS)
     trees = {"old": old, "new": ROOT} if old_first else {"new": ROOT, "old": old}
     with ExitStack() as stack:
         ports = {name: stack.enter_context(running(bundle, root=tree)).port for name, tree in trees.items()}
         return {
             connections: {
-                name: measure(
-                    port,
-                    [build_request(port, "/relations", row) for row in rows],
-                    connections,
-                    WARMUP_S,
-                    seconds,
-                )
+                name: measure(port, make_requests(port, rows), connections, WARMUP_S, seconds)
                 for name, port in ports.items()
             }
             for connections in levels
         }
 
 
-def compare(pairs: "list[dict[str, Measurement]]") -> dict[str, Any]:
-    """The figures at one number of connections; the ratios are new over old, None if a server answered nothing."""
+def compare(pairs: list[dict[str, Measurement]]) -> dict[str, Any]:
+    """The figures at one number of connections; ratios are new over old, None where a server had no
+    answer."""
     level: dict[str, Any] = {}
     for figure in ("rps", "p50_ms", "p99_ms"):
         sides = {name: [getattr(pair[name], figure) for pair in pairs] for name in ("old", "new")}

@@ -1,6 +1,6 @@
 """A server in a process of its own, for as long as a trial lasts."""
 
-import contextlib
+import http.client
 import json
 import os
 import signal
@@ -13,10 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULT_BUNDLE = ROOT / "bundles" / "default"
 
 
 READY_TIMEOUT_S = 180.0
@@ -26,7 +23,7 @@ class StartFailed(RuntimeError):
     """A server ended, or was not ready in time; the message is the end of its log."""
 
 
-class Server:
+class ServerProcess:
     """A real server in a process of its own, on a port of its own. A thread reads its log: a full pipe would
     stop the server."""
 
@@ -43,6 +40,8 @@ class Server:
         command += ["--bundle", str(bundle)] if bundle else []
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self.process = subprocess.Popen(command, cwd=root, env=environment, text=True, **pipes)
+        import httpx  # slow to import, and not needed for --help
+
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
         self.log: list[str] = []
         self._grown = threading.Condition()
@@ -57,9 +56,8 @@ class Server:
         """
         deadline = time.monotonic() + READY_TIMEOUT_S
         while self.process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(httpx.TransportError):
-                if self.client.get("/ready").status_code == 200:
-                    return
+            if answers(self.port, "GET", "/ready"):
+                return
             time.sleep(0.1)
         if self.process.poll() is not None:
             self._reader.join(timeout=60)  # until the last line is in the log
@@ -75,7 +73,7 @@ class Server:
             self._grown.notify_all()
 
     def logged(self, words: str) -> str:
-        """The message of the first log line with these words, once it has come."""
+        """The message of the first log line with these words; waits for it."""
 
         def found() -> str | None:
             return next((line for line in self.log if words in line), None)
@@ -88,14 +86,15 @@ class Server:
         assert line is not None, f"no {words!r} in the log:\n{''.join(self.log)}"
         return str(json.loads(line)["message"])
 
-    def order(self, words: str) -> None:
-        """Tell a `loadtest.faulty_server` what to do, and wait until it does."""
+    def order(self, words: str) -> str:
+        """Give a `loadtest.faulty_server` an order; returns its reply, which says that the order is in
+        effect."""
         stdin, stdout = self.process.stdin, self.process.stdout
         assert stdin is not None
         assert stdout is not None
         stdin.write(words + "\n")
         stdin.flush()
-        assert stdout.readline().strip() == words
+        return stdout.readline().strip()
 
     def close(self) -> None:
         """End the process at once, if it has not ended, and let go of its pipes."""
@@ -109,7 +108,7 @@ class Server:
             stream.close()
 
     def stop(self) -> int:
-        """End the process politely; returns its exit status."""
+        """Send SIGTERM; returns the exit status."""
         self.client.close()
         self.process.terminate()
         return self.process.wait(timeout=60)
@@ -117,13 +116,13 @@ class Server:
 
 @contextmanager
 def leaving_on_sigterm() -> Iterator[None]:
-    """SIGTERM leaves the block as SystemExit, so that what was started in it is stopped; nothing changes
-    where it is handled already."""
-    ours = (
+    """SIGTERM leaves the block as SystemExit, so that processes started in it are stopped. Does nothing if
+    SIGTERM already has a handler."""
+    has_none = (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     )
-    if not ours:
+    if not has_none:
         yield
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -139,10 +138,22 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def answers(port: int, method: str, path: str, document: object = None) -> bool:
+    """Whether a server on the loopback answers one request with 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, path, json.dumps(document), {"Content-Type": "application/json"})
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
 @contextmanager
 def running(
     bundle: Path | None = None, module: str = "api", root: Path = ROOT, **settings: object
-) -> Iterator[Server]:
+) -> Iterator[ServerProcess]:
     """A server that is ready.
 
     Args:
@@ -154,7 +165,7 @@ def running(
         StartFailed: it did not get ready.
     """
     with leaving_on_sigterm():
-        server = Server(bundle, module, root, settings)
+        server = ServerProcess(bundle, module, root, settings)
         try:
             server.wait_until_ready()
             yield server
