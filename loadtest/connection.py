@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
             self._answer.set_result(answer)
 
 
-class Pool:
+class HttpClient:
     """As many connections to one server as there are requests at a time. Closes them when its block ends."""
 
     def __init__(self, target: Target, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
@@ -130,7 +130,7 @@ class Pool:
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
 
-    async def __aenter__(self) -> "Pool":
+    async def __aenter__(self) -> "HttpClient":
         return self
 
     async def __aexit__(

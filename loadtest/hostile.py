@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from loadtest.command import add_bundle, conclude, make_parser
-from loadtest.connection import Pool, Target
+from loadtest.connection import HttpClient, Target
 from loadtest.outcomes import RIGHT, Outcome, by_result
 from loadtest.server import ServerProcess, running
 from loadtest.traffic import closed_loop
@@ -119,9 +119,9 @@ def good_traffic(target: Target, rows: list[dict[str, object]]) -> Iterator[list
     stop, loop = asyncio.Event(), asyncio.new_event_loop()
 
     async def call() -> None:
-        async with Pool(target) as pool:
+        async with HttpClient(target) as client:
             requests = [target.post("/relations", row) for row in rows]
-            outcomes.extend(await closed_loop(pool, requests, GOOD_CONNECTIONS, stop))
+            outcomes.extend(await closed_loop(client, requests, GOOD_CONNECTIONS, stop))
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(call()))
     thread.start()

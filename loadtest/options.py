@@ -11,7 +11,7 @@ from pathlib import Path
 
 from loadtest.bodies import Body, UnusableRows, judge, make_bodies, mean_examples, read_rows
 from loadtest.command import add_bundle, make_parser
-from loadtest.connection import Pool, Target
+from loadtest.connection import HttpClient, Target
 from loadtest.gates import DEFAULT_GATES, InvalidGates, Profile, read_profile
 from loadtest.outcomes import RIGHT
 from loadtest.play import PlayFailed
@@ -120,8 +120,8 @@ class LoadTestOptions:
         target, body = _target(url), self.bodies[0]
 
         async def ask() -> tuple[int, bytes]:
-            async with Pool(target, FIRST_ANSWER_S) as pool:
-                answer = await pool.ask(target.post("/relations", body.document))
+            async with HttpClient(target, FIRST_ANSWER_S) as client:
+                answer = await client.ask(target.post("/relations", body.document))
                 return (answer.status, answer.body) if answer else (0, b"")
 
         status, content = asyncio.run(ask())

@@ -24,7 +24,7 @@ import uvloop
 
 from loadtest.bodies import UnusableRows, read_rows
 from loadtest.command import add_bundle, conclude, make_parser
-from loadtest.connection import Pool, Target
+from loadtest.connection import HttpClient, Target
 from loadtest.figures import percentile, percentile_ms
 from loadtest.outcomes import REFUSED, RIGHT, Outcome, by_result
 from loadtest.server import running
@@ -97,8 +97,8 @@ async def press(
 
     async def send() -> list[Outcome]:
         try:
-            async with Pool(target) as pool:
-                return await open_loop(pool, requests, rate, seconds, seed)
+            async with HttpClient(target) as client:
+                return await open_loop(client, requests, rate, seconds, seed)
         finally:
             stop.set()
 
@@ -111,11 +111,11 @@ async def send_burst(target: Target, requests: Sequence[bytes], count: int) -> B
 
     async def come_back(refused: Outcome) -> Outcome:
         await asyncio.sleep(float(refused.retry_after or 0))
-        return await ask(pool, requests[refused.row], refused.row, time.monotonic())
+        return await ask(client, requests[refused.row], refused.row, time.monotonic())
 
-    async with Pool(target) as pool:
+    async with HttpClient(target) as client:
         began_s, rows = time.monotonic(), [number % len(requests) for number in range(count)]
-        first = await asyncio.gather(*(ask(pool, requests[row], row, began_s) for row in rows))
+        first = await asyncio.gather(*(ask(client, requests[row], row, began_s) for row in rows))
         second = await asyncio.gather(*(come_back(one) for one in first if one.result == REFUSED))
     return Burst(list(first), list(second))
 

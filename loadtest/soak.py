@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from loadtest.command import add_bundle, conclude, make_parser
-from loadtest.connection import Pool, Target
+from loadtest.connection import HttpClient, Target
 from loadtest.figures import percentile_ms
 from loadtest.outcomes import RIGHT, by_result
 from loadtest.sentences import make_long_rows
@@ -24,8 +24,8 @@ CONNECTIONS = 8
 async def trial(url: str, pid: int, seconds: float) -> tuple[dict[str, Any], dict[str, bool]]:
     stop, process, target = asyncio.Event(), psutil.Process(pid), Target.parse(url)
     requests = [target.post("/relations", row) for row in make_long_rows(5000)]
-    async with Pool(target) as pool:
-        loop = asyncio.create_task(closed_loop(pool, requests, CONNECTIONS, stop))
+    async with HttpClient(target) as client:
+        loop = asyncio.create_task(closed_loop(client, requests, CONNECTIONS, stop))
         await asyncio.sleep(seconds / 10)
         first_mb = process.memory_info().rss / 1e6
         await asyncio.sleep(seconds * 9 / 10)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from loadtest.connection import Pool, Target
+from loadtest.connection import HttpClient, Target
 from loadtest.figures import percentile_ms
 from loadtest.outcomes import NO_ANSWER, RIGHT, WRONG_ANSWER, Outcome, by_result, due_times
 
@@ -59,10 +59,10 @@ class Measurement:
     generator_cpu_ms: float | None
 
 
-async def ask(pool: Pool, request: bytes, row: int, due_s: float) -> Outcome:
+async def ask(client: HttpClient, request: bytes, row: int, due_s: float) -> Outcome:
     """Post one row."""
     sent_s = time.monotonic()
-    answer = await pool.ask(request)
+    answer = await client.ask(request)
     if answer is None:
         return Outcome(NO_ANSWER, due_s, sent_s, time.monotonic(), row=row)
     found = _RELATION.search(answer.body)
@@ -79,7 +79,7 @@ async def ask(pool: Pool, request: bytes, row: int, due_s: float) -> Outcome:
 
 
 async def closed_loop(
-    pool: Pool,
+    client: HttpClient,
     requests: Sequence[bytes],
     connections: int,
     stop: asyncio.Event,
@@ -93,7 +93,7 @@ async def closed_loop(
         await asyncio.sleep(STAGGER_S * place)
         while not stop.is_set():
             row, request = next(deck)
-            outcome = await ask(pool, request, row, time.monotonic())
+            outcome = await ask(client, request, row, time.monotonic())
             outcomes.append(outcome)
             if outcome.result in until:
                 return
@@ -114,7 +114,7 @@ async def on_schedule(due: Iterable[float], send: Callable[[int, float], Corouti
 
 
 async def open_loop(
-    pool: Pool, requests: Sequence[bytes], rate: float, seconds: float, seed: int = 1
+    client: HttpClient, requests: Sequence[bytes], rate: float, seconds: float, seed: int = 1
 ) -> list[Outcome]:
     """Requests at the times of a Poisson process of `rate` a second."""
     began_s = time.monotonic()
@@ -122,7 +122,8 @@ async def open_loop(
         lambda due_s: due_s < began_s + seconds, due_times(rate, began_s, random.Random(seed))
     )
     return await on_schedule(
-        due, lambda number, due_s: ask(pool, requests[number % len(requests)], number % len(requests), due_s)
+        due,
+        lambda number, due_s: ask(client, requests[number % len(requests)], number % len(requests), due_s),
     )
 
 
@@ -132,10 +133,10 @@ async def probe(target: Target, path: str, stop: asyncio.Event, every_s: float =
     Probes do not wait for each other: otherwise a server that hangs for a while would cost one slow probe.
     """
     request = target.get(path)
-    async with Pool(target) as pool:
+    async with HttpClient(target) as client:
 
         async def get(_: int, due_s: float) -> float:
-            answer = await pool.ask(request)
+            answer = await client.ask(request)
             return answer.answered_s - due_s if answer and answer.status == 200 else float("inf")
 
         due = itertools.takewhile(lambda _: not stop.is_set(), itertools.count(time.monotonic(), every_s))
@@ -147,8 +148,8 @@ async def measure_window(
 ) -> Measurement:
     """Keep a server busy with a closed loop, and measure it for `seconds` after `warmup_s`."""
     stop = asyncio.Event()
-    async with Pool(target) as pool:
-        loop = asyncio.create_task(closed_loop(pool, requests, connections, stop))
+    async with HttpClient(target) as client:
+        loop = asyncio.create_task(closed_loop(client, requests, connections, stop))
         await asyncio.sleep(warmup_s)
         cpu_s, began_s = time.process_time(), time.monotonic()
         await asyncio.sleep(seconds)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.command import add_bundle, conclude, make_parser
-from loadtest.connection import Pool, Target
+from loadtest.connection import HttpClient, Target
 from loadtest.outcomes import NO_ANSWER, Outcome, by_result
 from loadtest.sentences import make_long_rows
 from loadtest.server import ServerProcess, running
@@ -34,8 +34,8 @@ async def full_load(
     """A closed loop that runs during the block. Callers end at `stop`, or at a result of `until`."""
     target = Target.parse(server.url)
     requests = [target.post("/relations", row) for row in make_long_rows(1000)]
-    async with Pool(target) as pool:
-        yield asyncio.create_task(closed_loop(pool, requests, CONNECTIONS, stop, until))
+    async with HttpClient(target) as client:
+        yield asyncio.create_task(closed_loop(client, requests, CONNECTIONS, stop, until))
 
 
 async def swap(server: ServerProcess, path: Path, bundles: list[Path]) -> list[Outcome]:

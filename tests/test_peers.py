@@ -24,7 +24,7 @@ from benchmarks.peers.report import (
 )
 from benchmarks.peers.servers import PEERS, Configuration
 from benchmarks.peers.setup import PeerSetup
-from loadtest.connection import Pool, Target
+from loadtest.connection import HttpClient, Target
 from loadtest.traffic import LOOPBACK, Measurement, closed_loop, make_requests
 from loadtest.traffic import summarise as summarise_window
 
@@ -87,9 +87,9 @@ def drive(
         async with await asyncio.start_server(server.handle, LOOPBACK, 0) as listener:
             port = listener.sockets[0].getsockname()[1]
             requests = make_requests(port, [{"row": row} for row in range(rows)])
-            async with Pool(Target(LOOPBACK, port), answer_timeout_s) as pool:
+            async with HttpClient(Target(LOOPBACK, port), answer_timeout_s) as client:
                 began_s = time.monotonic()
-                loop = asyncio.create_task(closed_loop(pool, requests, 1, stop))
+                loop = asyncio.create_task(closed_loop(client, requests, 1, stop))
                 await server.finished.wait()
                 stop.set()
                 ended_s = time.monotonic()
