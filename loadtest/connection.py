@@ -71,7 +71,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.usable = True
-        self.idle_since_s = 0.0
+        self.used_s = 0.0
+        """When the last request was sent, or answered."""
         self._answer: asyncio.Future[Answer | None] | None = None
         self._parser = HttpResponseParser(self)
         self._retry_after: str | None = None
@@ -79,6 +80,7 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, request: bytes) -> Answer | None:
         """Send a request; returns its answer, or None if the connection breaks before it is whole."""
+        self.used_s = time.monotonic()
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._answer
@@ -110,8 +112,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self.usable = self._parser.should_keep_alive()
-        answered_s = time.monotonic()
-        answer = Answer(self._parser.get_status_code(), self._retry_after, b"".join(self._body), answered_s)
+        self.used_s = time.monotonic()
+        answer = Answer(self._parser.get_status_code(), self._retry_after, b"".join(self._body), self.used_s)
         self._retry_after, self._body = None, []
         self._finish(answer)
 
@@ -131,42 +133,49 @@ class HttpClient:
         self._busy: set[Connection] = set()
 
     async def __aenter__(self) -> "HttpClient":
+        self._watcher = asyncio.create_task(self._watch())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._watcher.cancel()
         for connection in (*self._idle, *self._busy):
             connection.close()
 
     async def ask(self, request: bytes) -> Answer | None:
         """Send a request; None if there was no connection, it broke, or the answer took too long."""
-        connection = None
         try:
-            async with asyncio.timeout(self._timeout_s):
-                connection = self._take_idle() or await self._connect()
-                self._busy.add(connection)
-                answer = await connection.ask(request)
-        except OSError:  # TimeoutError is one
-            answer = None
-        if connection is not None:
-            self._busy.discard(connection)
-            if answer is not None and connection.usable:
-                connection.idle_since_s = answer.answered_s
-                self._idle.append(connection)
-            else:
-                connection.close()
+            connection = self._take_idle() or await self._connect()
+        except OSError:
+            return None
+        self._busy.add(connection)
+        answer = await connection.ask(request)
+        self._busy.discard(connection)
+        if answer is not None and connection.usable:
+            self._idle.append(connection)
+        else:
+            connection.close()
         return answer
+
+    async def _watch(self) -> None:
+        """Close connections whose answer takes too long: cheaper than a timer for each request."""
+        while True:
+            await asyncio.sleep(min(1.0, self._timeout_s))
+            for connection in list(self._busy):
+                if time.monotonic() - connection.used_s > self._timeout_s:
+                    connection.close()
 
     def _take_idle(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable and time.monotonic() - connection.idle_since_s < IDLE_S:
+            if connection.usable and time.monotonic() - connection.used_s < IDLE_S:
                 return connection
             connection.close()
         return None
 
     async def _connect(self) -> Connection:
         loop, target = asyncio.get_running_loop(), self.target
-        _, connection = await loop.create_connection(Connection, target.host, target.port, ssl=self._tls)
+        async with asyncio.timeout(self._timeout_s):  # its TimeoutError is an OSError
+            _, connection = await loop.create_connection(Connection, target.host, target.port, ssl=self._tls)
         return connection
