@@ -11,7 +11,7 @@ from typing import Final
 
 from benchmarks.rows import add_rows, draw_rows
 from engine.cores import available_cores
-from loadtest.command import add_bundle, conclude, make_parser, write_json
+from loadtest.command import add_bundle, add_output, conclude, make_parser, write_json
 from loadtest.server import running
 from loadtest.traffic import Measurement, make_requests, measure
 
@@ -41,11 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     add_bundle(parser)
     add_rows(parser, count=300)
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each part (default: 3)")
-    parser.add_argument("--seconds", type=float, default=8, help="of one measurement (default: 8)")
+    parser.add_argument("--seconds", type=float, default=8, help="seconds of one measurement (default: 8)")
     parser.add_argument("--only", metavar="WORDS", default="", help="only the parts with these words")
-    parser.add_argument(
-        "--output", type=Path, default=Path("benchmarks/results/ablation.json"), help="file of the results"
-    )
+    add_output(parser, "ablation.json")
     arguments = parser.parse_args(argv)
     parts = [part for part in PARTS if arguments.only in part]
     if not parts:

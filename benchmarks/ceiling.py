@@ -19,11 +19,10 @@ import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.rows import add_rows, draw_rows
-from loadtest.command import add_bundle, conclude, make_parser, write_json
+from loadtest.command import add_bundle, add_output, conclude, make_parser, write_json
 
 if TYPE_CHECKING:
     from benchmarks.bare_sessions import SessionBench, Way
@@ -46,10 +45,10 @@ def main(argv: list[str] | None = None) -> int:
     add_rows(parser, count=300)
     parser.add_argument("--rounds", type=int, default=3, help="scans of all ways to batch (default: 3)")
     parser.add_argument("--turns", type=int, default=9, help="measurements of the best ways (default: 9)")
-    parser.add_argument("--seconds", type=float, default=6, help="of one measurement over HTTP (default: 6)")
     parser.add_argument(
-        "--output", type=Path, default=Path("benchmarks/results/ceiling.json"), help="file of the results"
+        "--seconds", type=float, default=6, help="seconds of one measurement over HTTP (default: 6)"
     )
+    add_output(parser, "ceiling.json")
     arguments = parser.parse_args(argv)
     from benchmarks.bare_sessions import EVERY_MEMBER, SessionBench
     from engine.settings import DEFAULT_BUNDLE

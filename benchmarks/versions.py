@@ -35,10 +35,15 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("revision", help="the older commit: a hash, a tag or a branch")
     parser.add_argument(
-        "--connections", type=int, nargs="+", default=[1, 16, 64], metavar="N", help="(default: 1 16 64)"
+        "--connections",
+        type=int,
+        nargs="+",
+        default=[1, 16, 64],
+        metavar="N",
+        help="connections to measure (default: 1 16 64)",
     )
     parser.add_argument("--pairs", type=int, default=9, help="pairs of measurements (default: 9)")
-    parser.add_argument("--seconds", type=float, default=8, help="of one measurement (default: 8)")
+    parser.add_argument("--seconds", type=float, default=8, help="seconds of one measurement (default: 8)")
     add_bundle(parser)
     arguments = parser.parse_args(argv)
     commit = git("rev-parse", "--verify", "--quiet", f"{arguments.revision}^{{commit}}")

@@ -22,6 +22,12 @@ def add_bundle(parser: argparse.ArgumentParser, required: bool = False) -> None:
     parser.add_argument("--bundle", type=_folder, required=required, help=f"bundle to serve{default}")
 
 
+def add_output(parser: argparse.ArgumentParser, name: str) -> None:
+    """`--output`, a file or folder in benchmarks/results by default."""
+    path = Path("benchmarks/results") / name
+    parser.add_argument("--output", type=Path, default=path, help=f"results (default: {path})")
+
+
 def _folder(text: str) -> Path:
     path = Path(text)
     if not path.is_dir():

@@ -53,22 +53,15 @@ class LoadTestOptions:
         Raises:
             InvalidGates, UnusableRows: a file cannot be used.
         """
-        parser.add_argument("profile", nargs="?", default="short", help="a profile of the gates file (short)")
+        add = parser.add_argument
+        add("profile", nargs="?", default="short", help="a profile of the gates file (default: short)")
         server = parser.add_mutually_exclusive_group()
         server.add_argument("--url", help="a running server; KORE_API_KEY is sent as its token")
         add_bundle(server)
-        parser.add_argument(
-            "--gates", type=Path, default=DEFAULT_GATES, help="gates file (default: loadtest/gates.yaml)"
-        )
-        parser.add_argument(
-            "--rows", type=Path, help="JSONL of KLUE-RE rows to send (default: shipped sentences)"
-        )
-        parser.add_argument(
-            "--output", type=Path, help="folder of the results (default: runs/loadtest/PROFILE)"
-        )
-        parser.add_argument(
-            "--saturation", type=float, help="examples a second that the server bears (default: measured)"
-        )
+        add("--gates", type=Path, default=DEFAULT_GATES, help="gates file (default: loadtest/gates.yaml)")
+        add("--rows", type=Path, help="JSONL of KLUE-RE rows to send (default: shipped sentences)")
+        add("--output", type=Path, help="folder of the results (default: runs/loadtest/PROFILE)")
+        add("--saturation", type=float, help="examples a second that the server bears (default: measured)")
         given = parser.parse_args(argv)
         if given.saturation is not None and not 0 < given.saturation < 1e6:
             parser.error("--saturation: give a number of examples a second between 0 and 1000000")

@@ -10,34 +10,42 @@ Tokens and operations are counted without padding, so a way to run that computes
 """
 
 import sys
-from pathlib import Path
 
 from benchmarks.rows import add_rows, draw_rows
-from loadtest.command import add_bundle, conclude, make_parser
+from loadtest.command import add_bundle, add_output, conclude, make_parser
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = make_parser("benchmarks.gpu", "Time the models on a GPU.", "--bundle bundles/default")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default: cuda")
     parser.add_argument(
-        "--shape", choices=("large", "tiny"), default="large", help="of the random member (large)"
+        "--device", choices=("cuda", "cpu"), default="cuda", help="device to time (default: cuda)"
     )
-    parser.add_argument("--members", type=int, default=5, help="of the ensemble of that shape (default: 5)")
+    parser.add_argument(
+        "--shape",
+        choices=("large", "tiny"),
+        default="large",
+        help="size of the random member (default: large)",
+    )
+    parser.add_argument(
+        "--members", type=int, default=5, help="members of that size in the ensemble (default: 5)"
+    )
     add_bundle(parser)
     add_rows(parser, count=512)
     parser.add_argument(
         "--seconds", type=float, default=0.5, help="least seconds for one batch (default: 0.5)"
     )
     parser.add_argument(
-        "--http-seconds", type=float, default=6.0, help="of one measurement over HTTP (default: 6)"
+        "--http-seconds", type=float, default=6.0, help="seconds of one measurement over HTTP (default: 6)"
     )
     parser.add_argument("--tuning-s", type=float, default=7.0, help="KORE_TUNING_S for --bundle (default: 7)")
     parser.add_argument(
-        "--connections", type=int, nargs="+", default=[16, 64, 256], help="over HTTP (default: 16 64 256)"
+        "--connections",
+        type=int,
+        nargs="+",
+        default=[16, 64, 256],
+        help="connections over HTTP (default: 16 64 256)",
     )
-    parser.add_argument(
-        "--output", type=Path, default=Path("benchmarks/results/gpu.json"), help="file of the results"
-    )
+    add_output(parser, "gpu.json")
     arguments = parser.parse_args(argv)
     from engine.devices import gpus
     from engine.settings import DEFAULT_BUNDLE
@@ -47,19 +55,10 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     from benchmarks.gpu.study import GpuOptions, study
 
-    options = GpuOptions(
-        device=arguments.device,
-        shape=arguments.shape,
-        members=arguments.members,
-        bundle=arguments.bundle or DEFAULT_BUNDLE,
-        rows=tuple(draw_rows(arguments.rows, arguments.count)),
-        seconds=arguments.seconds,
-        http_seconds=arguments.http_seconds,
-        tuning_s=arguments.tuning_s,
-        connections=tuple(arguments.connections),
-        output=arguments.output,
-    )
-    return conclude("gpu", *study(options))
+    given = vars(arguments)
+    given["bundle"] = given["bundle"] or DEFAULT_BUNDLE
+    given["rows"] = draw_rows(given["rows"], given.pop("count"))
+    return conclude("gpu", *study(GpuOptions(**given)))
 
 
 if __name__ == "__main__":

@@ -75,11 +75,11 @@ class GpuOptions:
     shape: str
     members: int
     bundle: Path
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     seconds: float
     http_seconds: float
     tuning_s: float
-    connections: tuple[int, ...]
+    connections: Sequence[int]
     output: Path
 
 

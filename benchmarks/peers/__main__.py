@@ -13,7 +13,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,18 @@ from benchmarks.peers.report import CONNECTIONS, Standing, comparable, judge, ta
 from benchmarks.peers.servers import PEERS, Configuration
 from benchmarks.rows import add_rows, draw_rows
 from engine.cores import available_cores
-from loadtest.command import add_bundle, conclude, make_parser, write_json
+from loadtest.command import add_bundle, add_output, conclude, make_parser, write_json
+
+
+@dataclass(frozen=True, slots=True)
+class PeerOptions:
+    """The servers to compare, and how; `scan` looks for each peer's best configuration first."""
+
+    peers: list[str]
+    rounds: int
+    durations: Durations
+    scan: bool
+    output: Path
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,57 +47,57 @@ def main(argv: list[str] | None = None) -> int:
     add_rows(parser, count=4000)
     parser.add_argument("--only", default=",".join(PEERS), help="servers to compare (default: %(default)s)")
     parser.add_argument("--rounds", type=int, help="measurements of each server (default: 3)")
-    parser.add_argument("--seconds", type=float, help="of one measurement (default: 15)")
+    parser.add_argument("--seconds", type=float, help="seconds of one measurement (default: 15)")
     parser.add_argument("--short", action="store_true", help="1 round of 4 seconds without a scan")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=ROOT / "benchmarks" / "results" / "peers",
-        help="folder of the results (default: benchmarks/results/peers)",
-    )
+    add_output(parser, "peers")
     arguments = parser.parse_args(argv)
     peers = arguments.only.split(",")
     if unknown := [name for name in peers if name not in PEERS]:
         parser.error(f"--only: unknown {', '.join(unknown)}; choose from {', '.join(PEERS)}")
-    rounds = arguments.rounds or (1 if arguments.short else 3)
-    seconds = arguments.seconds or (4 if arguments.short else 15)
-    durations = Durations(1 if arguments.short else 3, seconds)
+    options = PeerOptions(
+        peers=peers,
+        rounds=arguments.rounds or (1 if arguments.short else 3),
+        durations=Durations(1 if arguments.short else 3, arguments.seconds or (4 if arguments.short else 15)),
+        scan=not arguments.short,
+        output=arguments.output,
+    )
     from engine.settings import DEFAULT_BUNDLE  # slow to import, and not needed for --help
 
     try:
         installed = {peer: versions(PEERS[peer].python) for peer in peers}
     except subprocess.CalledProcessError as error:
-        print(
-            f"benchmarks.peers: pip failed with status {error.returncode}; see its message", file=sys.stderr
-        )
+        print(f"benchmarks.peers: pip failed with status {error.returncode}, see above", file=sys.stderr)
         return 2
     if len({found["onnxruntime"] for found in installed.values()}) > 1:
-        print(
-            "benchmarks.peers: the environments have different versions of onnxruntime, so that their figures "
-            "do not compare; give benchmarks/peers/requirements the version of constraints.txt",
-            file=sys.stderr,
-        )
+        fault = "the environments have different versions of onnxruntime, so their figures do not compare"
+        remedy = "write the version of constraints.txt into benchmarks/peers/requirements"
+        print(f"benchmarks.peers: {fault}; {remedy}", file=sys.stderr)
         return 2
-    cores = available_cores()
     bench = PeerBench(arguments.bundle or DEFAULT_BUNDLE, draw_rows(arguments.rows, arguments.count))
+    return compare(bench, options, installed)
+
+
+def compare(bench: PeerBench, options: PeerOptions, installed: dict[str, dict[str, str]]) -> int:
+    """Scan, measure, judge and write the results; returns 0 if every gate holds, else 1."""
+    cores, durations = available_cores(), options.durations
     document: dict[str, Any] = describe_machine(cores) | {
-        "settings": {"rows": len(bench.rows), "rounds": rounds, **asdict(durations)},
+        "settings": {"rows": len(bench.rows), "rounds": options.rounds, **asdict(durations)},
         "versions": installed,
     }
-    scans: dict[str, dict[Configuration, float]] = {}
-    for peer in peers if not arguments.short else []:
-        if PEERS[peer].batches and peer != "ours":
-            scans[peer] = bench.scan(peer, cores, Durations(durations.warmup, durations.counted / 2))
-    compared = places(peers, cores, scans)
+    scanned = [peer for peer in options.peers if options.scan and PEERS[peer].batches and peer != "ours"]
+    half = Durations(durations.warmup, durations.counted / 2)
+    scans = {peer: bench.scan(peer, cores, half) for peer in scanned}
+    compared = places(options.peers, cores, scans)
     document["scans"] = [asdict(one) | {"rps": rps} for rates in scans.values() for one, rps in rates.items()]
-    document["rounds"] = measure_rounds(bench, [one for _, one in compared], rounds, durations)
+    servers = [configuration for _, configuration in compared]
+    document["rounds"] = measure_rounds(bench, servers, options.rounds, durations)
     standings = [bench.standing(kind, configuration) for kind, configuration in compared]
     gates = judge(standings)
     document["standings"] = [asdict(standing) for standing in standings]
     document["gates"] = [{"gate": str(gate), "ratio": gate.ratio, "holds": gate.holds} for gate in gates]
-    write_json(arguments.output / "results.json", document)
-    (arguments.output / "table.md").write_text(table(standings, gates) + f"\n{name_versions(installed)}\n")
-    draw(standings, arguments.output / "plot.svg")
+    write_json(options.output / "results.json", document)
+    (options.output / "table.md").write_text(table(standings, gates) + f"\n{name_versions(installed)}\n")
+    draw(standings, options.output / "plot.svg")
     print(table(standings, []), file=sys.stderr)
     promises = {str(gate): gate.holds for gate in gates} | comparable(standings)
     return conclude("peers", summary(standings), promises)

@@ -1,7 +1,8 @@
 """From measurements to a verdict: medians over the rounds, gates, the table."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final, Literal
 
@@ -13,19 +14,9 @@ SAME_RELATIONS: Final = 0.99
 """Least share of the rows with the same relation from two servers. It should be all: answers do not depend on
 the batch."""
 
+MEDIANS: Final = ("rps", "p50_ms", "p95_ms", "p99_ms", "generator_cpu_ms")
+
 Kind = Literal["ours", "plain", "bounded", "batch 16", "best"]
-
-
-@dataclass(frozen=True, slots=True)
-class LevelFigures:
-    """One server at one number of connections: medians over the rounds, errors of all rounds."""
-
-    rps: float
-    p50_ms: float | None
-    p95_ms: float | None
-    p99_ms: float | None
-    generator_cpu_ms: float | None
-    errors: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +34,7 @@ class Standing:
     kind: Kind
     title: str
     configuration: str
-    figures: Mapping[int, LevelFigures]
+    figures: Mapping[int, Measurement]
     agreement: float | None
     relabelled: int
     failures: Sequence[str] = ()
@@ -91,21 +82,20 @@ class Gate:
         )
 
 
-def summarise(measurements: Sequence[Measurement]) -> dict[int, LevelFigures]:
-    """A server's measurements of all rounds, by number of connections."""
+def summarise(measurements: Sequence[Measurement]) -> dict[int, Measurement]:
+    """By number of connections: the medians over the rounds, and the errors of all rounds."""
     figures = {}
     for connections in sorted({measurement.connections for measurement in measurements}):
         rounds = [measurement for measurement in measurements if measurement.connections == connections]
-        kinds = sorted({kind for one in rounds for kind in one.errors})
-        figures[connections] = LevelFigures(
-            rps=median(one.rps for one in rounds),
-            p50_ms=_median([one.p50_ms for one in rounds]),
-            p95_ms=_median([one.p95_ms for one in rounds]),
-            p99_ms=_median([one.p99_ms for one in rounds]),
-            generator_cpu_ms=_median([one.generator_cpu_ms for one in rounds]),
-            errors={kind: sum(one.errors.get(kind, 0) for one in rounds) for kind in kinds},
-        )
+        errors: Counter[str] = sum((Counter(one.errors) for one in rounds), Counter())
+        medians = {figure: _median(rounds, figure) for figure in MEDIANS}
+        figures[connections] = replace(rounds[0], **medians, errors=dict(sorted(errors.items())), labels={})
     return figures
+
+
+def _median(rounds: Sequence[Measurement], figure: str) -> float | None:
+    known = [value for one in rounds if (value := getattr(one, figure)) is not None]
+    return median(known) if known else None
 
 
 def merge_labels(measurements: Sequence[Measurement]) -> tuple[dict[int, str], int]:
@@ -192,11 +182,6 @@ def _ratio(rule: Rule, ours: Standing, theirs: Standing) -> float | None:
         getattr(standing.figures[rule.connections], rule.figure) for standing in (ours, theirs)
     )
     return dividend / divisor if dividend is not None and divisor else None
-
-
-def _median(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return median(known) if known else None
 
 
 def _shown(value: float | None) -> str:
