@@ -1,4 +1,4 @@
-"""`python -m api` with parts of the engine taken away, for `benchmarks.ablation`: KORE_ABLATION names what is
+"""`python -m api` without parts of the engine, for `benchmarks.ablation`. KORE_ABLATION names the part that is
 left. The product has no switch for that."""
 
 import os
@@ -48,7 +48,7 @@ SORTED: Final[dict[str, ChooseBatch]] = {"nearest_lengths": nearest_lengths}
 
 left = os.environ.get("KORE_ABLATION", "everything")
 if left in IN_ARRIVAL_ORDER:
-    engine.waiting._length = lambda item: 0  # what waits is then kept in the order in which it came
+    engine.waiting._length = lambda item: 0  # the queue then keeps the order of arrival
 if left != "everything":
     BatchPlanner.choose = (IN_ARRIVAL_ORDER | SORTED)[left]  # type: ignore[method-assign]
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class OverloadRound:
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """The outcomes of requests sent at once, and of the refused ones when they came back."""
+    """The outcomes of requests sent at once, and of the refused ones when they were sent again."""
 
     first: list[Outcome]
     second: list[Outcome]

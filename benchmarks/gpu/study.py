@@ -189,7 +189,7 @@ class RandomMember:
                 times[work.name] = Timed.measure(partial(run, batch), work, operations, self.seconds)
             self.times[way], self.parities[way] = times, parity
             batches = {name: asdict(timed) for name, timed in times.items()}
-            self.report.add(way, {"batches": batches, "beside eager": parity.model_dump()})
+            self.report.add(way, {"batches": batches, "compared with eager": parity.model_dump()})
 
 
 def encoder_of(bundle: Bundle) -> Encoder:
