@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,35 +25,45 @@ from models.precision import Device, Precision
 from models.rows import read_labelled
 
 
-def make_bundle(
-    folder: Path,
-    graph: Path,
-    members: int,
-    shape: Shape,
-    fusions: dict[str, int],
-    parity: Parity,
-    device: Device,
-    like: Bundle,
-) -> Bundle:
+@dataclass(frozen=True, slots=True)
+class ProvenGraph:
+    """A member's graph for a device, its fused operators by kind, and its proof."""
+
+    path: Path
+    device: Device
+    shape: Shape
+    fusions: dict[str, int]
+    parity: Parity
+
+    @property
+    def precision(self) -> Precision:
+        """As the manifest names it."""
+        if self.device == "cpu":
+            return "fp32"
+        return "fp16-packed" if self.path.stem == "packed" else "fp16"
+
+
+def make_bundle(folder: Path, graph: ProvenGraph, members: int, like: Bundle) -> Bundle:
     """A bundle of equal members, each with its own file; its tokenizer is that of `like`."""
     encoding = like.manifest.members[0].encoding
     (folder / encoding.tokenizer).parent.mkdir(parents=True)
     (folder / encoding.tokenizer).write_bytes((like.path / encoding.tokenizer).read_bytes())
-    precision: Precision = "fp32" if device == "cpu" else "fp16-packed" if graph.stem == "packed" else "fp16"
     found = []
     for number in range(1, members + 1):
-        path = folder / "members" / str(number) / graph.name
+        path = folder / "members" / str(number) / graph.path.name
         path.parent.mkdir(parents=True)
-        path.hardlink_to(graph)
+        path.hardlink_to(graph.path)
         file = ModelFile(
             path=path.relative_to(folder).as_posix(),
-            device=device,
-            precision=precision,
-            fusions=fusions,
-            parity=parity,
-            machine=machine(provider(device)),
+            device=graph.device,
+            precision=graph.precision,
+            fusions=graph.fusions,
+            parity=graph.parity,
+            machine=machine(provider(graph.device)),
         )
-        found.append(Member(name=str(number), weight=1, layers=shape.layers, encoding=encoding, files=[file]))
+        found.append(
+            Member(name=str(number), weight=1, layers=graph.shape.layers, encoding=encoding, files=[file])
+        )
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         name="random-weights",
@@ -66,12 +76,8 @@ def make_bundle(
         source=Source(encoder="random weights", data="none", licences=[]),
     )
     examples = [json.loads(line) for line in GOLDEN_ROWS.read_text(encoding="utf-8").splitlines()]
-    write(
-        folder,
-        with_golden_and_quality(
-            folder, manifest, [device], examples, GOLDEN_ROWS, read_labelled(GOLDEN_ROWS)
-        ),
-    )
+    rows = read_labelled(GOLDEN_ROWS)
+    write(folder, with_golden_and_quality(folder, manifest, [graph.device], examples, GOLDEN_ROWS, rows))
     return Bundle.open(folder)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.gpu.ensemble import make_bundle, time_batches, time_http
+from benchmarks.gpu.ensemble import ProvenGraph, make_bundle, time_batches, time_http
 from benchmarks.gpu.limits import Limits, measure_limits
 from benchmarks.gpu.member import (
     SHAPES,
@@ -108,16 +108,9 @@ def study(options: GpuOptions) -> tuple[dict[str, Any], dict[str, bool]]:
         if "packed" in graphs:
             member.time(PACKED, lambda: in_onnxruntime(graphs["packed"], device))
         served = min(member.times.keys() - {EAGER}, key=lambda way: member.times[way][works[-1].name].p50_ms)
-        made = make_bundle(
-            Path(scratch) / "bundle",
-            graphs["packed" if served == PACKED else "fused"],
-            options.members,
-            shape,
-            fusions,
-            member.parities[served],
-            device,
-            like=bundle,
-        )
+        path = graphs["packed" if served == PACKED else "fused"]
+        graph = ProvenGraph(path, device, shape, fusions, member.parities[served])
+        made = make_bundle(Path(scratch) / "bundle", graph, options.members, like=bundle)
         ensemble = time_batches(made, device, works, shape, options.seconds)
         batches = {name: asdict(timed) for name, timed in ensemble.items()}
         report.add("ensemble", {"members": options.members, "graphs": served, "batches": batches})
