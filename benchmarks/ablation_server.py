@@ -1,5 +1,5 @@
-"""`python -m api` without parts of the engine, for `benchmarks.ablation`. KORE_ABLATION names the part that is
-left. The product has no switch for that."""
+"""`python -m api` without parts of the engine, for `benchmarks.ablation`. KORE_ABLATION names the part that
+is left. The product has no switch for that."""
 
 import os
 import sys

@@ -226,7 +226,8 @@ def test_a_sender_that_is_too_slow_says_nothing_of_the_server() -> None:
 
 
 def test_probes_do_not_wait_for_each_other() -> None:
-    """The path answers after three requests: a probe that waited for the one before it would wait for ever."""
+    """The path answers after three requests: a probe that waited for the one before it would wait for
+    ever."""
 
     async def trial() -> list[float]:
         stop, third, arrived = asyncio.Event(), asyncio.Event(), itertools.count(1)

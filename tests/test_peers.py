@@ -1,4 +1,5 @@
-"""The peers benchmark without a peer: the load generator against scripted answers, the gates, the table, the pins."""
+"""The peers benchmark without a peer: the load generator against scripted answers, the gates, the table, the
+pins."""
 
 import asyncio
 import json
@@ -80,7 +81,8 @@ class ScriptedServer:
 def drive(
     *script: bytes, rows: int = 3, answer_timeout_s: float = 30, release: bool = True
 ) -> tuple[Measurement, list[bytes]]:
-    """One connection through a script. The request after its end is answered only once the loop has to stop."""
+    """One connection through a script. The request after its end is answered only once the loop has to
+    stop."""
 
     async def run() -> tuple[Measurement, list[bytes]]:
         server, stop = ScriptedServer(*script), asyncio.Event()

@@ -1,4 +1,5 @@
-"""The benchmark of versions: ratios within a pair, and a revision that does not exist. No server is started."""
+"""The benchmark of versions: ratios within a pair, and a revision that does not exist. No server is
+started."""
 
 import pytest
 
