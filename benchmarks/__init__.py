@@ -1,2 +1,1 @@
-"""How fast it is: against what the machine can do at best, against itself with parts taken away, and against
-other servers."""
+"""Speed, compared with the limit of the machine, with earlier versions, and with other servers."""

@@ -3,19 +3,17 @@
 The same server over HTTP with parts taken away, in turns; medians over the rounds.
 """
 
-import argparse
-import json
+import math
 import statistics
 import sys
-from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
-from benchmarks.ceiling import read_rows
-from benchmarks.peers.load import Measurement, build_request, measure
+from benchmarks.rows import add_rows, draw_rows
 from engine.cores import available_cores
-from loadtest.server import DEFAULT_BUNDLE, running
-from loadtest.verdict import conclude
+from loadtest.command import add_bundle, add_output, conclude, make_parser, write_json
+from loadtest.server import running
+from loadtest.traffic import Measurement, make_requests, measure
 
 CONNECTIONS: Final = (1, 16, 64)
 CORES: Final = available_cores()
@@ -35,62 +33,62 @@ PARTS: Final[dict[str, dict[str, object]]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.ablation", description=(__doc__ or "").splitlines()[0]
+    parser = make_parser(
+        "benchmarks.ablation",
+        "Measure the server over HTTP with parts of its engine taken away.",
+        "--rounds 1 --only cascade",
     )
-    parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
-    parser.add_argument(
-        "--rows",
-        type=Path,
-        help="JSONL of KLUE-RE rows; default: $KLUE_RE_DATA/validation.jsonl, else rows of our own",
-    )
-    parser.add_argument("--count", type=int, default=300, help="rows drawn from them")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=8, help="of one measurement")
-    parser.add_argument(
-        "--only", metavar="WORDS", default="", help="measure only the parts whose name holds these words"
-    )
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/ablation.json"))
+    add_bundle(parser)
+    add_rows(parser, count=300)
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each part (default: 3)")
+    parser.add_argument("--seconds", type=float, default=8, help="seconds of one measurement (default: 8)")
+    parser.add_argument("--only", metavar="WORDS", default="", help="only the parts with these words")
+    add_output(parser, "ablation.json")
     arguments = parser.parse_args(argv)
-    rows = read_rows(arguments.rows, arguments.count)
-    parts = {part: settings for part, settings in PARTS.items() if arguments.only in part}
+    parts = [part for part in PARTS if arguments.only in part]
     if not parts:
-        parser.error(f"--only: none of the parts is called {arguments.only!r}: {'; '.join(PARTS)}")
-    measured: dict[str, dict[int, list[Measurement]]] = {part: defaultdict(list) for part in parts}
+        parser.error(f"--only: no part has {arguments.only!r} in its name; the parts: {'; '.join(PARTS)}")
+    rows = draw_rows(arguments.rows, arguments.count)
+    measured: dict[str, list[dict[int, Measurement]]] = {part: [] for part in parts}
     for number in range(arguments.rounds):
-        for part, settings in parts.items():
-            with running(
-                arguments.bundle, "benchmarks.ablation_server", **{"cascade_caution": 1, **settings}
-            ) as server:
-                requests = [build_request(server.port, "/relations", row) for row in rows]
-                for connections in CONNECTIONS:
-                    measured[part][connections].append(
-                        measure(server.port, requests, connections, 2, arguments.seconds)
-                    )
+        for part in parts:
+            measured[part].append(measure_part(part, arguments.bundle, rows, arguments.seconds))
         print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
-
     figures = {
         part: {
             str(connections): {
-                "rps": round(statistics.median(one.rps for one in found), 1),
-                "p99_ms": round(statistics.median(one.p99_ms or float("inf") for one in found)),
+                "rps": round(statistics.median(one[connections].rps for one in rounds), 1),
+                "p99_ms": round(statistics.median(one[connections].p99_ms or math.inf for one in rounds)),
             }
-            for connections, found in levels.items()
+            for connections in CONNECTIONS
         }
-        for part, levels in measured.items()
+        for part, rounds in measured.items()
     }
-    errors = sum(
-        sum(one.errors.values()) for levels in measured.values() for found in levels.values() for one in found
-    )
+    errors = [one.errors for rounds in measured.values() for levels in rounds for one in levels.values()]
     print(table(figures), file=sys.stderr)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(figures, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    return conclude("ablation", {"requests_per_s": figures}, {"every request was answered": not errors})
+    write_json(arguments.output, figures)
+    return conclude("ablation", {"requests_per_s": figures}, {"every request was answered": not any(errors)})
+
+
+def measure_part(
+    part: str, bundle: Path | None, rows: list[dict[str, object]], seconds: float
+) -> dict[int, Measurement]:
+    """One server at each number of connections."""
+    settings = {"cascade_caution": 1, **PARTS[part]}
+    with running(bundle, "benchmarks.ablation_server", **settings) as server:
+        requests = make_requests(server.port, rows)
+        return {
+            connections: measure(server.port, requests, connections, 2, seconds)
+            for connections in CONNECTIONS
+        }
 
 
 def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
-    """Markdown: a line a part."""
-    lines = ["| what is left | requests/s at 1 / 16 / 64 connections | p99 ms at 16 |", "| --- | --- | --- |"]
+    """Markdown: a line for each part."""
+    lines = [
+        "| parts that are left | requests/s at 1 / 16 / 64 connections | p99 ms at 16 |",
+        "| --- | --- | --- |",
+    ]
     for part, levels in figures.items():
         rates = " / ".join(f"{levels[str(connections)]['rps']:.1f}" for connections in CONNECTIONS)
         lines.append(f"| {part} | {rates} | {levels['16']['p99_ms']:.0f} |")

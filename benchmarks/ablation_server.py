@@ -1,5 +1,5 @@
-"""`python -m api` with parts of the engine taken away, for `benchmarks.ablation`: KORE_ABLATION names what is left. The product has no
-switch for that."""
+"""`python -m api` without parts of the engine, for `benchmarks.ablation`. KORE_ABLATION names the part that
+is left. The product has no switch for that."""
 
 import os
 import sys
@@ -13,21 +13,21 @@ from engine.planner import TOKEN_BUDGET, BatchPlanner
 
 FIXED: Final = 16
 
-Choose = Callable[[BatchPlanner, Sequence[int], int, int, Sequence[float]], range]
+ChooseBatch = Callable[[BatchPlanner, Sequence[int], int, int, Sequence[float]], range]
 """`BatchPlanner.choose`."""
 
 
 def fixed_size(
     planner: BatchPlanner, lengths: Sequence[int], anchor: int, free_lanes: int, waited: Sequence[float]
 ) -> range:
-    """What is next in the queue, up to a fixed size."""
+    """The next rows in the queue, up to a fixed size."""
     return range(anchor, min(anchor + FIXED, len(lengths)))
 
 
 def within_budget(
     planner: BatchPlanner, lengths: Sequence[int], anchor: int, free_lanes: int, waited: Sequence[float]
 ) -> range:
-    """What is next in the queue, up to a number of tokens, padding included."""
+    """The next rows in the queue, up to a number of tokens, padding included."""
     stop = anchor + 1
     while stop < len(lengths) and max(lengths[anchor : stop + 1]) * (stop + 1 - anchor) <= TOKEN_BUDGET:
         stop += 1
@@ -37,18 +37,18 @@ def within_budget(
 def nearest_lengths(
     planner: BatchPlanner, lengths: Sequence[int], anchor: int, free_lanes: int, waited: Sequence[float]
 ) -> range:
-    """The rows nearest in length, up to a fixed size; free lanes share what waits."""
+    """The rows nearest in length, up to a fixed size; free lanes share the queue."""
     rows = min(FIXED, ceil(len(lengths) / free_lanes))
     start = max(0, min(anchor - rows // 2, len(lengths) - rows))
     return range(start, start + rows)
 
 
-IN_ARRIVAL_ORDER: Final[dict[str, Choose]] = {"fixed_size": fixed_size, "within_budget": within_budget}
-SORTED: Final[dict[str, Choose]] = {"nearest_lengths": nearest_lengths}
+IN_ARRIVAL_ORDER: Final[dict[str, ChooseBatch]] = {"fixed_size": fixed_size, "within_budget": within_budget}
+SORTED: Final[dict[str, ChooseBatch]] = {"nearest_lengths": nearest_lengths}
 
 left = os.environ.get("KORE_ABLATION", "everything")
 if left in IN_ARRIVAL_ORDER:
-    engine.waiting._length = lambda item: 0  # what waits is then kept in the order in which it came
+    engine.waiting._length = lambda item: 0  # the queue then keeps the order of arrival
 if left != "everything":
     BatchPlanner.choose = (IN_ARRIVAL_ORDER | SORTED)[left]  # type: ignore[method-assign]
 if __name__ == "__main__":

@@ -1,74 +1,52 @@
-"""How much of the machine offline scoring gets out: python -m benchmarks.scoring
+"""The share of the bare lanes' speed that offline scoring reaches: python -m benchmarks.scoring
 
-The same rows, once through the tuned lanes alone (already tokenised, cut by cost all together), once through `python -m scoring`'s
-own door: read from a file, checked, tokenised, sorted within windows, voted on, written, each window flushed
-to the disk. In turns, since the machine's speed drifts; what counts is the median of the ratios within a
-turn.
+1. Run the rows through the tuned lanes alone: already tokenised, all of them cut by cost at once.
+2. Run them through `python -m scoring`: read from a file, checked, tokenised, sorted within windows, voted on
+   and written, each window flushed to the disk.
+
+In turns; the median of the ratios within a turn counts, because a machine's speed drifts.
 """
 
-import argparse
 import csv
 import json
-import statistics
 import sys
 import tempfile
 import time
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from statistics import median
 from typing import Final
 from unittest.mock import patch
 
-import scoring.__main__
-from benchmarks.ceiling import read_rows
-from engine.settings import EngineSettings
-from engine.tuning import load
-from loadtest.server import DEFAULT_BUNDLE
-from loadtest.verdict import conclude
-from models.bundle import Bundle
-from models.example import Example
-from scoring.engine import WindowRunner
+from benchmarks.rows import add_rows, draw_rows
+from loadtest.command import add_bundle, conclude, make_parser
 
 PROMISED: Final = 0.95
 """Share of the bare lanes' rows a second."""
 FORMS: Final = ("jsonl", "json", "csv")
 
 
-def write_rows(rows: list[dict[str, object]], form: str, path: Path) -> None:
-    """Rows as a file of one of the forms; in CSV, entities are Python literals, as the competition has
-    them."""
-    if form == "json":
-        path.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
-    elif form == "jsonl":
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    else:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(
-                file, ["guid", "sentence", "subject_entity", "object_entity", "label", "source"]
-            )
-            writer.writeheader()
-            writer.writerows(rows)
-
-
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scoring", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
-    parser.add_argument(
-        "--rows",
-        type=Path,
-        help="JSONL of KLUE-RE rows; default: $KLUE_RE_DATA/validation.jsonl, else rows of our own",
-    )
-    parser.add_argument("--count", type=int, default=3000, help="rows drawn from them")
-    parser.add_argument("--turns", type=int, default=3)
+    parser = make_parser("benchmarks.scoring", "Compare offline scoring with its bare lanes.", "--count 1200")
+    add_bundle(parser)
+    add_rows(parser, count=3000)
+    parser.add_argument("--turns", type=int, default=3, help="measurements of each form (default: 3)")
     arguments = parser.parse_args(argv)
-    rows = read_rows(arguments.rows, arguments.count)
-    tuned = load(Bundle.open(arguments.bundle), EngineSettings(all_cores_for_one=False))
+    import scoring.__main__
+    from engine.settings import DEFAULT_BUNDLE, EngineSettings
+    from engine.tuning import load
+    from models.bundle import Bundle
+    from models.example import Example
+    from scoring.engine import WindowRunner
+
+    bundle = arguments.bundle or DEFAULT_BUNDLE
+    rows = draw_rows(arguments.rows, arguments.count)
+    tuned = load(Bundle.open(bundle), EngineSettings(all_cores_for_one=False))
     encoded = [tuned.lanes.ensemble.encode(Example.from_row(row)) for row in rows]
-    ratios: dict[str, list[float]] = {form: [] for form in FORMS}
-    speeds: dict[str, list[float]] = {form: [] for form in FORMS}
     bare: list[float] = []
+    speeds: dict[str, list[float]] = {form: [] for form in FORMS}
+    # tuned once: every run then has the same lanes
     with tempfile.TemporaryDirectory() as folder, patch.object(scoring.__main__, "load", lambda *_: tuned):
         for form in FORMS:
             write_rows(rows, form, Path(folder) / f"rows.{form}")
@@ -78,29 +56,39 @@ def main(argv: list[str] | None = None) -> int:
                 list(lanes.submit(encoded).finished())
                 bare.append(len(rows) / (time.perf_counter() - began))
             for form in FORMS:
-                summary = StringIO()
-                with redirect_stdout(summary):
-                    door = [
-                        str(Path(folder) / f"rows.{form}"),
-                        str(Path(folder) / "out.jsonl"),
-                        "--bundle",
-                        str(arguments.bundle),
-                    ]
-                    assert scoring.__main__.main(door) == 0
+                files = [f"{folder}/rows.{form}", f"{folder}/out.jsonl", "--bundle", str(bundle)]
+                with redirect_stdout(StringIO()) as summary:
+                    assert scoring.__main__.main(files) == 0
                 speeds[form].append(json.loads(summary.getvalue())["rows_per_s"])
-                ratios[form].append(speeds[form][-1] / bare[-1])
+    shares = {
+        form: median(speed / top for speed, top in zip(speeds[form], bare, strict=True)) for form in FORMS
+    }
     figures = {
         "rows": len(rows),
         "split": f"{tuned.lanes.split.lanes} x {tuned.lanes.split.threads}",
-        "bare_rows_per_s": round(statistics.median(bare), 1),
-        "rows_per_s": {form: round(statistics.median(speeds[form]), 1) for form in FORMS},
-        "share_of_bare": {form: round(statistics.median(ratios[form]), 3) for form in FORMS},
+        "bare_rows_per_s": round(median(bare), 1),
+        "rows_per_s": {form: round(median(speeds[form]), 1) for form in FORMS},
+        "share_of_bare": {form: round(share, 3) for form, share in shares.items()},
     }
     promises = {
-        f"{form}: at least {PROMISED:.0%} of the bare lanes": statistics.median(ratios[form]) >= PROMISED
-        for form in FORMS
+        f"{form}: at least {PROMISED:.0%} of the bare lanes": share >= PROMISED
+        for form, share in shares.items()
     }
     return conclude("scoring", figures, promises)
+
+
+def write_rows(rows: list[dict[str, object]], form: str, path: Path) -> None:
+    """Write rows as JSON, JSONL or CSV. In CSV entities are Python literals, as in the competition's
+    files."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if form == "json":
+            json.dump(rows, file, ensure_ascii=False)
+        elif form == "jsonl":
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        else:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""What the way to choose batches does to throughput and latency, on machines that are not at hand: python -m benchmarks.simulation
+"""Throughput and latency of the batch planner on other machines: python -m benchmarks.simulation
 
-Callers with one request each wait for their answers and ask again at once, with rows of a given length; lanes
-take batches as the server's own planner chooses them, for as many seconds as the cost model says. No HTTP, no
-noise: the choice alone.
+Callers with one request each wait for their answer and send the next row at once. Lanes take batches that the
+server's planner chooses, for as many seconds as the cost model says. There is no HTTP and no noise: only the
+choice of batches counts.
 """
 
-import argparse
 import heapq
 import json
 import random
@@ -17,30 +16,27 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from benchmarks.ceiling import read_planner, read_rows
-from benchmarks.peers.load import percentile
+from benchmarks.rows import add_rows, draw_rows
 from engine.cost import CostModel
 from engine.planner import CROWD, BatchPlanner
-from loadtest.server import DEFAULT_BUNDLE
-from models.bundle import Bundle
-from models.ensemble import Ensemble
-from models.example import Example
+from loadtest.command import add_bundle, make_parser
+from loadtest.figures import percentile
 
 CROWDS: Final = {"age": 1e9, "24 rows": 24.0, "12 rows": 12.0, "6 rows": 6.0, "3 rows": 3.0, "work": 1e-3}
-"""Ways to weigh: from what has waited longest alone, over the number of waiting rows at which both count
-alike, to work a second alone."""
+"""Ways to weigh age against work a second: only age, then the number of waiting rows at which both count the
+same, then only work."""
 assert CROWDS[f"{CROWD} rows"] == CROWD
 
 Cost = Callable[[int, int], float]
 Choose = Callable[[Sequence[int], int, int, Sequence[float]], range]
 
 BETWEEN_S: Final = 0.001
-"""From an answer to the same caller's next row in the queue."""
+"""Seconds from an answer to the same caller's next row in the queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Lanes, and what a batch costs one of them."""
+    """Lanes, and the cost of a batch."""
 
     name: str
     lanes: int
@@ -53,6 +49,8 @@ class Machine:
     @classmethod
     def read(cls, path: Path) -> "Machine":
         """The machine on which `python -m benchmarks.ceiling` wrote its JSON."""
+        from benchmarks.bare_sessions import read_planner
+
         tuning = json.loads(path.read_bytes())["tuning"]
         planner = read_planner(tuning)
         return cls(path.stem, tuning["lanes"], planner.cost, planner.token_budget)
@@ -76,8 +74,8 @@ MACHINES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What callers got: the latency of each answer, in seconds and ascending, and how long it all took."""
+class SimulationResult:
+    """The latency of each answer, in seconds and ascending, and the simulated seconds."""
 
     latencies: list[float]
     seconds: float
@@ -89,28 +87,28 @@ class Outcome:
 
 def simulate(
     lanes: int, cost: Cost, choose: Choose, lengths: Sequence[int], callers: int, answers: int
-) -> Outcome:
-    """Let callers ask until they have had so many answers.
+) -> SimulationResult:
+    """Let callers send rows until they have had `answers` answers.
 
     Args:
         lanes: batches that run at a time.
-        cost: seconds that a batch of so many rows of so many tokens takes one of them.
-        choose: as `BatchPlanner.choose`. Like the batcher's, a free lane serves the row that waits longest,
-            in the company that this finds.
-        lengths: tokens of the rows: all of them in a random order, then again in another.
+        cost: seconds of a batch, from its number of rows and its longest row's tokens.
+        choose: as `BatchPlanner.choose`. A free lane serves the row that waits longest, in the batch that
+            `choose` forms around it.
+        lengths: tokens of the rows, sent in one random order after the other.
     """
     draw, deck, number = random.Random(0), list[int](), count()
     events: list[tuple[float, int, list[float]]] = [(0.0, next(number), []) for _ in range(callers)]
-    waiting: list[tuple[int, float, int]] = []  # length, since when, whose turn
+    waiting: list[tuple[int, float, int]] = []  # length, since when, number
     free, now, latencies = lanes, 0.0, list[float]()
     while len(latencies) < answers:
         now = events[0][0]
         while events and events[0][0] <= now:
-            _, _, came = heapq.heappop(events)
-            if came:  # a batch is done
+            _, _, done_rows = heapq.heappop(events)
+            if done_rows:  # a batch is done
                 free += 1
-                latencies += [now - since for since in came]
-                for _ in came:
+                latencies += [now - since for since in done_rows]
+                for _ in done_rows:
                     heapq.heappush(events, (now + BETWEEN_S, next(number), []))
             else:
                 deck = deck or draw.sample(lengths, len(lengths))
@@ -125,46 +123,46 @@ def simulate(
             free -= 1
             done = now + cost(len(batch), batch[-1][0])
             heapq.heappush(events, (done, next(number), [since for _, since, _ in batch]))
-    return Outcome(sorted(latencies), now)
+    return SimulationResult(sorted(latencies), now)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.simulation", description=(__doc__ or "").splitlines()[0]
+    parser = make_parser(
+        "benchmarks.simulation",
+        "Simulate the batch planner's throughput and latency.",
+        "--machine benchmarks/results/ceiling.json --callers 16",
     )
-    parser.add_argument(
-        "--bundle", type=Path, default=DEFAULT_BUNDLE, help="whose tokenizer measures the rows"
-    )
-    parser.add_argument(
-        "--rows",
-        type=Path,
-        help="JSONL of KLUE-RE rows; default: $KLUE_RE_DATA/validation.jsonl, else rows of our own",
-    )
+    add_bundle(parser)
+    add_rows(parser, count=300)
     parser.add_argument(
         "--machine",
         type=Path,
         action="append",
-        help="JSON of benchmarks.ceiling; default: three typical machines",
+        metavar="JSON",
+        help="results of benchmarks.ceiling (default: three typical machines)",
     )
-    parser.add_argument("--callers", type=int, nargs="+", default=[16, 64])
-    parser.add_argument("--answers", type=int, default=8000, help="so many a line")
+    parser.add_argument(
+        "--callers", type=int, nargs="+", default=[16, 64], help="callers at a time (default: 16 64)"
+    )
+    parser.add_argument("--answers", type=int, default=8000, help="answers for each line (default: 8000)")
     arguments = parser.parse_args(argv)
-    ensemble = Ensemble.load(Bundle.open(arguments.bundle))
-    lengths = [len(ensemble.encode(Example.from_row(row))) for row in read_rows(arguments.rows, 300)]
-    print(
-        "| machine | callers | what counts | rows/s | p50 ms | p99 ms |\n| --- | --- | --- | --- | --- | --- |"
-    )
-    for machine in [Machine.read(path) for path in arguments.machine] if arguments.machine else MACHINES:
+    from engine.settings import DEFAULT_BUNDLE
+    from models.bundle import Bundle
+    from models.ensemble import Ensemble
+    from models.example import Example
+
+    ensemble = Ensemble.load(Bundle.open(arguments.bundle or DEFAULT_BUNDLE))
+    rows = draw_rows(arguments.rows, arguments.count)
+    lengths = [len(ensemble.encode(Example.from_row(row))) for row in rows]
+    print("| machine | callers | weighing | rows/s | p50 ms | p99 ms |\n" + "| --- " * 6 + "|")
+    for machine in map(Machine.read, arguments.machine) if arguments.machine else MACHINES:
         for callers in arguments.callers:
-            for named, crowd in CROWDS.items():
-                planner = BatchPlanner(machine.cost, machine.token_budget, crowd)
-                outcome = simulate(
-                    machine.lanes, machine.seconds, planner.choose, lengths, callers, arguments.answers
-                )
-                p50, p99 = (1000 * (percentile(outcome.latencies, percent) or 0.0) for percent in (50, 99))
-                print(
-                    f"| {machine.name} | {callers} | {named} | {outcome.rows_per_s:.1f} | {p50:.0f} | {p99:.0f} |"
-                )
+            for weighing, crowd in CROWDS.items():
+                choose = BatchPlanner(machine.cost, machine.token_budget, crowd).choose
+                result = simulate(machine.lanes, machine.seconds, choose, lengths, callers, arguments.answers)
+                p50, p99 = (1000 * (percentile(result.latencies, percent) or 0) for percent in (50, 99))
+                cells = f"{machine.name} | {callers} | {weighing} | {result.rows_per_s:.1f}"
+                print(f"| {cells} | {p50:.0f} | {p99:.0f} |")
     return 0
 
 

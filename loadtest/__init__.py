@@ -1,2 +1,2 @@
-"""Load tests with gates, and trials, of a running server: it is told nothing here but HTTP and signals. Needs
-the `loadtest` extra."""
+"""Load tests with gates, and trials, of a running server. They know it by HTTP and signals only. Needs the
+`loadtest` extra."""

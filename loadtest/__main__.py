@@ -1,9 +1,12 @@
-"""A load test with gates: python -m loadtest [PROFILE] [--url URL | --bundle PATH] [--gates FILE] [--rows FILE] [--output DIR]
+"""A load test with gates: python -m loadtest [PROFILE]
 
-Starts the server (unless there is a --url), measures its saturation where the profile's rates are shares of
-it, plays the profile's stages with Locust, and holds the gates of loadtest/gates.yaml against what came.
-Writes report.html, summary.json and requests.jsonl; exits with 0 if all gates hold, 1 if one is broken or the
-run failed, 2 if it was asked for wrongly.
+1. Start the server, unless there is a `--url`.
+2. Measure the saturation if the profile's rates are shares of it.
+3. Play the profile's stages with Locust.
+4. Compare the figures with the gates of loadtest/gates.yaml.
+
+Writes report.html, summary.json and requests.jsonl. Exits with 0 if all gates hold, 1 if one is broken or the
+run failed, 2 for wrong options.
 """
 
 import json
@@ -11,24 +14,19 @@ import sys
 from dataclasses import asdict
 
 from loadtest.bodies import mean_examples
-from loadtest.figures import came, describe_late_sends, measure, table
-from loadtest.options import Options, command
+from loadtest.command import conclude
+from loadtest.figures import check_sent, describe_late_sends, stage_figures, table
+from loadtest.options import LoadTestOptions, load_test
 from loadtest.play import play
-from loadtest.verdict import conclude
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command(
-        run,
-        argv,
-        "python -m loadtest",
-        "Play a profile of loadtest/gates.yaml and hold its gates.",
-        folder=".",
-    )
+    description = "Play a profile of the gates file with Locust, and hold its gates."
+    return load_test(run, argv, "loadtest", description, "mixed --url http://127.0.0.1:8000", folder=".")
 
 
-def run(options: Options) -> int:
-    """Play the profile; returns the exit status that its gates ask for."""
+def run(options: LoadTestOptions) -> int:
+    """Play the profile; returns 0 if its gates hold, else 1."""
     profile = options.profile
     with options.server() as url:
         saturation = options.measure_saturation(url) if profile.needs_saturation else None
@@ -39,17 +37,16 @@ def run(options: Options) -> int:
             "stages: " + ", ".join(f"{stage.name} {stage.seconds:g} s at {stage.rate}/s" for stage in stages),
             file=sys.stderr,
         )
-        arrivals = play(url, profile.traffic, stages, options.rows, options.output)
-    figures = {name: measure(found) for name, found in arrivals.items()}
-    lateness_s = [arrival.late_s for found in arrivals.values() for arrival in found]
+        outcomes = play(url, profile.traffic, stages, options.rows, options.output)
+    figures = {name: stage_figures(found) for name, found in outcomes.items()}
+    lateness_s = [outcome.late_s for found in outcomes.values() for outcome in found]
     print(f"\n{table(figures)}\n{describe_late_sends(lateness_s)}\n", file=sys.stderr)
     promises = profile.check(figures)
     for stage, planned in zip(profile.stages, stages, strict=True):
         if stage.gated:
             due = planned.rate * planned.seconds / mean_examples(options.bodies)
-            promises |= {
-                f"{stage.name}: {text}": kept for text, kept in came(figures[stage.name], due).items()
-            }
+            sent = check_sent(figures[stage.name], due)
+            promises |= {f"{stage.name}: {text}": kept for text, kept in sent.items()}
     summary = {
         "traffic": profile.traffic,
         "saturation_examples_per_s": saturation and round(saturation, 1),
@@ -61,7 +58,7 @@ def run(options: Options) -> int:
     (options.output / "summary.json").write_text(
         json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
     )
-    print(f"report.html and summary.json lie in {options.output}", file=sys.stderr)
+    print(f"wrote report.html and summary.json to {options.output}", file=sys.stderr)
     return status
 
 

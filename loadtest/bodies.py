@@ -1,5 +1,5 @@
-"""What is asked: request bodies for three kinds of traffic, made of the shipped sentences or of given rows,
-and what a right answer is."""
+"""Request bodies for three kinds of traffic, made of the shipped sentences or of given rows, and the check of
+their answers."""
 
 import json
 import random
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from loadtest.arrivals import RIGHT
+from loadtest.outcomes import NO_ANSWER, RIGHT, WRONG_ANSWER
 from loadtest.sentences import Row, make_long_rows
 
 Traffic = Literal["single", "batch", "mixed"]
@@ -16,12 +16,12 @@ Traffic = Literal["single", "batch", "mixed"]
 BATCH_SIZE = 16
 """Examples in each request of batch traffic."""
 BODIES = 2000
-"""Different requests a run has; it begins anew after the last one."""
+"""Different requests of a run; it starts again after the last one."""
 ENTITIES = ("subject_entity", "object_entity")
 
 
-class InvalidRows(ValueError):
-    """A file of rows that cannot be asked; the message names the file and the line."""
+class UnusableRows(ValueError):
+    """A file of rows that cannot be sent; the message names the file and the line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +33,22 @@ class Body:
 
 
 def read_rows(path: Path | None) -> list[Row]:
-    """Rows of KLUE-RE (or whatever else `POST /relations` takes as one example), one JSON object a line; the
-    shipped ones without a path.
+    """Rows of KLUE-RE, or other examples of `POST /relations`, one JSON object a line. None: shipped
+    sentences.
 
     Raises:
-        InvalidRows: the file is missing, empty, or a line is not an object with a sentence and two entities.
+        UnusableRows: the file is missing or empty, or a line is not an object with a sentence and two
+        entities.
     """
     if path is None:
         return make_long_rows(BODIES)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRows(f"{path}: {error}") from None
+        raise UnusableRows(f"{path}: {error}") from None
     rows = [_read_row(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
     if not rows:
-        raise InvalidRows(f"{path}: no rows")
+        raise UnusableRows(f"{path}: no rows")
     return rows
 
 
@@ -55,17 +56,17 @@ def _read_row(line: str, place: str) -> Row:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise InvalidRows(f"{place}: {error}") from None
+        raise UnusableRows(f"{place}: {error}") from None
     kinds = {"sentence": str} | dict.fromkeys(ENTITIES, dict)
     if not isinstance(row, dict) or not all(isinstance(row.get(name), kind) for name, kind in kinds.items()):
-        raise InvalidRows(
-            f"{place}: a row is an object with a sentence, a subject_entity and an object_entity"
+        raise UnusableRows(
+            f"{place}: a row must be an object with sentence, subject_entity and object_entity"
         )
     return row
 
 
 def make_bodies(traffic: Traffic, rows: Sequence[Row], seed: int = 5) -> list[Body]:
-    """The requests of one kind of traffic; the same rows and seed give the same ones."""
+    """The requests of one kind of traffic; the same rows and seed give the same requests."""
     generator = random.Random(seed)
     return [MAKERS[traffic](rows, generator) for _ in range(BODIES)]
 
@@ -79,9 +80,8 @@ def _batch(rows: Sequence[Row], generator: random.Random) -> Body:
 
 
 def _mixed(rows: Sequence[Row], generator: random.Random) -> Body:
-    """What a service with many kinds of callers sees: four of five requests hold one example, a third of
-    these name their entities by the word alone; the others are batches of 2 to 16; callers want the best
-    relation, the best three or all thirty."""
+    """Many kinds of callers. Four of five requests hold one example, and a third of these name their entities
+    by the word alone. The others hold 2 to 16 examples. Callers ask for the best 1, 3 or 30 relations."""
     top_k = {"top_k": generator.choice([1, 3, 30])}
     if generator.random() < 0.2:
         count = generator.randint(2, BATCH_SIZE)
@@ -98,8 +98,7 @@ MAKERS: dict[Traffic, Callable[[Sequence[Row], random.Random], Body]] = {
 
 
 def _by_word(row: Row) -> Row:
-    """The row without indices where the sentence holds the word once: twice, it would not say which is
-    meant."""
+    """The row without the indices of words that occur once: other words would be ambiguous."""
     bare = dict(row)
     for name in ENTITIES:
         entity, sentence = row[name], str(row["sentence"])
@@ -111,22 +110,20 @@ def _by_word(row: Row) -> Row:
 
 
 def mean_examples(bodies: Sequence[Body]) -> float:
-    """Examples a request, on average."""
+    """The mean number of examples in a request."""
     return sum(body.examples for body in bodies) / len(bodies)
 
 
 def judge(body: Body, status: int, content: bytes | None) -> str:
-    """The outcome of a request (see `Arrival`): a 200 must hold a relation for each example asked."""
+    """The result of a request (see `Outcome`): a 200 must hold a relation for each example. Status 0: no
+    answer."""
     if status != 200:
-        return str(status) if status else "no answer"
+        return str(status) if status else NO_ANSWER
     try:
         answer = json.loads(content or b"")
         predictions = answer["predictions"] if "examples" in body.document else [answer]
         relations = [prediction["relation"] for prediction in predictions]
     except (ValueError, TypeError, KeyError):
-        return "wrong answer"
-    return (
-        RIGHT
-        if len(relations) == body.examples and all(isinstance(name, str) and name for name in relations)
-        else "wrong answer"
-    )
+        return WRONG_ANSWER
+    named = all(isinstance(name, str) and name for name in relations)
+    return RIGHT if named and len(relations) == body.examples else WRONG_ANSWER

@@ -1,7 +1,9 @@
-"""`python -m api` whose engine fails, or waits, when it is told to; run by tests and trials. The product has no switch for faults.
+"""`python -m api` with an engine that fails or waits on demand, for tests and trials. The product has no
+switch for faults.
 
-A line on standard input is an order, and is repeated on standard output once it holds: `wait` holds every
-run, `go` lets them pass, `fail N` lets the next N runs raise.
+A line on standard input is an order: `wait` holds every run, `go` releases them, `fail N` makes the next N
+runs raise. The same line on standard output says that the order is in effect. `count` is answered with the
+number of runs that have failed and the number of examples in them.
 """
 
 import itertools
@@ -17,11 +19,13 @@ from models.example import Prediction
 healthy_run = Pool.execute  # measuring and proving a bundle do not call it: faults are for requests only
 flowing = threading.Event()
 faults: Iterator[bool] = itertools.repeat(False)
+failed: list[int] = []
+"""The number of examples in each run that failed."""
 lock = threading.Lock()
 
 
 class Faulty:
-    """Stands where the ensemble of an engine stood, for one run."""
+    """Replaces an engine's ensemble for one run."""
 
     def __init__(self, ensemble: Ensemble) -> None:
         self._ensemble = ensemble
@@ -30,6 +34,8 @@ class Faulty:
         flowing.wait()
         with lock:
             fails = next(faults)
+            if fails:
+                failed.append(len(rows))
         if fails:
             raise RuntimeError("injected")
         return self._ensemble.run(rows, lane)
@@ -43,6 +49,9 @@ def obey() -> None:
     global faults
     for line in sys.stdin:
         order, _, count = line.strip().partition(" ")
+        if order == "count":
+            print(len(failed), sum(failed), flush=True)
+            continue
         if order == "fail":
             with lock:
                 faults = itertools.chain(itertools.repeat(True, int(count)), itertools.repeat(False))

@@ -1,24 +1,22 @@
-"""What the requests of a stage add up to: latencies, errors, and how late they were sent."""
+"""The figures of a stage's requests: latencies, errors, and how late they were sent. The only percentile."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from loadtest.arrivals import REFUSED, RIGHT, Arrival
-from loadtest.traffic import percentile
+from loadtest.outcomes import REFUSED, RIGHT, Outcome, by_result
 
 LATE_S = 0.010
-"""A request sent more than this after it was due is late: the sender was busy."""
+"""A request is late if the sender sent it more than this after it was due."""
 
 SENT = 0.95
-"""A sender that sends less of what is due says nothing of a server."""
+"""Share of the due requests that a sender must send: a slower one measures itself, not the server."""
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """One stage. Latencies are milliseconds from the scheduled time, of the requests that were answered
-    rightly; the others were refused (429) or are errors. None where there is nothing to tell them from."""
+class StageFigures:
+    """One stage. Latencies are in milliseconds, from the time at which a request was due, of right answers.
+    429 counts as refused, every other result as an error. None where there is no request to count."""
 
     requests: int
     examples_per_s: float | None
@@ -32,53 +30,71 @@ class Figures:
     late_p99_ms: float | None
 
 
-def came(found: Figures, due: float) -> dict[str, bool]:
-    """Whether the sender sent what was due, as a sentence: what a sender that is too slow never sends, no
-    figure tells of.
+def percentile(values: Sequence[float], percent: float) -> float | None:
+    """The smallest value that at least `percent` of the values do not exceed (nearest rank); None of none."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)] if values else None
+
+
+def percentile_ms(seconds: Sequence[float], percent: float) -> float | None:
+    """A percentile of seconds, in milliseconds, to a hundredth."""
+    value = percentile(seconds, percent)
+    return None if value is None else round(1000 * value, 2)
+
+
+def check_sent(found: StageFigures, due: float) -> dict[str, bool]:
+    """Whether the sender sent the requests that were due, as a sentence.
 
     Args:
-        due: requests that should have come on average; their number is a Poisson process's, so a few less
-            come now and then.
+        due: the mean number of requests that are due. The real number is a Poisson process's: it is sometimes
+            a little smaller.
     """
     least = SENT * due - 4 * math.sqrt(due)
     return {f"{found.requests} requests were sent, {due:.0f} were due": found.requests >= least}
 
 
-def measure(arrivals: Sequence[Arrival]) -> Figures:
+def stage_figures(outcomes: Sequence[Outcome]) -> StageFigures:
     """The figures of requests that belong together."""
-    latencies_s = [arrival.seconds for arrival in arrivals if arrival.outcome == RIGHT]
-    lateness_s = [arrival.late_s for arrival in arrivals]
-    outcomes = Counter(arrival.outcome for arrival in arrivals)
-    return Figures(
-        requests=len(arrivals),
-        examples_per_s=_rate(arrivals),
-        p50_ms=_percentile_ms(latencies_s, 50),
-        p95_ms=_percentile_ms(latencies_s, 95),
-        p99_ms=_percentile_ms(latencies_s, 99),
-        error_share=1 - (outcomes[RIGHT] + outcomes[REFUSED]) / len(arrivals) if arrivals else None,
-        refused_share=outcomes[REFUSED] / len(arrivals) if arrivals else None,
-        outcomes=dict(sorted(outcomes.items())),
+    latencies_s = [outcome.seconds for outcome in outcomes if outcome.result == RIGHT]
+    lateness_s = [outcome.late_s for outcome in outcomes]
+    results = by_result(outcomes)
+    refused = results.get(REFUSED, 0)
+    errors = len(outcomes) - len(latencies_s) - refused
+    return StageFigures(
+        requests=len(outcomes),
+        examples_per_s=_rate(outcomes),
+        p50_ms=percentile_ms(latencies_s, 50),
+        p95_ms=percentile_ms(latencies_s, 95),
+        p99_ms=percentile_ms(latencies_s, 99),
+        error_share=errors / len(outcomes) if outcomes else None,
+        refused_share=refused / len(outcomes) if outcomes else None,
+        outcomes=results,
         late_sends=sum(late_s > LATE_S for late_s in lateness_s),
-        late_p99_ms=_percentile_ms(lateness_s, 99),
+        late_p99_ms=percentile_ms(lateness_s, 99),
     )
 
 
-def _rate(arrivals: Sequence[Arrival]) -> float | None:
-    """Examples a second that were due, from the first arrival to the last."""
-    times = [arrival.due_s for arrival in arrivals]
+def _rate(outcomes: Sequence[Outcome]) -> float | None:
+    """Examples a second that were due, from the first request to the last."""
+    times = [outcome.due_s for outcome in outcomes]
     if len(times) < 2:
         return None
-    # that many gaps lie between them
-    examples = sum(arrival.examples for arrival in arrivals) * (len(times) - 1) / len(times)
+    # n requests have n - 1 gaps between them
+    examples = sum(outcome.examples for outcome in outcomes) * (len(times) - 1) / len(times)
     return round(examples / (max(times) - min(times)), 1)
 
 
-def _percentile_ms(seconds: Sequence[float], percent: float) -> float | None:
-    return round(1000 * percentile(seconds, percent), 1) if seconds else None
+def describe_late_sends(lateness_s: Sequence[float]) -> str:
+    """One line on how well the sender kept its schedule."""
+    late = sum(late_s > LATE_S for late_s in lateness_s)
+    p99_ms = percentile_ms(lateness_s, 99)
+    limit_ms = 1000 * LATE_S
+    return (
+        f"{late} of {len(lateness_s)} requests were sent over {limit_ms:.0f} ms late; 99 % within {p99_ms} ms"
+    )
 
 
-def table(stages: Mapping[str, Figures]) -> str:
-    """The stages side by side, for a terminal."""
+def table(stages: Mapping[str, StageFigures]) -> str:
+    """A line for each stage, for a terminal."""
     names = ("examples/s", "requests", "p50 ms", "p95 ms", "p99 ms", "refused", "errors", "late")
     lines = [f"{'stage':<12}{''.join(f'{name:>11}' for name in names)}  outcomes"]
     for name, found in stages.items():
@@ -90,10 +106,3 @@ def table(stages: Mapping[str, Figures]) -> str:
         outcomes = ", ".join(f"{count} × {outcome}" for outcome, count in found.outcomes.items())
         lines.append(f"{name:<12}{''.join(f'{cell:>11}' for cell in [*cells, found.late_sends])}  {outcomes}")
     return "\n".join(lines)
-
-
-def describe_late_sends(lateness_s: Sequence[float]) -> str:
-    """One line on how well the sender kept its schedule."""
-    late = sum(late_s > LATE_S for late_s in lateness_s)
-    p99_ms = _percentile_ms(lateness_s, 99)
-    return f"{late} of {len(lateness_s)} requests were sent more than {1000 * LATE_S:.0f} ms late; 99 % within {p99_ms} ms"

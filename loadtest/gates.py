@@ -1,5 +1,4 @@
-"""The file that says what a run is and what it must hold: profiles, their stages, and the gates
-(loadtest/gates.yaml)."""
+"""The gates file (loadtest/gates.yaml): profiles, their stages, and the gates that they must hold."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,13 +6,13 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from loadtest.arrivals import PlannedStage
 from loadtest.bodies import Traffic
-from loadtest.figures import Figures
+from loadtest.figures import StageFigures
+from loadtest.outcomes import PlannedStage
 
 DEFAULT_GATES = Path(__file__).with_name("gates.yaml")
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+StageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -26,8 +25,8 @@ class Strict(BaseModel):
 
 
 class Gates(Strict):
-    """The most that a stage may show. Latencies count from the scheduled time; a latency that is not named is
-    not gated."""
+    """The limits of a stage. Latencies count from when a request was due; without a limit a latency is not
+    gated."""
 
     p50_ms: Milliseconds | None = None
     p95_ms: Milliseconds | None = None
@@ -36,13 +35,13 @@ class Gates(Strict):
         0.0,
         ge=0,
         le=1,
-        description="of the requests; all but a 429 and a 200 with a relation for each example",
+        description="share of requests that got neither a right answer nor 429",
     )
-    refused_share: float = Field(0.0, ge=0, le=1, description="of the requests: 429, come back later")
+    refused_share: float = Field(0.0, ge=0, le=1, description="share of requests that got 429")
 
-    def check(self, stage: str, found: Figures) -> dict[str, bool]:
-        """A sentence for each gate, with the figure beside the limit -> whether it holds. A figure that is
-        missing breaks its gate."""
+    def check(self, stage: str, found: StageFigures) -> dict[str, bool]:
+        """A sentence for each gate, with figure and limit -> whether it holds. A missing figure breaks its
+        gate."""
         promises = {}
         for gate, limit in self.model_dump(exclude_none=True).items():
             value = getattr(found, gate)
@@ -56,15 +55,15 @@ class Gates(Strict):
 
 
 class Stage(Strict):
-    """A stretch of a profile, with a rate of arrivals of its own."""
+    """A stretch of a profile with its own rate of arrivals."""
 
-    name: Name
+    name: StageName
     seconds: float = Field(gt=0, le=86_400)
     load: float | None = Field(None, gt=0, le=10, description="share of the measured saturation")
     rate: int | None = Field(
         None, ge=1, le=100_000, description="examples a second; with one example a request, requests a second"
     )
-    gated: bool = Field(True, description="false for stages that warm up, or let a queue run empty")
+    gated: bool = Field(True, description="false for stages that warm up or empty a queue")
     gates: Gates | None = Field(None, description="in place of the profile's")
 
     @model_validator(mode="after")
@@ -78,8 +77,8 @@ class Stage(Strict):
         return self
 
     def plan(self, saturation: float | None) -> PlannedStage:
-        """The stage with its rate in whole examples a second, at least 1; `saturation` is what `load` is a
-        share of."""
+        """The stage with its rate in whole examples a second, at least 1; `load` is a share of
+        `saturation`."""
         if self.rate is not None:
             return PlannedStage(self.name, self.seconds, self.rate)
         assert self.load is not None
@@ -88,10 +87,10 @@ class Stage(Strict):
 
 
 class Profile(Strict):
-    """One kind of run."""
+    """A kind of load test: its traffic, stages and gates."""
 
     traffic: Traffic
-    gates: Gates = Field(description="of every gated stage that has none of its own")
+    gates: Gates = Field(description="of every gated stage without its own gates")
     stages: tuple[Stage, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -105,11 +104,11 @@ class Profile(Strict):
 
     @property
     def needs_saturation(self) -> bool:
-        """Whether some rate is a share of the saturation, which then has to be measured first."""
+        """Whether a rate is a share of the saturation, which then has to be measured first."""
         return any(stage.load is not None for stage in self.stages)
 
-    def check(self, figures: dict[str, Figures]) -> dict[str, bool]:
-        """The promises of all gated stages; `figures` by the name of the stage."""
+    def check(self, figures: dict[str, StageFigures]) -> dict[str, bool]:
+        """The promises of all gated stages; `figures` by the stage's name."""
         gated = (stage for stage in self.stages if stage.gated)
         return {
             text: kept
@@ -119,15 +118,15 @@ class Profile(Strict):
 
 
 class GatesFile(Strict):
-    profiles: dict[Name, Profile] = Field(min_length=1)
+    profiles: dict[StageName, Profile] = Field(min_length=1)
 
 
 def read_profile(path: Path, name: str) -> Profile:
     """One profile of a gates file.
 
     Raises:
-        InvalidGates: the file is missing or not YAML, a field is unknown or of the wrong kind, or it has no
-            such profile.
+        InvalidGates: the file is missing or not YAML, a field is unknown or has the wrong type, or the file
+        has no such profile.
     """
     try:
         profiles = GatesFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).profiles

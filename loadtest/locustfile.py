@@ -1,15 +1,14 @@
-"""Locust users that ask for relations in an open loop: `python -m loadtest` runs them, or do it by hand, with Locust's own page:
+"""Locust users that send relation requests in an open loop. `python -m loadtest` runs them. By hand, on
+Locust's page:
 
     locust -f loadtest/locustfile.py --host http://127.0.0.1:8000 SingleUser
 
-from the root of the repository, with `--rows rows.jsonl` and KORE_API_KEY where they are needed.
+Run it in the repository's root, with `--rows rows.jsonl` and KORE_API_KEY where they are needed.
 
-A user here is no person who waits for an answer, but a source of arrivals: a Poisson process of one example a
-second (BatchUser, with 16
-examples a request: a request every 16 seconds on average). Processes of that kind add up to one of the same
-kind, so N users are N examples a second, and Locust's user count is the arrival rate. Response times count
-from the time at which a request was due, not from the time at which it was sent; how late requests were sent
-is logged at the end.
+A user here is a source of arrivals, not a person who waits for an answer: a Poisson process of one example a
+second (BatchUser: a request of 16 examples every 16 seconds on average). Such processes add up to one of the
+same kind, so N users are N examples a second: Locust's user count is the arrival rate. Response times count
+from when a request was due, not from when it was sent. The log ends with how late requests were sent.
 """
 
 import itertools
@@ -29,17 +28,17 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.log import greenlet_exception_logger
 
-from loadtest.arrivals import RIGHT, Arrival, due_times
-from loadtest.bodies import Body, InvalidRows, Traffic, judge, make_bodies, mean_examples, read_rows
+from loadtest.bodies import Body, Traffic, UnusableRows, judge, make_bodies, mean_examples, read_rows
 from loadtest.figures import describe_late_sends
+from loadtest.outcomes import RIGHT, Outcome, due_times
 
 CONNECT_TIMEOUT_S, ANSWER_TIMEOUT_S = 10.0, 40.0
-"""The server's own deadline is 30 s: by then it has answered, if only 504."""
+"""The server's own deadline is 30 s: it has answered by then, at least 504."""
 DRAIN_S = CONNECT_TIMEOUT_S + ANSWER_TIMEOUT_S + 10
-"""Seconds after which every request has ended one way or the other."""
+"""Seconds after which every request has ended."""
 CONNECTIONS = 20_000
-"""A limit below the number of requests under way would be a queue on the wrong side, which the server does
-not see."""
+"""More than there are requests at a time: otherwise they would queue here, where the server does not see
+them."""
 
 log = logging.getLogger("loadtest")
 under_way = Group()
@@ -48,48 +47,47 @@ seeds = itertools.count(1)
 
 
 class OpenLoopUser(FastHttpUser):
-    """A source of one example a second. Each request has a greenlet of its own, which outlives the user."""
+    """A source of one example a second. Each request has its own greenlet, which outlives the user."""
 
     abstract = True
     traffic: ClassVar[Traffic]
     bodies: ClassVar[Iterator[Body]]
     examples_a_request: ClassVar[float]
 
-    insecure = False  # Locust's default is to believe any certificate, and an API key may go this way
+    insecure = False  # Locust accepts any certificate by default, and requests carry an API key
     client_pool = HTTPClientPool(
         concurrency=CONNECTIONS, connection_timeout=CONNECT_TIMEOUT_S, network_timeout=ANSWER_TIMEOUT_S
     )
 
     def on_start(self) -> None:
-        # Seeded, so that two runs are alike; with the worker's number, so that the processes of `locust
-        # --processes` are not.
+        # Seeded, so that two runs send alike; the worker's number keeps the processes of `locust --processes`
+        # apart.
         generator = random.Random(f"{self.environment.runner.worker_index} {next(seeds)}")
         self.due = due_times(1 / self.examples_a_request, time.perf_counter(), generator)
 
     @task
     def arrive(self) -> None:
-        """Wait until the next request is due and send it on its way; its answer is not waited for."""
+        """Wait until the next request is due and send it, without waiting for its answer."""
         due_s = next(self.due)
         gevent.sleep(max(0.0, due_s - time.perf_counter()))
         under_way.spawn(self.ask, next(self.bodies), due_s).link_exception(greenlet_exception_logger(log))
 
     def ask(self, body: Body, due_s: float) -> None:
-        """Post one request and report it, with the time since it was due as its response time."""
-        # A plan that is played (loadtest/shape.py) has stages; without one there is one name for each kind of
-        # traffic.
+        """Post one request and report it; its response time counts from when it was due."""
+        # With a plan (loadtest/shape.py) a request has its stage's name, without one its traffic's.
         stage = getattr(self.environment.shape_class, "stage", f"/relations, {self.traffic}")
         sent_s = time.perf_counter()
         with self.client.post("/relations", json=body.document, name=stage, catch_response=True) as response:
             answered_s = time.perf_counter()
-            outcome = judge(body, response.status_code, response.content)
-            arrival = Arrival(stage, body.examples, outcome, due_s, sent_s, answered_s)
-            lateness_s.append(arrival.late_s)
-            response.request_meta["response_time"] = 1000 * arrival.seconds
-            response.request_meta["context"] = {"arrival": arrival}
-            if outcome == RIGHT:
+            result = judge(body, response.status_code, response.content)
+            outcome = Outcome(result, due_s, sent_s, answered_s, stage, body.examples)
+            lateness_s.append(outcome.late_s)
+            response.request_meta["response_time"] = 1000 * outcome.seconds
+            response.request_meta["context"] = {"outcome": outcome}
+            if result == RIGHT:
                 response.success()
             else:
-                response.failure(outcome)
+                response.failure(result)
 
 
 class SingleUser(OpenLoopUser):
@@ -115,7 +113,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     parser.add_argument(
         "--rows",
         type=Path,
-        help="JSONL of KLUE-RE rows to ask; sentences of our own by default",
+        help="JSONL of KLUE-RE rows to send (default: shipped sentences)",
         include_in_web_ui=False,
     )
     parser.add_argument(
@@ -129,7 +127,7 @@ def prepare(environment: Environment, **_: Any) -> None:
     options = environment.parsed_options
     try:
         rows = read_rows(options.rows)
-    except InvalidRows as error:
+    except UnusableRows as error:
         print(f"loadtest: {error}", file=sys.stderr)
         sys.exit(2)
     for user in environment.user_classes:
@@ -140,8 +138,7 @@ def prepare(environment: Environment, **_: Any) -> None:
 
 @events.test_stop.add_listener
 def drain(**_: Any) -> None:
-    """Requests that were sent before the end are waited for and counted; without them the slowest would be
-    missing."""
+    """Wait for the requests that were sent before the end: the slowest are among them."""
     under_way.join(timeout=DRAIN_S)
     log.info(describe_late_sends(lateness_s))
     lateness_s.clear()

@@ -1,7 +1,6 @@
-"""Plays stages with Locust, in a process of its own, and gives back what came of each request.
+"""Plays stages with Locust in a process of its own, and returns the outcome of each request.
 
-Its own process because Locust replaces sockets, threads and sleep with gevent's when it is imported, for
-everything in the process.
+Locust replaces the sockets, threads and sleep of the whole process with gevent's when it is imported.
 """
 
 import json
@@ -12,26 +11,25 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from loadtest.arrivals import Arrival, PlannedStage
 from loadtest.bodies import Traffic
+from loadtest.outcomes import Outcome, PlannedStage
 from loadtest.server import ROOT
 
 USERS: dict[Traffic, str] = {"single": "SingleUser", "batch": "BatchUser", "mixed": "MixedUser"}
 MARGIN_S = 120.0
-"""Seconds beyond the stages that Locust may take: to start, to wait for the last answers (60 at most, see
-locustfile.py), to report."""
+"""Seconds for Locust to start, to wait for the last answers (60 at most, see locustfile.py) and to report."""
 
 
 class PlayFailed(RuntimeError):
-    """Locust did not come to its end; the message says how it ended and where its log lies."""
+    """Locust failed or hung; the message says how and names its log."""
 
 
 def play(
     url: str, traffic: Traffic, stages: Sequence[PlannedStage], rows: Path | None, output: Path
-) -> dict[str, list[Arrival]]:
-    """Send the stages' requests to the server at `url`; returns them by the name of the stage.
+) -> dict[str, list[Outcome]]:
+    """Send the stages' requests to the server at `url`; returns their outcomes by the stage's name.
 
-    Leaves in `output`: report.html (Locust's own), requests.jsonl (one `Arrival` a line) and locust.log.
+    Leaves in `output`: report.html (Locust's own), requests.jsonl (one `Outcome` a line) and locust.log.
 
     Raises:
         PlayFailed: Locust failed, or took longer than the stages and `MARGIN_S`.
@@ -40,29 +38,11 @@ def play(
     output.mkdir(parents=True, exist_ok=True)
     requests, log = output / "requests.jsonl", output / "locust.log"
     plan = json.dumps([asdict(stage) for stage in stages])
-    command = [
-        sys.executable,
-        "-m",
-        "locust",
-        "--locustfile",
-        "loadtest/shape.py",
-        "--headless",
-        "--only-summary",
-        "--host",
-        url,
-    ]
-    command += [
-        "--plan",
-        plan,
-        "--arrivals",
-        str(requests),
-        "--html",
-        str(output / "report.html"),
-        "--exit-code-on-error",
-        "0",
-    ]
+    command = [sys.executable, "-m", "locust", "--locustfile", "loadtest/shape.py", "--headless"]
+    command += ["--only-summary", "--host", url, "--plan", plan, "--outcomes", str(requests)]
+    command += ["--html", str(output / "report.html"), "--exit-code-on-error", "0"]
     command += ["--rows", str(rows.resolve())] if rows else []
-    # LOCUST_* sets Locust's flags too; what is set there for runs by hand is not meant for this one.
+    # LOCUST_* variables are Locust's flags for runs by hand.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LOCUST_")}
     limit_s = sum(stage.seconds + 1 for stage in stages) + MARGIN_S
     try:
@@ -76,9 +56,9 @@ def play(
     if status != 0:
         last = log.read_text(encoding="utf-8").strip().splitlines()[-1:]
         raise PlayFailed(f"Locust ended with status {status} ({''.join(last)}); its log is {log}")
-    arrivals: dict[str, list[Arrival]] = {stage.name: [] for stage in stages}
+    outcomes: dict[str, list[Outcome]] = {stage.name: [] for stage in stages}
     with requests.open(encoding="utf-8") as lines:
         for line in lines:
-            arrival = Arrival(**json.loads(line))
-            arrivals[arrival.stage].append(arrival)
-    return arrivals
+            outcome = Outcome(**json.loads(line))
+            outcomes[outcome.stage].append(outcome)
+    return outcomes

@@ -1,33 +1,34 @@
-"""The highest rate of arrivals that holds a profile's gates: python -m loadtest.saturation [PROFILE]; the options are those of `loadtest`.
+"""The highest rate of arrivals that holds a profile's gates: python -m loadtest.saturation [PROFILE]
 
-Doubles or halves the rate until one holds and one does not, then halves what lies between them. Each try is a
-short run of Locust with the
-users and gates of a load test: starting Locust costs three seconds a try, and saves a second way of sending
-and judging. Every try ends only when all its requests have, so none inherits a queue. The answer is as sure
-as `TRY_S` seconds of random arrivals: a few percent.
+1. Double or halve the rate until one rate holds the gates and one breaks them.
+2. Halve the gap between the two until it is within `RESOLUTION`.
+
+Each try is a short Locust run with the users and gates of a load test. It ends when all its requests have
+ended, so that no try inherits a queue. The answer is as exact as `TRY_S` seconds of random arrivals: a few
+percent.
 """
 
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 
-from loadtest.arrivals import PlannedStage
 from loadtest.bodies import mean_examples
-from loadtest.figures import came, measure
-from loadtest.options import Options, command
+from loadtest.command import conclude
+from loadtest.figures import check_sent, stage_figures
+from loadtest.options import LoadTestOptions, load_test
+from loadtest.outcomes import PlannedStage
 from loadtest.play import play
-from loadtest.verdict import conclude
 
 SETTLE_S, TRY_S = 3.0, 12.0
 RESOLUTION = 0.05
 MAX_TRIES = 16
 FIRST_SHARE = 0.7
-"""The first try, as a share of what a closed loop gets answered: gates on latency are broken well before
-everything is."""
+"""The first try, as a share of the closed loop's rate: gates on latency break below it."""
 
 
 def search(holds: Callable[[int], bool], first: int) -> int:
-    """The highest rate that holds, within `RESOLUTION` (or 1, if that is more), as if every lower rate held
-    too; 0 if none does."""
+    """The highest rate that holds, within `RESOLUTION` or 1; 0 if none does. Takes for granted that every
+    lower rate holds too."""
     low, high, rate = 0, None, first
     for _ in range(MAX_TRIES):
         if holds(rate):
@@ -41,33 +42,21 @@ def search(holds: Callable[[int], bool], first: int) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    description = "Find the highest rate that holds a profile's gates."
-    return command(run, argv, "python -m loadtest.saturation", description, folder="saturation")
+    description = "Find the highest rate of arrivals that holds a profile's gates."
+    return load_test(run, argv, "loadtest.saturation", description, "mixed", folder="saturation")
 
 
-def run(options: Options) -> int:
+def run(options: LoadTestOptions) -> int:
     """Search; returns 0 if some rate holds the gates, else 1."""
-    gates, tries = options.profile.gates, []
+    gates, tries = options.profile.gates, list[dict[str, object]]()
 
     def holds(rate: int) -> bool:
         stages = [PlannedStage("settle", SETTLE_S, rate), PlannedStage("try", TRY_S, rate)]
-        found = measure(play(url, options.profile.traffic, stages, options.rows, options.output)["try"])
-        promises = gates.check(f"{rate}/s", found) | came(found, rate * TRY_S / mean_examples(options.bodies))
+        found = stage_figures(play(url, options.profile.traffic, stages, options.rows, options.output)["try"])
+        due = rate * TRY_S / mean_examples(options.bodies)
+        promises = gates.check(f"{rate}/s", found) | check_sent(found, due)
         kept = all(promises.values())
-        tries.append(
-            {
-                "rate": rate,
-                "kept": kept,
-                "p50_ms": found.p50_ms,
-                "p95_ms": found.p95_ms,
-                "p99_ms": found.p99_ms,
-            }
-        )
-        tries[-1] |= {
-            "error_share": found.error_share,
-            "refused_share": found.refused_share,
-            "late_sends": found.late_sends,
-        }
+        tries.append({"rate": rate, "kept": kept, **asdict(found)})
         for text in promises:
             print(f"{'holds ' if promises[text] else 'breaks'}  {text}", file=sys.stderr)
         return kept
@@ -83,11 +72,8 @@ def run(options: Options) -> int:
         "highest_examples_per_s": highest,
         "tries": tries,
     }
-    return conclude(
-        f"saturation {options.name}",
-        figures,
-        {f"a rate holds the gates; the highest is {highest} examples/s": highest > 0},
-    )
+    promises = {f"a rate holds the gates; the highest is {highest} examples/s": highest > 0}
+    return conclude(f"saturation {options.name}", figures, promises)
 
 
 if __name__ == "__main__":

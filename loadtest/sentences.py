@@ -1,5 +1,4 @@
-"""Korean sentences of our own with two marked entities and a relation: what trials and tests ask. No row of
-KLUE-RE."""
+"""Korean sentences with two marked entities and a relation, for trials and tests. No row is from KLUE-RE."""
 
 import itertools
 import random
@@ -22,13 +21,20 @@ DATES = ["1987년", "1990년 3월 2일", "2015년", "지난 5월"]
 TITLES = ["무신", "소설가", "배우", "건축가"]
 
 TEMPLATES = [
-    ("per:title", "PER", PEOPLE, "POH", TITLES, ["{s}은 이름난 {o}이다.", "{o} {s}이 상을 받았다."]),
-    ("org:founded", "ORG", COMPANIES, "DAT", DATES, ["{s}는 {o}에 문을 열었다.", "{o}에 세워진 {s}는 지금도 크다."]),
-    ("org:place_of_headquarters", "ORG", COMPANIES, "LOC", PLACES, ["{s}의 본부는 {o}에 있다.", "{o}에 본사를 둔 {s}가 새 건물을 지었다."]),
-    ("org:top_members/employees", "ORG", COMPANIES, "PER", PEOPLE, ["{s} 대표이사 {o}은 목표를 올렸다.", "{o}은 {s}의 회장으로 뽑혔다."]),
-    ("per:date_of_birth", "PER", PEOPLE, "DAT", DATES, ["{s}은 {o}에 태어났다.", "{o} 태어난 {s}은 노래를 좋아한다."]),
-    ("per:spouse", "PER", PEOPLE, "PER", PEOPLE, ["{s}은 {o}과 결혼하였다.", "{s}의 배우자 {o}은 말이 없었다."]),
-    ("no_relation", "PER", PEOPLE, "LOC", PLACES, ["{s}이 우산을 접을 때 {o}에는 눈이 왔다.", "{o} 소식이 들렸고, {s}은 책을 덮었다."]),
+    ("per:title", "PER", PEOPLE, "POH", TITLES,
+     ["{s}은 이름난 {o}이다.", "{o} {s}이 상을 받았다."]),
+    ("org:founded", "ORG", COMPANIES, "DAT", DATES,
+     ["{s}는 {o}에 문을 열었다.", "{o}에 세워진 {s}는 지금도 크다."]),
+    ("org:place_of_headquarters", "ORG", COMPANIES, "LOC", PLACES,
+     ["{s}의 본부는 {o}에 있다.", "{o}에 본사를 둔 {s}가 새 건물을 지었다."]),
+    ("org:top_members/employees", "ORG", COMPANIES, "PER", PEOPLE,
+     ["{s} 대표이사 {o}은 목표를 올렸다.", "{o}은 {s}의 회장으로 뽑혔다."]),
+    ("per:date_of_birth", "PER", PEOPLE, "DAT", DATES,
+     ["{s}은 {o}에 태어났다.", "{o} 태어난 {s}은 노래를 좋아한다."]),
+    ("per:spouse", "PER", PEOPLE, "PER", PEOPLE,
+     ["{s}은 {o}과 결혼하였다.", "{s}의 배우자 {o}은 말이 없었다."]),
+    ("no_relation", "PER", PEOPLE, "LOC", PLACES,
+     ["{s}이 우산을 접을 때 {o}에는 눈이 왔다.", "{o} 소식이 들렸고, {s}은 책을 덮었다."]),
 ]  # fmt: skip
 
 
@@ -55,8 +61,8 @@ CONTEXT = [
 
 
 def make_long_rows(count: int, seed: int = 11) -> list[Row]:
-    """Rows with sentences before and after them, as long as real text is: 20 to 300 characters, most of them
-    around 90."""
+    """Rows with sentences before and after them, as long as real text: 20 to 300 characters, mostly about
+    90."""
     generator = random.Random(seed)
     return [_lengthen(row, generator) for row in generator.choices(make_rows(), k=count)]
 
@@ -85,7 +91,7 @@ def mark(
     object_type: str | None,
     relation: str,
 ) -> Row:
-    """Fill a template's `{s}` and `{o}` and note where they stand."""
+    """Fill a template's `{s}` and `{o}` and record their positions."""
     sentence = template.format(s=subject, o=object_)
     before_subject, before_object = (template[: template.index(slot)] for slot in ("{s}", "{o}"))
     return {

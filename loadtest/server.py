@@ -1,46 +1,67 @@
 """A server in a process of its own, for as long as a trial lasts."""
 
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULT_BUNDLE = ROOT / "bundles" / "default"
 
 
-class Server:
-    """A real server in a process of its own, on a port of its own. Its log is read as it comes: a full pipe
-    would stop it."""
+READY_TIMEOUT_S = 180.0
 
-    def __init__(self, bundle: Path, module: str, settings: dict[str, object]) -> None:
+
+class StartFailed(RuntimeError):
+    """A server ended, or was not ready in time; the message is the end of its log."""
+
+
+class ServerProcess:
+    """A real server in a process of its own, on a port of its own. A thread reads its log: a full pipe would
+    stop the server."""
+
+    def __init__(self, bundle: Path | None, module: str, root: Path, settings: dict[str, object]) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("KORE_")}
         environment |= {"KORE_DRAIN_DELAY_S": "0"}
         environment |= {
             key if key.startswith("OTEL_") else f"KORE_{key.upper()}": str(value)
             for key, value in settings.items()
         }
-        command = [sys.executable, "-m", module, "--port", "0", "--bundle", str(bundle)]
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", module, "--port", str(self.port)]
+        command += ["--bundle", str(bundle)] if bundle else []
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
+        self.process = subprocess.Popen(command, cwd=root, env=environment, text=True, **pipes)
+        import httpx  # slow to import, and not needed for --help
+
+        self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
         self.log: list[str] = []
         self._grown = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        try:
-            self.port = int(self.logged("listening on").rpartition(":")[2])
-        except BaseException:  # nobody else knows of the process yet
-            self.process.kill()
-            raise
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+
+    def wait_until_ready(self) -> None:
+        """Ask `/ready` until it answers 200.
+
+        Raises:
+            StartFailed: the process ended, or was not ready after `READY_TIMEOUT_S`.
+        """
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if answers(self.port, "GET", "/ready"):
+                return
+            time.sleep(0.1)
+        if self.process.poll() is not None:
+            self._reader.join(timeout=60)  # until the last line is in the log
+        raise StartFailed(f"the server was not ready; its log:\n{''.join(self.log)}")
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -52,7 +73,7 @@ class Server:
             self._grown.notify_all()
 
     def logged(self, words: str) -> str:
-        """The message of the first log line with these words, once it has come."""
+        """The message of the first log line with these words; waits for it."""
 
         def found() -> str | None:
             return next((line for line in self.log if words in line), None)
@@ -65,17 +86,29 @@ class Server:
         assert line is not None, f"no {words!r} in the log:\n{''.join(self.log)}"
         return str(json.loads(line)["message"])
 
-    def order(self, words: str) -> None:
-        """Tell a `loadtest.faulty_server` what to do, and wait until it does."""
+    def order(self, words: str) -> str:
+        """Give a `loadtest.faulty_server` an order; returns its reply, which says that the order is in
+        effect."""
         stdin, stdout = self.process.stdin, self.process.stdout
         assert stdin is not None
         assert stdout is not None
         stdin.write(words + "\n")
         stdin.flush()
-        assert stdout.readline().strip() == words
+        return stdout.readline().strip()
+
+    def close(self) -> None:
+        """End the process at once, if it has not ended, and let go of its pipes."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(timeout=60)
+        self.client.close()
+        self._reader.join(timeout=60)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
 
     def stop(self) -> int:
-        """End the process politely; returns its exit status."""
+        """Send SIGTERM; returns the exit status."""
         self.client.close()
         self.process.terminate()
         return self.process.wait(timeout=60)
@@ -83,13 +116,13 @@ class Server:
 
 @contextmanager
 def leaving_on_sigterm() -> Iterator[None]:
-    """SIGTERM leaves the block as SystemExit, so that what was started in it is stopped; nothing changes
-    where it is handled already."""
-    ours = (
+    """SIGTERM leaves the block as SystemExit, so that processes started in it are stopped. Does nothing if
+    SIGTERM already has a handler."""
+    has_none = (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     )
-    if not ours:
+    if not has_none:
         yield
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -99,21 +132,42 @@ def leaving_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def free_port() -> int:
+    """A port of the loopback that no process uses now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def answers(port: int, method: str, path: str, document: object = None) -> bool:
+    """Whether a server on the loopback answers one request with 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, path, json.dumps(document), {"Content-Type": "application/json"})
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
 @contextmanager
-def running(bundle: Path, module: str = "api", **settings: object) -> Iterator[Server]:
-    """A server that is ready. Settings are those of `KORE_*`; names that begin with `OTEL_` are passed as
-    they are."""
+def running(
+    bundle: Path | None = None, module: str = "api", root: Path = ROOT, **settings: object
+) -> Iterator[ServerProcess]:
+    """A server that is ready.
+
+    Args:
+        bundle: folder to serve; None leaves the choice to the server.
+        module: that `python -m` runs in `root`.
+        settings: those of `KORE_*`; names that begin with `OTEL_` are passed as they are.
+
+    Raises:
+        StartFailed: it did not get ready.
+    """
     with leaving_on_sigterm():
-        server = Server(bundle, module, settings)
+        server = ServerProcess(bundle, module, root, settings)
         try:
-            server.logged("ready: ")
+            server.wait_until_ready()
             yield server
         finally:
-            if server.process.poll() is None:
-                server.process.kill()
-            server.process.wait(timeout=60)
-            server.client.close()
-            server._reader.join(timeout=60)
-            for stream in (server.process.stdin, server.process.stdout, server.process.stderr):
-                assert stream is not None
-                stream.close()
+            server.close()

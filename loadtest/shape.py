@@ -1,8 +1,7 @@
-"""Inside Locust: the users of the locustfile, a plan of stages that is played, and a record of every request.
-Run by loadtest/play.py.
+"""Inside Locust: the users of the locustfile, a plan of stages, and a record of every request.
+loadtest/play.py runs it.
 
-A file of its own, because Locust lets any shape that it finds overrule the user counts of its own page and
-flags.
+Its own file, because a shape overrides the user counts of Locust's page and flags.
 """
 
 import json
@@ -14,26 +13,25 @@ from locust import LoadTestShape, events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
-from loadtest.arrivals import Arrival, PlannedStage
 from loadtest.locustfile import BatchUser, MixedUser, SingleUser
+from loadtest.outcomes import Outcome, PlannedStage
 
-__all__ = ["BatchUser", "MixedUser", "SingleUser", "StagesShape"]  # where Locust looks for them
+__all__ = ["BatchUser", "MixedUser", "SingleUser", "StagesShape"]  # Locust looks for users here
 
 
 class StagesShape(LoadTestShape):
-    """One stage after the other. Locust asks once a second, so a stage may last up to a second longer than
-    planned."""
+    """One stage after the other. Locust calls `tick` once a second, so a stage can last a second longer."""
 
     stages: tuple[PlannedStage, ...] = ()
     stage = ""
-    """The name of the stage that is played; requests due now belong to it."""
+    """The name of the current stage; requests that are due now belong to it."""
 
     def tick(self) -> tuple[int, float] | None:
         elapsed_s = self.get_run_time()
         for stage in self.stages:
             if elapsed_s < stage.seconds:
                 self.stage = stage.name
-                # users a second: all of them at once
+                # users to start in a second: all of them
                 return stage.rate, float(max(stage.rate for stage in self.stages))
             elapsed_s -= stage.seconds
         return None
@@ -45,7 +43,7 @@ def add_options(parser: LocustArgumentParser) -> None:
         "--plan", type=json.loads, required=True, help="JSON list of stages", include_in_web_ui=False
     )
     parser.add_argument(
-        "--arrivals",
+        "--outcomes",
         type=Path,
         required=True,
         help="file that receives a line for each request",
@@ -58,10 +56,10 @@ def begin(environment: Environment, **_: Any) -> None:
     options, shape = environment.parsed_options, environment.shape_class
     assert isinstance(shape, StagesShape)
     shape.stages = tuple(PlannedStage(**fields) for fields in options.plan)
-    file: TextIO = options.arrivals.open("w", encoding="utf-8")
+    file: TextIO = options.outcomes.open("w", encoding="utf-8")
 
-    def write(context: dict[str, Arrival], **_: Any) -> None:
-        print(json.dumps(asdict(context["arrival"])), file=file)
+    def write(context: dict[str, Outcome], **_: Any) -> None:
+        print(json.dumps(asdict(context["outcome"])), file=file)
 
     environment.events.request.add_listener(write)
     environment.events.quitting.add_listener(lambda **_: file.close())

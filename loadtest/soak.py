@@ -1,52 +1,57 @@
 """Ten minutes of steady load: python -m loadtest.soak
 
-Promise: resident memory at the end within 5 % of that after the first tenth, and every request answered.
+Promises: every request is answered, and the server's memory at the end is within 5 % of its memory after the
+first tenth.
 """
 
-import argparse
 import asyncio
 import sys
-from pathlib import Path
 from typing import Any
 
 import psutil
 
+from loadtest.command import add_bundle, conclude, make_parser
+from loadtest.connection import HttpClient, Target
+from loadtest.figures import percentile_ms
+from loadtest.outcomes import RIGHT, by_result
 from loadtest.sentences import make_long_rows
-from loadtest.server import DEFAULT_BUNDLE, running
-from loadtest.traffic import by_status, closed_loop, for_seconds, percentile
-from loadtest.verdict import conclude
+from loadtest.server import running
+from loadtest.traffic import closed_loop
 
 CONNECTIONS = 8
 
 
 async def trial(url: str, pid: int, seconds: float) -> tuple[dict[str, Any], dict[str, bool]]:
-    stop, process = asyncio.Event(), psutil.Process(pid)
-    loop = asyncio.create_task(closed_loop(url, make_long_rows(5000), CONNECTIONS, stop))
-    await asyncio.sleep(seconds / 10)
-    first = process.memory_info().rss / 1e6
-    await for_seconds(stop, seconds * 9 / 10)
-    last = process.memory_info().rss / 1e6
-    outcomes = await loop
+    stop, process, target = asyncio.Event(), psutil.Process(pid), Target.parse(url)
+    requests = [target.post("/relations", row) for row in make_long_rows(5000)]
+    async with HttpClient(target) as client:
+        loop = asyncio.create_task(closed_loop(client, requests, CONNECTIONS, stop))
+        await asyncio.sleep(seconds / 10)
+        first_mb = process.memory_info().rss / 1e6
+        await asyncio.sleep(seconds * 9 / 10)
+        last_mb = process.memory_info().rss / 1e6
+        stop.set()
+        outcomes = await loop
     figures = {
         "seconds": seconds,
         "rps": round(len(outcomes) / seconds, 1),
-        "by_status": by_status(outcomes),
-        "p99_ms": round(1000 * percentile([outcome.seconds for outcome in outcomes], 99), 1),
-        "memory_mb": {"after_a_tenth": round(first), "end": round(last)},
+        "by_status": by_result(outcomes),
+        "p99_ms": percentile_ms([outcome.seconds for outcome in outcomes], 99),
+        "memory_mb": {"after_a_tenth": round(first_mb), "end": round(last_mb)},
     }
     promises = {
-        "every request is answered": all(o.status == 200 for o in outcomes),
-        "memory within 5 %": last <= 1.05 * first,
+        "every request is answered": by_result(outcomes).keys() == {RIGHT},
+        "memory within 5 %": last_mb <= 1.05 * first_mb,
     }
     return figures, promises
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest.soak", description=(__doc__ or "").splitlines()[0]
+    parser = make_parser("loadtest.soak", "Hold a steady load and watch the server's memory.", "--seconds 60")
+    add_bundle(parser)
+    parser.add_argument(
+        "--seconds", type=float, default=600, help="length of the trial (default: %(default)s)"
     )
-    parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
-    parser.add_argument("--seconds", type=float, default=600)
     arguments = parser.parse_args(argv)
     with running(arguments.bundle) as server:
         figures, promises = asyncio.run(trial(server.url, server.process.pid, arguments.seconds))

@@ -1,120 +1,133 @@
-"""At full load: SIGTERM, new bundles, and an engine that fails. python -m loadtest.upheaval
+"""At full load: new bundles, SIGTERM, and runs that fail. python -m loadtest.upheaval --bundle FOLDER
 
-Promises: not one accepted request is lost to a swap or to SIGTERM, and a failing run costs its own batches
-only.
+Promises: no swap and no SIGTERM loses an accepted request, and a failing run loses only its own batch.
 """
 
-import argparse
 import asyncio
 import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from loadtest.command import add_bundle, conclude, make_parser
+from loadtest.connection import HttpClient, Target
+from loadtest.outcomes import NO_ANSWER, Outcome, by_result
 from loadtest.sentences import make_long_rows
-from loadtest.server import DEFAULT_BUNDLE, Server, running
-from loadtest.traffic import NO_ANSWER, Outcome, by_status, closed_loop
-from loadtest.verdict import conclude
+from loadtest.server import ServerProcess, running
+from loadtest.traffic import closed_loop
 
 CONNECTIONS = 32
 SWAPS = 3
+FAILING_RUNS = 3
 SWAP_S, LEAVING_S = 120.0, 120.0
-"""Seconds after which a swap, or a server that was told to leave, is taken to hang."""
+"""Seconds after which a swap, or a server that got SIGTERM, counts as hanging."""
 
 
-async def swaps(server: Server, path: Path, bundles: list[Path]) -> list[Outcome]:
-    """Every few seconds another bundle takes over."""
+@asynccontextmanager
+async def full_load(
+    server: ServerProcess, stop: asyncio.Event, until: frozenset[str] = frozenset()
+) -> AsyncIterator["asyncio.Task[list[Outcome]]"]:
+    """A closed loop that runs during the block. Callers end at `stop`, or at a result of `until`."""
+    target = Target.parse(server.url)
+    requests = [target.post("/relations", row) for row in make_long_rows(1000)]
+    async with HttpClient(target) as client:
+        yield asyncio.create_task(closed_loop(client, requests, CONNECTIONS, stop, until))
+
+
+async def swap(server: ServerProcess, path: Path, bundles: list[Path]) -> list[Outcome]:
+    """Every few seconds, point the served path at another bundle and send SIGUSR1."""
     stop = asyncio.Event()
-    load = asyncio.create_task(closed_loop(server.url, make_long_rows(1000), CONNECTIONS, stop))
-    for number in range(SWAPS):
-        await asyncio.sleep(2)
-        replacement = path.with_name(f"next-{number}")
-        replacement.symlink_to(bundles[number % len(bundles)])
-        replacement.rename(path)
-        ended = _ended_swaps(server)
-        server.process.send_signal(signal.SIGHUP)
-        async with asyncio.timeout(SWAP_S):
-            while _ended_swaps(server) == ended:
-                await asyncio.sleep(0.05)
-    await asyncio.sleep(1)
-    stop.set()
-    return await load
-
-
-def _ended_swaps(server: Server) -> int:
-    return sum("swapped: " in line or "the new bundle was refused" in line for line in server.log)
-
-
-async def leave(server: Server) -> list[Outcome]:
-    """Told to leave at full load; callers go elsewhere at their first 503."""
-    stop = asyncio.Event()
-    load = asyncio.create_task(
-        closed_loop(server.url, make_long_rows(1000), CONNECTIONS, stop, frozenset({503, NO_ANSWER}))
-    )
-    await asyncio.sleep(3)
-    server.process.send_signal(signal.SIGTERM)
-    async with asyncio.timeout(LEAVING_S):
+    async with full_load(server, stop) as load:
+        for number in range(SWAPS):
+            await asyncio.sleep(2)
+            replacement = path.with_name(f"next-{number}")
+            replacement.symlink_to(bundles[number % len(bundles)])
+            replacement.rename(path)
+            server.process.send_signal(signal.SIGUSR1)
+            async with asyncio.timeout(SWAP_S):
+                while sum((await asyncio.to_thread(swaps, server)).values()) <= number:
+                    await asyncio.sleep(0.05)
+        await asyncio.sleep(1)
+        stop.set()
         return await load
 
 
-async def fail(server: Server, runs: int) -> list[Outcome]:
-    """A few runs raise in the middle of full load."""
+def swaps(server: ServerProcess) -> dict[str, float]:
+    """Swaps that have ended, by outcome, as `/metrics` counts them."""
+    return {
+        outcome: float(line.rpartition(" ")[2])
+        for line in server.client.get("/metrics").text.splitlines()
+        for outcome in ("swapped", "refused")
+        if line.startswith(f'kore_bundle_swaps_total{{outcome="{outcome}"}}')
+    }
+
+
+async def leave(server: ServerProcess) -> list[Outcome]:
+    """Send SIGTERM at full load. A caller ends at its first 503, as one that turns to another server."""
+    async with full_load(server, asyncio.Event(), frozenset({"503", NO_ANSWER})) as load:
+        await asyncio.sleep(3)
+        server.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(LEAVING_S):
+            return await load
+
+
+async def fail(server: ServerProcess) -> list[Outcome]:
+    """Let a few runs raise at full load."""
     stop = asyncio.Event()
-    load = asyncio.create_task(closed_loop(server.url, make_long_rows(1000), CONNECTIONS, stop))
-    await asyncio.sleep(2)
-    await asyncio.to_thread(server.order, f"fail {runs}")
-    await asyncio.sleep(4)
-    stop.set()
-    return await load
+    async with full_load(server, stop) as load:
+        await asyncio.sleep(2)
+        await asyncio.to_thread(server.order, f"fail {FAILING_RUNS}")
+        await asyncio.sleep(4)
+        stop.set()
+        return await load
 
 
 def trial(bundle: Path) -> tuple[dict[str, Any], dict[str, bool]]:
     with tempfile.TemporaryDirectory() as scratch:
         path, copy = Path(scratch) / "current", Path(scratch) / "copy"
-        path.symlink_to(bundle.resolve())
+        path.symlink_to(bundle)
         shutil.copytree(bundle, copy)
         with running(path) as server:
-            swapped = asyncio.run(swaps(server, path, [copy, bundle.resolve()]))
-            took_over = sum("swapped: " in line for line in server.log)
+            swapped = asyncio.run(swap(server, path, [copy, bundle]))
+            took_over = swaps(server).get("swapped", 0)
     with running(bundle, drain_delay_s=1) as server:
         left = asyncio.run(leave(server))
         exit_status = server.process.wait(timeout=60)
-    failing_runs = 3
     with running(bundle, "loadtest.faulty_server") as server:
-        failed = asyncio.run(fail(server, failing_runs))
-        lost_rows = sum(
-            int(line.split("a batch of ")[1].split()[0]) for line in server.log if "was lost" in line
-        )
-        lost_batches = sum("was lost" in line for line in server.log)
+        failed = asyncio.run(fail(server))
+        lost_batches, lost_examples = map(int, server.order("count").split())
+    results = {"swap": by_result(swapped), "sigterm": by_result(left), "failing_runs": by_result(failed)}
     figures = {
         "connections": CONNECTIONS,
-        "swap": {"swaps": took_over, "by_status": by_status(swapped)},
-        "sigterm": {"exit_status": exit_status, "by_status": by_status(left)},
-        "failing_runs": {"runs": lost_batches, "examples_in_them": lost_rows, "by_status": by_status(failed)},
-    }
-    statuses = {
-        name: {outcome.status for outcome in outcomes}
-        for name, outcomes in (("swap", swapped), ("left", left), ("failed", failed))
+        "swaps": int(took_over),
+        "exit_status": exit_status,
+        "failed": {"runs": lost_batches, "examples": lost_examples},
+        "by_status": results,
     }
     promises = {
         "every new bundle takes over": took_over == SWAPS,
-        "a swap fails no request": statuses["swap"] == {200},
-        "SIGTERM loses no request: each is answered, or refused with 503": statuses["left"] == {200, 503},
+        "a swap fails no request": results["swap"].keys() == {"200"},
+        "SIGTERM loses no request: each is answered, or refused with 503": results["sigterm"].keys()
+        == {"200", "503"},
         "the process leaves with 0": exit_status == 0,
-        "a failing run costs its own batch only": lost_batches == failing_runs
-        and sum(outcome.status == 503 for outcome in failed) == lost_rows
-        and statuses["failed"] == {200, 503},
+        "a failing run loses its own batch only": lost_batches == FAILING_RUNS
+        and results["failing_runs"].keys() == {"200", "503"}
+        and results["failing_runs"]["503"] == lost_examples,
     }
     return figures, promises
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest.upheaval", description=(__doc__ or "").splitlines()[0]
+    parser = make_parser(
+        "loadtest.upheaval",
+        "Swap bundles, send SIGTERM and let runs fail, all at full load.",
+        "--bundle bundles/default",
     )
-    parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
+    add_bundle(parser, required=True)
     return conclude("upheaval", *trial(parser.parse_args(argv).bundle))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from loadtest.server import Server
+from loadtest.server import ServerProcess
 from loadtest.server import running as running_with_defaults
 
 ASKED: dict[str, Any] = {
@@ -24,7 +24,7 @@ def post(client: httpx.Client, document: Any, **headers: str) -> httpx.Response:
 
 
 @contextmanager
-def running(bundle: Path, module: str = "api", **settings: object) -> Iterator[Server]:
+def running(bundle: Path, module: str = "api", **settings: object) -> Iterator[ServerProcess]:
     """A server that is ready. It measures its lanes for one round only: no test needs the fastest lanes."""
     with running_with_defaults(bundle, module, **{"tuning_s": 0, **settings}) as server:
         yield server

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.ablation_server import IN_ARRIVAL_ORDER, SORTED, Choose
+from benchmarks.ablation_server import IN_ARRIVAL_ORDER, SORTED, ChooseBatch
 from benchmarks.simulation import CROWDS, Machine, simulate
 from engine.cost import CostModel, Timing
 from engine.planner import CROWD, NEAR, BatchPlanner
@@ -153,7 +153,7 @@ def test_the_simulation_serves_every_caller_and_a_lone_one_at_the_price_of_its_r
 @pytest.mark.parametrize(
     "choose", (IN_ARRIVAL_ORDER | SORTED).values(), ids=(IN_ARRIVAL_ORDER | SORTED).keys()
 )
-def test_the_ways_of_the_ablation_choose_a_batch_with_the_anchor(choose: Choose) -> None:
+def test_the_ways_of_the_ablation_choose_a_batch_with_the_anchor(choose: ChooseBatch) -> None:
     lengths = [20, 30, 40, 50] * 5
     for anchor in range(len(lengths)):
         batch = choose(BatchPlanner(CPU, 1000), lengths, anchor, 2, [0.1] * len(lengths))

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtest.server import Server, running
+from loadtest.server import ServerProcess, running
 
 ASKED = {
     "sentence": "강하늘은 이름난 무신이다.",
@@ -22,7 +22,7 @@ ORIGIN = "https://annotate.example"
 
 
 @pytest.fixture(scope="module")
-def server(tiny_bundle: Path) -> Iterator[Server]:
+def server(tiny_bundle: Path) -> Iterator[ServerProcess]:
     origins = json.dumps([ORIGIN])
     settings = {"header_timeout_s": 1, "max_body_bytes": 10_000, "cors_origins": origins, "api_key": "secret"}
     with running(tiny_bundle, **settings) as server:
@@ -40,7 +40,7 @@ def head(*lines: str, length: int = len(BODY)) -> bytes:
     return "\r\n".join([*fixed, f"Content-Length: {length}", *lines, "", ""]).encode()
 
 
-def connect(server: Server) -> socket.socket:
+def connect(server: ServerProcess) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", server.port))
     connection.settimeout(30)
     return connection
@@ -68,7 +68,7 @@ H2C = (
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 3], ids=["one packet", "body later", "body in two"])
-def test_an_upgrade_to_h2c_is_ignored_and_the_connection_goes_on(server: Server, pieces: int) -> None:
+def test_an_upgrade_to_h2c_is_ignored_and_the_connection_goes_on(server: ServerProcess, pieces: int) -> None:
     with closing(connect(server)) as connection:
         for piece in {1: [head(*H2C) + BODY], 2: [head(*H2C), BODY], 3: [head(*H2C), BODY[:50], BODY[50:]]}[
             pieces
@@ -81,7 +81,7 @@ def test_an_upgrade_to_h2c_is_ignored_and_the_connection_goes_on(server: Server,
         assert answer_of(connection)[0] == 200
 
 
-def test_the_first_request_of_javas_http_client_is_answered(server: Server) -> None:
+def test_the_first_request_of_javas_http_client_is_answered(server: ServerProcess) -> None:
     """Byte by byte what java.net.http.HttpClient of JDK 17 sends, but for the body and the key."""
     java = (
         f"POST /relations HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nContent-Length: {len(BODY)}\r\n"
@@ -100,14 +100,14 @@ def test_the_first_request_of_javas_http_client_is_answered(server: Server) -> N
     "upgrade",
     [("Connection: Upgrade", "Upgrade: websocket"), ("Connection: upgrade, close", "Upgrade: TLS/1.0")],
 )
-def test_any_other_upgrade_is_ignored_too(server: Server, upgrade: tuple[str, str]) -> None:
+def test_any_other_upgrade_is_ignored_too(server: ServerProcess, upgrade: tuple[str, str]) -> None:
     with closing(connect(server)) as connection:
         connection.sendall(head(*upgrade) + BODY)
         assert answer_of(connection)[0] == 200
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/info", "/metrics"])
-def test_head_is_get_without_the_body(server: Server, path: str) -> None:
+def test_head_is_get_without_the_body(server: ServerProcess, path: str) -> None:
     head_, get = server.client.head(path), server.client.get(path)
     assert (head_.status_code, head_.content, head_.headers["Content-Type"]) == (
         200,
@@ -117,7 +117,7 @@ def test_head_is_get_without_the_body(server: Server, path: str) -> None:
     assert int(head_.headers["Content-Length"]) > 0
 
 
-def test_a_trailing_slash_changes_nothing(server: Server) -> None:
+def test_a_trailing_slash_changes_nothing(server: ServerProcess) -> None:
     counted = 'kore_requests_total{status="200"}'
     before = server.client.get("/metrics").text.partition(counted)[2].split("\n")[0]
     assert (
@@ -130,7 +130,7 @@ def test_a_trailing_slash_changes_nothing(server: Server) -> None:
 
 
 @pytest.mark.parametrize("form", ["one long header", "many headers", "a head that never ends", "a long path"])
-def test_a_head_that_is_too_large_is_431_and_ends_the_connection(server: Server, form: str) -> None:
+def test_a_head_that_is_too_large_is_431_and_ends_the_connection(server: ServerProcess, form: str) -> None:
     sent = {
         "one long header": head(f"X-Long: {'x' * 70_000}"),
         "many headers": head(*(f"X-{number}: {'x' * 100}" for number in range(1000))),
@@ -154,13 +154,13 @@ def test_a_head_that_is_too_large_is_431_and_ends_the_connection(server: Server,
 @pytest.mark.parametrize(
     "sent", [b"", b"POST /rel", head()[:-2]], ids=["nothing", "half a line", "half a head"]
 )
-def test_a_connection_that_does_not_complete_its_head_is_closed(server: Server, sent: bytes) -> None:
+def test_a_connection_that_does_not_complete_its_head_is_closed(server: ServerProcess, sent: bytes) -> None:
     with closing(connect(server)) as connection:
         connection.sendall(sent)
         assert connection.recv(100) == b"", "it ends by itself, within the time-out of the test's socket"
 
 
-def test_a_client_that_closes_its_sending_side_gets_its_answer(server: Server) -> None:
+def test_a_client_that_closes_its_sending_side_gets_its_answer(server: ServerProcess) -> None:
     with closing(connect(server)) as connection:
         connection.sendall(head() + BODY)
         connection.shutdown(socket.SHUT_WR)
@@ -178,7 +178,9 @@ def test_a_client_that_closes_its_sending_side_gets_its_answer(server: Server) -
         ("gzip", gzip.compress(b"\xef\xbb\xbf" + BODY)),
     ],
 )
-def test_compressed_bodies_and_byte_order_marks_are_read(server: Server, encoding: str, body: bytes) -> None:
+def test_compressed_bodies_and_byte_order_marks_are_read(
+    server: ServerProcess, encoding: str, body: bytes
+) -> None:
     headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
     assert server.client.post("/relations", content=body, headers=headers).json()["relation"] == "per:title"
 
@@ -195,13 +197,13 @@ def test_compressed_bodies_and_byte_order_marks_are_read(server: Server, encodin
     ],
 )
 def test_what_cannot_be_decompressed_is_refused(
-    server: Server, encoding: str, body: bytes, status: int
+    server: ServerProcess, encoding: str, body: bytes, status: int
 ) -> None:
     headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
     assert server.client.post("/relations", content=body, headers=headers).status_code == status
 
 
-def test_a_browsers_preflight_passes_without_the_key_for_allowed_origins_only(server: Server) -> None:
+def test_a_browsers_preflight_passes_without_the_key_for_allowed_origins_only(server: ServerProcess) -> None:
     def preflight(origin: str) -> httpx.Response:
         headers = {
             "Origin": origin,
@@ -227,7 +229,7 @@ def test_without_the_setting_there_is_no_cors(tiny_bundle: Path) -> None:
         assert "Access-Control-Allow-Origin" not in server.client.get("/health", headers=headers).headers
 
 
-def test_metrics_tell_of_the_process_and_the_queue(server: Server) -> None:
+def test_metrics_tell_of_the_process_and_the_queue(server: ServerProcess) -> None:
     names = {line.split()[0] for line in server.client.get("/metrics").text.splitlines() if line[0] != "#"}
     assert names >= {
         "process_resident_memory_bytes",
@@ -243,7 +245,7 @@ def test_a_port_that_kubernetes_wrote_is_ignored_with_a_warning(tiny_bundle: Pat
         assert "Kubernetes" in server.logged("KORE_PORT=tcp://10.0.0.1:8000 is ignored")
 
 
-def test_idle_connections_are_closed_and_others_are_answered_meanwhile(server: Server) -> None:
+def test_idle_connections_are_closed_and_others_are_answered_meanwhile(server: ServerProcess) -> None:
     idle = [connect(server) for _ in range(300)]
     assert server.client.get("/health").status_code == 200
     assert server.client.post("/relations", json=ASKED).status_code == 200

@@ -497,7 +497,7 @@ def test_the_benchmark_runs_at_a_small_size(
     found = json.loads(output.read_text(encoding="utf-8"))
     assert found["fusions"]["Attention"] == 2
     for way in ("ONNX Runtime, fused", "ONNX Runtime, unfused"):
-        assert found[way]["beside eager"]["largest_difference"] < 1e-4, "they run the same model"
+        assert found[way]["compared with eager"]["largest_difference"] < 1e-4, "they run the same model"
         assert all(timed["rows_per_s"] > 0 for timed in found[way]["batches"].values())
     assert found["ensemble"]["batches"].keys() == found["bundle"].keys() == {"4 × 32", "8 × mixed"}
     assert all(

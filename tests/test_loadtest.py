@@ -13,17 +13,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from loadtest.__main__ import main
-from loadtest.arrivals import RIGHT, Arrival, due_times
 from loadtest.bodies import Body, judge, make_bodies, mean_examples, read_rows
-from loadtest.figures import came, measure
+from loadtest.connection import Target
+from loadtest.figures import check_sent, percentile, stage_figures
 from loadtest.gates import DEFAULT_GATES, Gates, read_profile
+from loadtest.outcomes import NO_ANSWER, RIGHT, Outcome, due_times
 from loadtest.saturation import search
 from loadtest.server import ROOT, running
-from loadtest.traffic import Outcome, answered_within, probe
+from loadtest.traffic import LOOPBACK, probe, summarise
 
 TINY = """
 profiles:
@@ -48,6 +47,7 @@ def gates_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_gates_that_hold_exit_with_0_and_leave_a_report(
     tiny_bundle: Path, gates_file: Path, tmp_path: Path, capsys
 ) -> None:
@@ -64,13 +64,14 @@ def test_gates_that_hold_exit_with_0_and_leave_a_report(
     )
     assert not any(promise.startswith("warm") for promise in summary["gates"])
     assert "steady" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    arrivals = [
-        Arrival(**json.loads(line))
+    outcomes = [
+        Outcome(**json.loads(line))
         for line in (tmp_path / "requests.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    assert all(arrival.due_s <= arrival.sent_s < arrival.answered_s for arrival in arrivals)
+    assert all(outcome.due_s <= outcome.sent_s < outcome.answered_s for outcome in outcomes)
 
 
+@pytest.mark.slow
 def test_a_broken_gate_exits_with_1_and_is_named_and_the_token_is_sent(
     tiny_bundle: Path, gates_file: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
@@ -121,7 +122,7 @@ def test_a_bad_row_exits_with_2_and_says_where(rows_file: Path, tmp_path: Path, 
     broken = tmp_path / "rows.jsonl"
     broken.write_text(first + '\n{"sentence": "아무도 없다."}\n', encoding="utf-8")
     assert main(["--rows", str(broken)]) == 2
-    assert capsys.readouterr().err.startswith(f"loadtest: {broken}:2: a row is")
+    assert capsys.readouterr().err.startswith(f"loadtest: {broken}:2: a row must be")
 
 
 def test_the_shipped_gates_can_be_read_and_planned() -> None:
@@ -136,21 +137,21 @@ def test_latency_counts_from_the_schedule_when_server_and_sender_stall() -> None
     began_s, stalled_until_s = 100.0, 110.0
     due = list(itertools.takewhile(lambda due_s: due_s < 120.0, due_times(50, began_s, random.Random(1))))
     assert 800 < len(due) < 1200
-    arrivals = [
-        Arrival("stall", 1, RIGHT, due_s, sent_s, sent_s + 0.02)
+    outcomes = [
+        Outcome(RIGHT, due_s, sent_s, sent_s + 0.02)
         for due_s, sent_s in ((due_s, max(due_s, stalled_until_s)) for due_s in due)
     ]
-    found = measure(arrivals)
-    assert arrivals[0].seconds == pytest.approx(stalled_until_s - due[0] + 0.02)
-    assert arrivals[-1].seconds == pytest.approx(0.02)
+    found = stage_figures(outcomes)
+    assert outcomes[0].seconds == pytest.approx(stalled_until_s - due[0] + 0.02)
+    assert outcomes[-1].seconds == pytest.approx(0.02)
     assert found.p99_ms > 9000, "counted from the send it would be 20"
     assert found.late_sends == sum(due_s < stalled_until_s - 0.01 for due_s in due)
 
 
 def test_errors_count_as_errors_and_not_as_fast_answers() -> None:
-    answered = [Arrival("x", 1, RIGHT, second, second, second + 0.5) for second in range(9)]
-    refused = [Arrival("x", 1, "429", 9, 9, 9.001)]
-    found = measure(answered + refused)
+    answered = [Outcome(RIGHT, second, second, second + 0.5) for second in range(9)]
+    refused = [Outcome("429", 9, 9, 9.001)]
+    found = stage_figures(answered + refused)
     assert (found.p50_ms, found.refused_share, found.outcomes) == (
         500.0,
         pytest.approx(0.1),
@@ -158,12 +159,12 @@ def test_errors_count_as_errors_and_not_as_fast_answers() -> None:
     )
     assert not all(Gates(p50_ms=600, error_share=0.1).check("x", found).values()), "a refusal is no error"
     assert all(Gates(p50_ms=600, refused_share=0.1).check("x", found).values())
-    lost = measure([*answered, Arrival("x", 1, "no answer", 9, 9, 9.001)])
+    lost = stage_figures([*answered, Outcome(NO_ANSWER, 9, 9, 9.001)])
     assert not all(Gates(p50_ms=600, refused_share=0.1).check("x", lost).values()), "an error is no refusal"
-    assert not Gates(p50_ms=600).check("x", measure(refused))[
+    assert not Gates(p50_ms=600).check("x", stage_figures(refused))[
         "x: p50_ms at most 600, but nothing was answered rightly"
     ]
-    assert not any(Gates().check("x", measure([])).values())
+    assert not any(Gates().check("x", stage_figures([])).values())
 
 
 def test_an_answer_is_right_when_it_has_a_relation_for_each_example() -> None:
@@ -207,47 +208,74 @@ def test_the_search_ends_just_below_the_highest_rate_that_holds(bearable: int) -
 
 
 def test_saturation_counts_what_was_answered_in_its_seconds_and_nothing_else() -> None:
-    ended = [Outcome(200, 0.3, ended=second) for second in (9.9, 10.0, 14.9, 15.0, 15.2)]
-    assert answered_within([*ended, Outcome(429, 0.1, ended=12)], began=10, seconds=5) == 2
+    ended = [Outcome(RIGHT, second - 0.3, second - 0.3, second) for second in (9.9, 10.0, 14.9, 15.0, 15.2)]
+    others = [
+        Outcome("429", 11.9, 11.9, 12.0),
+        Outcome("429", 15.9, 15.9, 16.0),
+        Outcome(NO_ANSWER, 14, 14, 74),
+    ]
+    found = summarise([*ended, *others], connections=1, began_s=10, ended_s=15)
+    assert (found.answers, found.rps, found.errors) == (2, 0.4, {"429": 1, NO_ANSWER: 1})
 
 
 def test_a_sender_that_is_too_slow_says_nothing_of_the_server() -> None:
-    found = measure(
-        [Arrival("x", 1, RIGHT, second / 100, second / 100, second / 100) for second in range(900)]
-    )
-    assert all(came(found, due=900).values())
-    assert all(came(found, due=950).values()), "arrivals are random"
-    assert not any(came(found, due=2000).values())
+    found = stage_figures([Outcome(RIGHT, due / 100, due / 100, due / 100) for due in range(900)])
+    assert all(check_sent(found, due=900).values())
+    assert all(check_sent(found, due=950).values()), "arrivals are random"
+    assert not any(check_sent(found, due=2000).values())
 
 
 def test_probes_do_not_wait_for_each_other() -> None:
-    """The path answers once three have asked, so that a probe that waited for the one before would wait for
+    """The path answers after three requests: a probe that waited for the one before it would wait for
     ever."""
 
     async def trial() -> list[float]:
-        stop, asked, answer = asyncio.Event(), [], asyncio.Event()
+        stop, third, arrived = asyncio.Event(), asyncio.Event(), itertools.count(1)
 
-        async def stand_still(_: web.Request) -> web.Response:
-            asked.append(True)
-            if len(asked) == 3:
-                answer.set()
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            if next(arrived) == 3:
+                third.set()
                 stop.set()
-            await answer.wait()
-            return web.Response(text="alive")
+            await third.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nalive")
+            await writer.drain()
+            writer.close()
 
-        app = web.Application()
-        app.router.add_get("/health", stand_still)
-        async with TestServer(app) as server:
-            return await probe(str(server.make_url("")), "/health", stop, every_s=0.01)
+        async with await asyncio.start_server(answer, LOOPBACK, 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            return await probe(Target(LOOPBACK, port), "/health", stop, every_s=0.01)
 
     took = asyncio.run(asyncio.wait_for(trial(), timeout=60))
     assert len(took) >= 3
     assert all(map(math.isfinite, took))
 
 
+def test_percentiles_are_of_the_nearest_rank() -> None:
+    values = [float(value) for value in range(100, 0, -1)]
+    assert [percentile(values, percent) for percent in (50, 95, 99, 100)] == [50, 95, 99, 100]
+    assert percentile([7.0], 99) == 7
+    assert percentile([], 50) is None
+
+
+def test_a_target_is_read_from_a_url() -> None:
+    request = Target.parse("https://host/base/", {"Authorization": "Bearer x"}).post(
+        "/relations", {"a": "가"}
+    )
+    head, _, body = request.partition(b"\r\n\r\n")
+    assert head.splitlines()[:3] == [
+        b"POST /base/relations HTTP/1.1",
+        b"Host: host:443",
+        b"Authorization: Bearer x",
+    ]
+    assert json.loads(body) == {"a": "가"}
+    assert Target.parse("http://host").port == 80
+
+
 def test_a_server_goes_with_the_trial_that_is_told_to_leave(tiny_bundle: Path) -> None:
     trial = "import sys, threading\nfrom pathlib import Path\nfrom loadtest.server import running\n"
-    trial += "with running(Path(sys.argv[1])) as server:\n    print(server.process.pid, flush=True)\n    threading.Event().wait(600)\n"
+    trial += "with running(Path(sys.argv[1])) as server:\n"
+    trial += "    print(server.process.pid, flush=True)\n    threading.Event().wait(600)\n"
     with subprocess.Popen(
         [sys.executable, "-c", trial, str(tiny_bundle)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -1,8 +1,9 @@
-"""The peers benchmark without any peer: its load generator against scripted answers, its gates, its table and
-its pins."""
+"""The peers benchmark without a peer: the load generator against scripted answers, the gates, the table, the
+pins."""
 
 import asyncio
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,8 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks.peers import environments
-from benchmarks.peers.load import Measurement, Traffic, build_request, percentile, read_response
-from benchmarks.peers.plot import chart
+from benchmarks.peers.plot import draw
 from benchmarks.peers.report import (
     RULES,
     Rule,
@@ -24,7 +24,10 @@ from benchmarks.peers.report import (
     table,
 )
 from benchmarks.peers.servers import PEERS, Configuration
-from benchmarks.peers.work import Setup
+from benchmarks.peers.setup import PeerSetup
+from loadtest.connection import HttpClient, Target
+from loadtest.traffic import LOOPBACK, Measurement, closed_loop, make_requests
+from loadtest.traffic import summarise as summarise_window
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,7 +68,7 @@ class ScriptedServer:
                 answer = self.script.pop(0) if self.script else plain(relation("after the end"))
                 if answer == CUT:
                     break
-                writer.write(answer[:40])  # in two pieces, as real answers come
+                writer.write(answer[:40])  # in two pieces, as over a network
                 await writer.drain()
                 writer.write(answer[40:])
                 await writer.drain()
@@ -75,24 +78,28 @@ class ScriptedServer:
             writer.close()
 
 
-def drive(*script: bytes, rows: int = 3, answer_the_last: bool = True) -> tuple[Measurement, list[bytes]]:
-    """One connection through a script: the request after its end comes only when every answer before it was
-    counted."""
+def drive(
+    *script: bytes, rows: int = 3, answer_timeout_s: float = 30, release: bool = True
+) -> tuple[Measurement, list[bytes]]:
+    """One connection through a script. The request after its end is answered only once the loop has to
+    stop."""
 
     async def run() -> tuple[Measurement, list[bytes]]:
-        server = ScriptedServer(*script)
-        listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
-        async with listener:
+        server, stop = ScriptedServer(*script), asyncio.Event()
+        async with await asyncio.start_server(server.handle, LOOPBACK, 0) as listener:
             port = listener.sockets[0].getsockname()[1]
-            traffic = Traffic(port, [build_request(port, "/relations", {"row": row}) for row in range(rows)])
-            traffic.start_counting()
-            async with traffic.flowing(connections=1, grace=30 if answer_the_last else 0):
+            requests = make_requests(port, [{"row": row} for row in range(rows)])
+            async with HttpClient(Target(LOOPBACK, port), answer_timeout_s) as client:
+                began_s = time.monotonic()
+                loop = asyncio.create_task(closed_loop(client, requests, 1, stop))
                 await server.finished.wait()
-                traffic.stop_counting()
-                if answer_the_last:
+                stop.set()
+                ended_s = time.monotonic()
+                if release:
                     server.release.set()
+                outcomes = await loop
             server.release.set()
-        return traffic.measurement(), server.bodies
+        return summarise_window(outcomes, 1, began_s, ended_s, cpu_s=0.1), server.bodies
 
     return asyncio.run(asyncio.wait_for(run(), timeout=30))
 
@@ -127,7 +134,7 @@ def test_errors_are_counted_apart_and_the_rows_after_them_are_answered() -> None
         plain(relation("per:spouse")),
     )
     assert measurement.answers == 2
-    assert measurement.errors == {"200 without a relation": 1, "429": 1, "500": 1, "broken connection": 2}
+    assert measurement.errors == {"429": 1, "500": 1, "no answer": 2, "wrong answer": 1}
     assert measurement.labels == {2: "per:title", 0: "per:spouse"}
     assert len(bodies) == 8
 
@@ -140,30 +147,15 @@ def test_a_row_that_changes_its_relation_is_noticed() -> None:
     assert measurement.relabelled == 1
 
 
-def test_a_server_that_never_answers_is_told() -> None:
-    measurement, _ = drive(answer_the_last=False)
+def test_a_request_without_an_answer_is_an_error() -> None:
+    measurement, _ = drive(answer_timeout_s=0.1, release=False)
     assert (measurement.answers, measurement.rps, measurement.p99_ms, measurement.generator_cpu_ms) == (
         0,
         0,
         None,
         None,
     )
-    assert measurement.errors == {"unanswered": 1}
-
-
-@pytest.mark.parametrize(
-    "response", [plain(relation("per:title")), chunked(b"x" * 20, b"y"), chunked(relation("per:title"))]
-)
-def test_a_response_is_read_only_once_it_is_whole(response: bytes) -> None:
-    assert read_response(response) is not None
-    assert {read_response(response[:end]) for end in range(len(response))} == {None}
-
-
-def test_percentiles_are_of_the_nearest_rank() -> None:
-    ascending = [float(value) for value in range(1, 101)]
-    assert [percentile(ascending, percent) for percent in (50, 95, 99, 100)] == [50, 95, 99, 100]
-    assert percentile([7.0], 99) == 7
-    assert percentile([], 50) is None
+    assert measurement.errors == {"no answer": 1}
 
 
 def measured(connections: int, rps: float, p99: float | None = 100.0, **errors: int) -> Measurement:
@@ -225,13 +217,15 @@ def test_a_gate_without_figures_does_not_hold() -> None:
     assert judge([dead]) == []
 
 
-def test_table_and_chart_name_every_server_and_its_trouble() -> None:
+def test_table_and_chart_name_every_server_and_its_problems(tmp_path: Path) -> None:
     standings = [
         standing("ours", 123.456, title="KoRE & co"),
         standing("best", 40, title="peer"),
         Standing("batch 16", "dead", "x", {}, None, 0, ("a",)),
     ]
-    text, picture = table(standings, judge(standings)), chart(standings)
+    text = table(standings, judge(standings))
+    draw(standings, tmp_path / "plot.svg")
+    picture = (tmp_path / "plot.svg").read_text(encoding="utf-8")
     assert "| KoRE & co | as usual | 123 / 123 / 123 | 10.0 / 50.0 / 100 | 100.00% | none |" in text
     assert "| peer | as usual (its best) |" in text
     assert "| dead | x | - / - / - | - | - | 1 failed starts |" in text
@@ -264,10 +258,12 @@ def test_agreement_is_over_the_rows_that_both_answered() -> None:
 
 
 def test_a_setup_survives_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    setup = Setup(port=8001, bundle=Path("bundles/default"), batch=16, max_wait_ms=2, workers=1, threads=2)
+    setup = PeerSetup(
+        port=8001, bundle=Path("bundles/default"), batch=16, max_wait_ms=2, workers=1, threads=2
+    )
     for name, value in setup.environment().items():
         monkeypatch.setenv(name, value)
-    assert Setup.from_environment() == setup
+    assert PeerSetup.from_environment() == setup
 
 
 def test_configurations_are_told_in_words() -> None:

@@ -1,4 +1,4 @@
-"""What the device can do at best, measured in the same run as what is held against it."""
+"""The limits of the device, measured in the same run as the models."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,8 @@ ROUNDS = 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """
+    """The fastest that the device multiplies and copies.
+
     Attributes:
         device: its name.
         tflops: 10¹² operations a second of one large matrix product, two for each multiplication.
@@ -24,11 +25,10 @@ class Limits:
 
 
 def measure_limits(device: str) -> Limits:
-    """fp16 and 8192 × 8192 × 8192 on a GPU; on a CPU fp32 and a sixteenth of the side, for trying the
-    benchmark out."""
+    """A product of 8192 × 8192 matrices in fp16 on a GPU; of 512 × 512 in fp32 on a CPU."""
     on_gpu = device == "cuda"
     side, dtype = (8192, torch.float16) if on_gpu else (512, torch.float32)
-    # zeros would run faster than real numbers
+    # products of zeros are faster
     left, right = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(2))
     source = torch.randn(2**28 if on_gpu else 2**20, device=device)
     target = torch.empty_like(source)
@@ -39,7 +39,7 @@ def measure_limits(device: str) -> Limits:
 
 
 def seconds(run: Callable[[], object], device: str) -> float:
-    """Of one run, as the mean over many: on a GPU they are queued without waiting for each other."""
+    """Mean seconds of a run. On a GPU the runs are queued without waiting for each other."""
 
     def wait() -> None:
         if device == "cuda":

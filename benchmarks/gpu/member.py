@@ -1,5 +1,4 @@
-"""A member of random weights, exported by this project's own steps, and every way to run it that is
-compared."""
+"""A member of random weights, exported by this project's steps, and the ways to run it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,12 +30,12 @@ from models.encoding import EncodedBatch
 from training.model.heads import RelationClassifier
 
 INPUTS = (INPUT_IDS, ATTENTION_MASK, ENTITY_POSITIONS)
-Run = Callable[[EncodedBatch], NDArray[np.float32]]
+Forward = Callable[[EncodedBatch], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Of an encoder."""
+    """The size of an encoder."""
 
     layers: int
     hidden: int
@@ -50,7 +49,7 @@ SHAPES = {"large": Shape(24, 1024, 4096, 16, 32_000), "tiny": Shape(2, 64, 128, 
 
 
 def make_model(shape: Shape, pad_token_id: int) -> RelationClassifier:
-    """Random weights: they cost as much time as trained ones."""
+    """A classifier with random weights: it takes as much time as a trained one."""
     torch.manual_seed(0)
     config = RobertaConfig(
         vocab_size=shape.vocabulary,
@@ -75,8 +74,8 @@ def make_model(shape: Shape, pad_token_id: int) -> RelationClassifier:
 def export_graphs(
     model: RelationClassifier, shape: Shape, folder: Path, device: str
 ) -> tuple[dict[str, Path], dict[str, int]]:
-    """The member's graphs, unfused, fused and packed, in fp16 for a GPU; and what was fused. On a CPU fp32,
-    and nothing packed."""
+    """The member's graphs by name, and the number of fused operators by kind. In fp16 for a GPU; for a CPU in
+    fp32 and without the packed graph."""
     converted, fused = folder / "converted.onnx", folder / "fused-fp32.onnx"
     convert(model, INPUTS, converted)
     fusions = dict(fuse(converted, fused, shape.layers, shape.heads, shape.hidden))
@@ -89,8 +88,8 @@ def export_graphs(
     return graphs, fusions
 
 
-def in_onnxruntime(graph: Path, device: str, unfused: bool = False) -> Run:
-    """As the server runs it; unfused: with only such optimisations as leave the operators what they are."""
+def in_onnxruntime(graph: Path, device: str, unfused: bool = False) -> Forward:
+    """As the server runs it; `unfused` keeps the operators as they are."""
     provider = CUDA if device == "cuda" else CPU
     classifier = OnnxClassifier(graph, torch.get_num_threads(), provider)
     assert classifier.provider == provider, f"ONNX Runtime took {classifier.provider}"
@@ -103,8 +102,8 @@ def in_onnxruntime(graph: Path, device: str, unfused: bool = False) -> Run:
     return lambda batch: session.run([LOGITS], feed(batch, INPUTS))[0]
 
 
-def in_pytorch(model: RelationClassifier, device: str, compiled: bool = False) -> Run:
-    """Scaled dot product attention, fp16 on a GPU, from and to the host's memory."""
+def in_pytorch(model: RelationClassifier, device: str, compiled: bool = False) -> Forward:
+    """With scaled dot product attention, in fp16 on a GPU, from and to the host's memory."""
     assert model.encoder.config._attn_implementation == "sdpa"
     placed = model.to(device, torch.float16 if device == "cuda" else torch.float32)
     forward = torch.compile(placed, dynamic=True) if compiled else placed

@@ -1,4 +1,4 @@
-"""Batches to time, what they cost at least, and the clock."""
+"""Batches to time, their operations, and the clock."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.load import percentile
+from loadtest.figures import percentile
 from models.encoding import EncodedBatch
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class BatchWork:
     """One batch.
 
     Attributes:
@@ -38,7 +38,7 @@ class Work:
         )
 
     def operations(self, layers: int, hidden: int, intermediate: int) -> float:
-        """What an encoder's matrix products need for these tokens: two for each multiplication, none for
+        """Operations of an encoder's matrix products for these tokens: two for each multiplication, none for
         padding."""
         dense = self.tokens * (4 * hidden * hidden + 2 * hidden * intermediate)
         attention = sum(2 * length * length * hidden for length in self.lengths)
@@ -47,11 +47,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """How long one batch takes, from token ids to answers, both in the host's memory.
+    """The time of one batch, from token ids to answers, both in the host's memory.
 
     Attributes:
-        tflops: 10¹² operations a second, of those that the tokens need; `None` where the model's shape is not
-            known.
+        tflops: 10¹² operations a second, without padding; `None` if the model's shape is not known.
     """
 
     p50_ms: float
@@ -61,8 +60,10 @@ class Timed:
     tflops: float | None
 
     @classmethod
-    def measure(cls, run: Callable[[], Any], work: Work, operations: float | None, seconds: float) -> "Timed":
-        """Warm up, then run for so many seconds, and ten times at least."""
+    def measure(
+        cls, run: Callable[[], Any], work: BatchWork, operations: float | None, seconds: float
+    ) -> "Timed":
+        """Warm up, then run for `seconds`, and ten times at least."""
         for _ in range(3):
             run()
         times: list[float] = []
@@ -70,17 +71,16 @@ class Timed:
             began = time.perf_counter()
             run()
             times.append(time.perf_counter() - began)
-        times.sort()
         p50, p99 = (percentile(times, percent) or 0.0 for percent in (50, 99))
         tflops = None if operations is None else operations / p50 / 1e12
         return cls(1000 * p50, 1000 * p99, len(work.lengths) / p50, work.tokens / p50, tflops)
 
 
-def equal(rows: int, length: int) -> Work:
-    return Work(f"{rows} × {length}", (length,) * rows)
+def equal(rows: int, length: int) -> BatchWork:
+    return BatchWork(f"{rows} × {length}", (length,) * rows)
 
 
-def mixed(rows: int, lengths: Sequence[int]) -> Work:
-    """Rows as they arrive: of all lengths, so that much of a padded batch is padding."""
+def mixed(rows: int, lengths: Sequence[int]) -> BatchWork:
+    """Rows of all lengths, as they arrive: much of a padded batch is padding."""
     chosen = np.random.default_rng(rows).choice(np.array(lengths), rows)
-    return Work(f"{rows} × mixed", tuple(int(length) for length in chosen))
+    return BatchWork(f"{rows} × mixed", tuple(int(length) for length in chosen))

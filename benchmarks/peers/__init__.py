@@ -1,5 +1,5 @@
-"""KoRE Serve beside general model servers doing the same work: python -m benchmarks.peers
+"""KoRE Serve and general model servers doing the same work: python -m benchmarks.peers
 
-work.py is the work, *_server.py and plain.py do it the way each tool's documentation would, environments.py
-and servers.py install and run them, load.py asks them, report.py judges and plot.py draws.
+work.py is the work. *_server.py and plain.py do it as each tool's documentation describes. environments.py
+installs the tools, servers.py runs them, comparison.py measures them, report.py judges and plot.py draws.
 """

@@ -1,314 +1,168 @@
-"""KoRE Serve beside general model servers: python -m benchmarks.peers
+"""KoRE Serve and general model servers: python -m benchmarks.peers
 
-Every server runs the same graphs on the same cores behind its own HTTP and its own batching, one server at a
-time. Rounds alternate between them, since a machine's speed drifts more in an hour than some of them differ;
-what counts is the median over the rounds.
+Every server runs the same graphs on the same cores with its own HTTP and its own batching, one server at a
+time.
+
+1. Scan the batch sizes and splits of the cores of each peer that batches, to find its best configuration.
+2. Measure all servers in rounds, each round in another order, because a machine's speed drifts.
+3. Take medians over the rounds, and compare ours with each server's by the rules of report.py.
 """
 
-import argparse
-import json
 import os
 import platform
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from benchmarks.peers.environments import ROOT, InstallFailed, versions
-from benchmarks.peers.load import Measurement, build_request, measure
-from benchmarks.peers.plot import chart
-from benchmarks.peers.report import (
-    CONNECTIONS,
-    Kind,
-    Standing,
-    agreement,
-    comparable,
-    judge,
-    merge_labels,
-    summarise,
-    table,
-)
-from benchmarks.peers.servers import PEERS, Configuration, StartFailed, running
-from benchmarks.peers.work import ROUTE
+from benchmarks.peers.comparison import Durations, PeerBench, places
+from benchmarks.peers.environments import ROOT, versions
+from benchmarks.peers.plot import draw
+from benchmarks.peers.report import CONNECTIONS, Standing, comparable, judge, table
+from benchmarks.peers.servers import PEERS, Configuration
+from benchmarks.rows import add_rows, draw_rows
 from engine.cores import available_cores
-from loadtest.sentences import Row, make_long_rows
-from loadtest.verdict import conclude
-
-SCAN_BATCHES: Final = (1, 4, 16)
-SCAN_CONNECTIONS: Final = 16
-USUAL_BATCH: Final = 16
-OURS: Final = Configuration("ours")
+from loadtest.command import add_bundle, add_output, conclude, make_parser, write_json
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """How long one measurement takes, in seconds."""
+class PeerOptions:
+    """The servers to compare, and how; `scan` looks for each peer's best configuration first."""
 
-    warmup: float
-    counted: float
-
-
-@dataclass(slots=True)
-class Bench:
-    """What is measured with, and what came of it."""
-
-    bundle: Path
-    rows: Sequence[Row]
-    measurements: dict[Configuration, list[Measurement]] = field(default_factory=lambda: defaultdict(list))
-    failures: dict[Configuration, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-    def run(self, configuration: Configuration, levels: Sequence[int], window: Window) -> list[Measurement]:
-        """Start a server, drive it at each number of connections, stop it. Nothing but a note if it does not
-        start."""
-        peer, done = PEERS[configuration.peer], []
-        try:
-            with running(configuration, self.bundle, self.rows[0]) as port:
-                requests = [build_request(port, ROUTE, peer.document(row)) for row in self.rows]
-                done = [
-                    measure(port, requests, connections, window.warmup, window.counted)
-                    for connections in levels
-                ]
-        except StartFailed as failure:
-            print(f"{peer.title}, {configuration}: {failure}", file=sys.stderr)
-            self.failures[configuration].append(str(failure))
-        rates = "  ".join(f"{one.connections}: {one.rps:.1f}{_trouble(one)}" for one in done)
-        print(f"  {peer.title}, {configuration}: requests/s at {rates}", file=sys.stderr)
-        return done
-
-    def scan(self, peer: str, cores: int, window: Window) -> dict[Configuration, float]:
-        """Requests a second of a peer's batch sizes and splits of the cores."""
-        candidates = [
-            Configuration(peer, batch, *split) for batch in SCAN_BATCHES for split in _splits(cores)
-        ]
-        rates = {}
-        for configuration in candidates:
-            for measurement in self.run(configuration, [SCAN_CONNECTIONS], window):
-                rates[configuration] = measurement.rps
-        return rates
-
-    def standing(self, kind: Kind, configuration: Configuration) -> Standing:
-        """Where a server stands, beside ours."""
-        labels, relabelled = merge_labels(self.measurements[configuration])
-        reference, _ = merge_labels(self.measurements[OURS])
-        return Standing(
-            kind=kind,
-            title=PEERS[configuration.peer].title,
-            configuration=str(configuration),
-            figures=summarise(self.measurements[configuration]),
-            agreement=agreement(labels, reference),
-            relabelled=relabelled,
-            failures=self.failures[configuration],
-        )
+    peers: list[str]
+    rounds: int
+    durations: Durations
+    scan: bool
+    output: Path
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = _parse(argv)
-    cores, peers = available_cores(), arguments.only
+    parser = make_parser(
+        "benchmarks.peers", "Compare KoRE Serve with general model servers.", "--short --only ours,plain"
+    )
+    add_bundle(parser)
+    add_rows(parser, count=4000)
+    parser.add_argument("--only", default=",".join(PEERS), help="servers to compare (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, help="measurements of each server (default: 3)")
+    parser.add_argument("--seconds", type=float, help="seconds of one measurement (default: 15)")
+    parser.add_argument("--short", action="store_true", help="1 round of 4 seconds without a scan")
+    add_output(parser, "peers")
+    arguments = parser.parse_args(argv)
+    peers = arguments.only.split(",")
+    if unknown := [name for name in peers if name not in PEERS]:
+        parser.error(f"--only: unknown {', '.join(unknown)}; choose from {', '.join(PEERS)}")
+    options = PeerOptions(
+        peers=peers,
+        rounds=arguments.rounds or (1 if arguments.short else 3),
+        durations=Durations(1 if arguments.short else 3, arguments.seconds or (4 if arguments.short else 15)),
+        scan=not arguments.short,
+        output=arguments.output,
+    )
+    from engine.settings import DEFAULT_BUNDLE  # slow to import, and not needed for --help
+
     try:
         installed = {peer: versions(PEERS[peer].python) for peer in peers}
-    except InstallFailed as failure:
-        print(failure, file=sys.stderr)
+    except subprocess.CalledProcessError as error:
+        print(f"benchmarks.peers: pip failed with status {error.returncode}, see above", file=sys.stderr)
         return 2
     if len({found["onnxruntime"] for found in installed.values()}) > 1:
-        print(
-            "the environments hold different versions of ONNX Runtime: nothing measured would compare the servers",
-            file=sys.stderr,
-        )
+        fault = "the environments have different versions of onnxruntime, so their figures do not compare"
+        remedy = "write the version of constraints.txt into benchmarks/peers/requirements"
+        print(f"benchmarks.peers: {fault}; {remedy}", file=sys.stderr)
         return 2
+    bench = PeerBench(arguments.bundle or DEFAULT_BUNDLE, draw_rows(arguments.rows, arguments.count))
+    return compare(bench, options, installed)
 
-    document = _circumstances(arguments, installed, cores)
-    bench = Bench(arguments.bundle, arguments.rows)
-    window = Window(arguments.warmup, arguments.seconds)
-    scans: dict[str, dict[Configuration, float]] = {}
-    if not arguments.short:
-        for peer in (peer for peer in peers if PEERS[peer].batches and peer != "ours"):
-            print(f"scan of {PEERS[peer].title}", file=sys.stderr)
-            scans[peer] = bench.scan(peer, cores, Window(arguments.warmup, arguments.seconds / 2))
-    places = _places(peers, cores, scans)
-    servers = list(dict.fromkeys(configuration for _, configuration in places))
 
+def compare(bench: PeerBench, options: PeerOptions, installed: dict[str, dict[str, str]]) -> int:
+    """Scan, measure, judge and write the results; returns 0 if every gate holds, else 1."""
+    cores, durations = available_cores(), options.durations
+    document: dict[str, Any] = describe_machine(cores) | {
+        "settings": {"rows": len(bench.rows), "rounds": options.rounds, **asdict(durations)},
+        "versions": installed,
+    }
+    scanned = [peer for peer in options.peers if options.scan and PEERS[peer].batches and peer != "ours"]
+    half = Durations(durations.warmup, durations.counted / 2)
+    scans = {peer: bench.scan(peer, cores, half) for peer in scanned}
+    compared = places(options.peers, cores, scans)
     document["scans"] = [asdict(one) | {"rps": rps} for rates in scans.values() for one, rps in rates.items()]
-    document["rounds"] = []
-    for number in range(arguments.rounds):
-        print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
-        shift = number % len(servers)
-        # nobody is always first, or always after the same one
-        for configuration in servers[shift:] + servers[:shift]:
-            done = bench.run(configuration, CONNECTIONS, window)
-            bench.measurements[configuration] += done
-            document["rounds"] += [
-                {"round": number + 1, **asdict(configuration), **_without_labels(one)} for one in done
-            ]
-
-    standings = [bench.standing(kind, configuration) for kind, configuration in places]
+    servers = [configuration for _, configuration in compared]
+    document["rounds"] = measure_rounds(bench, servers, options.rounds, durations)
+    standings = [bench.standing(kind, configuration) for kind, configuration in compared]
     gates = judge(standings)
     document["standings"] = [asdict(standing) for standing in standings]
     document["gates"] = [{"gate": str(gate), "ratio": gate.ratio, "holds": gate.holds} for gate in gates]
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "results.json").write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
-    (arguments.output / "table.md").write_text(table(standings, gates) + f"\n{_versions_line(installed)}\n")
-    (arguments.output / "plot.svg").write_text(chart(standings))
+    write_json(options.output / "results.json", document)
+    (options.output / "table.md").write_text(table(standings, gates) + f"\n{name_versions(installed)}\n")
+    draw(standings, options.output / "plot.svg")
     print(table(standings, []), file=sys.stderr)
-    return conclude(
-        "peers", _summary(standings), {str(gate): gate.holds for gate in gates} | comparable(standings)
-    )
+    promises = {str(gate): gate.holds for gate in gates} | comparable(standings)
+    return conclude("peers", summary(standings), promises)
 
 
-def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.peers", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument(
-        "--bundle",
-        type=Path,
-        default=ROOT / "bundles" / "default",
-        help="the ensemble that all of them serve",
-    )
-    parser.add_argument(
-        "--rows",
-        type=Path,
-        help="JSON lines; by default $KLUE_RE_DATA/validation.jsonl, else sentences of our own",
-    )
-    parser.add_argument("--only", default=",".join(PEERS), help="some of %(default)s")
-    parser.add_argument("--rounds", type=int, help="by default 3")
-    parser.add_argument("--seconds", type=float, help="counted in one measurement, by default 15")
-    parser.add_argument(
-        "--short",
-        action="store_true",
-        help="1 round of 4 seconds each, no scan: to see that everything works",
-    )
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "peers")
-    arguments = parser.parse_args(argv)
-    arguments.rounds = arguments.rounds or (1 if arguments.short else 3)
-    arguments.seconds = arguments.seconds or (4 if arguments.short else 15)
-    arguments.warmup = 1 if arguments.short else 3
-    arguments.bundle = arguments.bundle.resolve()  # servers run in the project's root
-    arguments.only = arguments.only.split(",")
-    if unknown := [name for name in arguments.only if name not in PEERS]:
-        parser.error(f"--only knows {', '.join(PEERS)}, not {', '.join(unknown)}")
-    if arguments.rows is None and "KLUE_RE_DATA" in os.environ:
-        arguments.rows = Path(os.environ["KLUE_RE_DATA"]) / "validation.jsonl"
-    arguments.source = arguments.rows.name if arguments.rows else "loadtest.sentences.make_long_rows"
-    arguments.rows = (
-        [json.loads(line) for line in arguments.rows.open()] if arguments.rows else make_long_rows(600)
-    )
-    return arguments
+def measure_rounds(
+    bench: PeerBench, servers: Sequence[Configuration], rounds: int, durations: Durations
+) -> list[dict[str, Any]]:
+    """Every server once a round; no server is always first, or always after the same one."""
+    order, document = list(dict.fromkeys(servers)), list[dict[str, Any]]()
+    for number in range(rounds):
+        print(f"round {number + 1} of {rounds}", file=sys.stderr)
+        shift = number % len(order)
+        for configuration in order[shift:] + order[:shift]:
+            done = bench.run(configuration, CONNECTIONS, durations)
+            bench.measurements[configuration] += done
+            for one in done:
+                fields = asdict(one)
+                del fields["labels"]
+                document.append({"round": number + 1, **asdict(configuration), **fields})
+    return document
 
 
-def _splits(cores: int) -> list[tuple[int, int]]:
-    """Workers and threads of each: one with all cores, and one a core."""
-    return list(dict.fromkeys([(1, cores), (cores, 1)]))
-
-
-def _places(
-    peers: Sequence[str], cores: int, scans: dict[str, dict[Configuration, float]]
-) -> list[tuple[Kind, Configuration]]:
-    """Who takes part, and as what. A peer whose best is its usual configuration stands there twice and runs
-    once."""
-    places: list[tuple[Kind, Configuration]] = []
-    for peer in peers:
-        if peer == "ours":
-            places.append(("ours", OURS))
-        elif not PEERS[peer].batches:
-            kind: Kind = "plain" if peer == "plain" else "bounded"
-            places += [(kind, Configuration(peer, 1, *split)) for split in _splits(cores)]
-        else:
-            places.append(("batch 16", Configuration(peer, USUAL_BATCH, 1, cores)))
-            rates = scans.get(peer)
-            if rates:
-                places.append(("best", max(rates, key=lambda configuration: rates[configuration])))
-    return places
-
-
-def _circumstances(
-    arguments: argparse.Namespace, installed: dict[str, dict[str, str]], cores: int
-) -> dict[str, Any]:
+def describe_machine(cores: int) -> dict[str, Any]:
+    """The date, the commit (with a plus for changed files) and the machine."""
+    describe = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    commit = subprocess.run(describe, cwd=ROOT, text=True, capture_output=True, check=False).stdout.strip()
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit or None,
         "machine": {
-            "processor": _processor(),
+            "processor": models[0] if models else platform.machine(),
             "cores": cores,
             "system": platform.system(),
             "python": platform.python_version(),
             "load_before": os.getloadavg()[0],
         },
-        "settings": {
-            "bundle": arguments.bundle.name,
-            "rows": arguments.source,
-            "row_count": len(arguments.rows),
-            "rounds": arguments.rounds,
-            "seconds": arguments.seconds,
-            "warmup": arguments.warmup,
-        },
-        "versions": installed,
     }
 
 
-def _versions_line(installed: dict[str, dict[str, str]]) -> str:
+def name_versions(installed: dict[str, dict[str, str]]) -> str:
+    """One line with the version of each peer."""
     packages = {
         package: found[package] for peer, found in installed.items() if (package := PEERS[peer].package)
     }
     runtime = next(iter(installed.values()))["onnxruntime"]
-    return (
-        ", ".join(f"{package} {version}" for package, version in packages.items())
-        + f"; all on onnxruntime {runtime}."
-    )
+    named = ", ".join(f"{package} {version}" for package, version in packages.items())
+    return f"{named}; all on onnxruntime {runtime}."
 
 
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )
-
-
-def _commit() -> str | None:
-    """The commit that was measured, with a plus where the working tree differs from it; `None` outside a
-    repository."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    return done.stdout.strip() or None
-
-
-def _without_labels(measurement: Measurement) -> dict[str, Any]:
-    document = asdict(measurement)
-    del document["labels"]
-    return document
-
-
-def _trouble(measurement: Measurement) -> str:
-    return f" (errors: {measurement.errors})" if measurement.errors else ""
-
-
-def _summary(standings: Sequence[Standing]) -> dict[str, Any]:
+def summary(standings: Sequence[Standing]) -> dict[str, Any]:
+    """The figures for the last line of stdout."""
+    named = {f"{one.title}, {one.configuration}": one for one in standings}
+    levels = [level for one in standings for level in one.figures.values()]
     return {
         "requests_per_second": {
-            f"{one.title}, {one.configuration}": {
-                level: round(figures.rps, 1) for level, figures in one.figures.items()
-            }
-            for one in standings
+            name: {connections: round(level.rps, 1) for connections, level in one.figures.items()}
+            for name, one in named.items()
         },
-        "p99_ms_at_16": {
-            f"{one.title}, {one.configuration}": one.figures[16].p99_ms and round(one.figures[16].p99_ms, 1)
-            for one in standings
-            if 16 in one.figures
-        },
-        "same_relation_as_ours": {f"{one.title}, {one.configuration}": one.agreement for one in standings},
-        "generator_cpu_ms": max(
-            (f.generator_cpu_ms or 0 for one in standings for f in one.figures.values()), default=None
-        ),
-        "errors": sum(sum(f.errors.values()) for one in standings for f in one.figures.values()),
+        "p99_ms_at_16": {name: one.figures[16].p99_ms for name, one in named.items() if 16 in one.figures},
+        "same_relation_as_ours": {name: one.agreement for name, one in named.items()},
+        "generator_cpu_ms": max((level.generator_cpu_ms or 0 for level in levels), default=None),
+        "errors": sum(sum(level.errors.values()) for level in levels),
     }
 
 

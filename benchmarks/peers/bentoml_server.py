@@ -1,9 +1,8 @@
-"""BentoML: a service with one batchable API. Its batching adapts the wait to the load, so there is no wait to
-set.
+"""BentoML: a service with one batchable API. BentoML chooses the wait for a batch from the load.
 
-Its `max_latency_ms` is a deadline (later requests are refused with 503), not a wait: it stays at the default
-of a minute. A batchable API takes a list, so a request holds a list of one row. Batches of one are had by not
-asking for batching: BentoML refuses a limit of 1.
+`max_latency_ms` is a deadline, not a wait: later requests get 503. It keeps its default of a minute. A
+batchable API takes a list, so a request holds a list of one row. BentoML refuses a limit of 1; without
+batching, batches are of one.
 """
 
 import os
@@ -12,9 +11,10 @@ from typing import Any
 
 import bentoml
 
-from benchmarks.peers.work import ROUTE, Answer, Setup, Work
+from benchmarks.peers.setup import ROUTE, PeerSetup, PredictionJson
+from benchmarks.peers.work import PeerWork
 
-setup = Setup.from_environment()
+setup = PeerSetup.from_environment()
 batching = {"batchable": True, "max_batch_size": setup.batch} if setup.batch > 1 else {}
 
 
@@ -25,17 +25,17 @@ batching = {"batchable": True, "max_batch_size": setup.batch} if setup.batch > 1
     metrics={"enabled": False},
     monitoring={"enabled": False},
 )
-class Relations:
+class BentoRelations:
     def __init__(self) -> None:
-        self.work = Work(setup)
+        self.work = PeerWork(setup)
 
     @bentoml.api(route=ROUTE, **batching)
-    def relations(self, rows: list[dict[str, Any]]) -> list[Answer]:
+    def relations(self, rows: list[dict[str, Any]]) -> list[PredictionJson]:
         return self.work.predict([self.work.encode(row) for row in rows])
 
 
 if __name__ == "__main__":
-    service = "benchmarks.peers.bentoml_server:Relations"
+    service = "benchmarks.peers.bentoml_server:BentoRelations"
     os.execv(
         sys.executable,
         [sys.executable, "-m", "bentoml", "serve", service, "--host", "127.0.0.1", "--port", str(setup.port)],

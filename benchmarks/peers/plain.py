@@ -1,6 +1,5 @@
-"""FastAPI with nothing around it: a `def` endpoint that runs each request by itself, on the framework's own
-pool of 40 threads; or, with `BOUNDED` set, one request at a time in each worker, as somebody would run it who
-knows that the others only take turns on its cores."""
+"""FastAPI alone: a `def` endpoint runs each request by itself, on the framework's pool of 40 threads. With
+`BOUNDED` set, each worker runs one request at a time: more of them would only take turns on its cores."""
 
 import os
 from collections.abc import AsyncIterator
@@ -11,12 +10,13 @@ import anyio.to_thread
 import uvicorn
 from fastapi import FastAPI, Request
 
-from benchmarks.peers.work import BOUNDED, ROUTE, Answer, Setup, Work
+from benchmarks.peers.setup import BOUNDED, ROUTE, PeerSetup, PredictionJson
+from benchmarks.peers.work import PeerWork
 
 
 @asynccontextmanager
 async def load(app: FastAPI) -> AsyncIterator[None]:
-    app.state.work = Work(Setup.from_environment())
+    app.state.work = PeerWork(PeerSetup.from_environment())
     if BOUNDED in os.environ:
         anyio.to_thread.current_default_thread_limiter().total_tokens = 1
     yield
@@ -26,14 +26,14 @@ app = FastAPI(lifespan=load)
 
 
 @app.post(ROUTE)
-def relations(row: dict[str, Any], request: Request) -> Answer:
-    work: Work = request.app.state.work
+def relations(row: dict[str, Any], request: Request) -> PredictionJson:
+    work: PeerWork = request.app.state.work
     return work.predict([work.encode(row)])[0]
 
 
 if __name__ == "__main__":
-    setup = Setup.from_environment()
-    # uvicorn takes uvloop and httptools by itself where they are installed, and they are.
+    setup = PeerSetup.from_environment()
+    # uvicorn uses uvloop and httptools, which the requirements install
     uvicorn.run(
         "benchmarks.peers.plain:app",
         port=setup.port,

@@ -1,31 +1,22 @@
-"""From measurements to a verdict: medians over the rounds, the gates of the project, the table."""
+"""From measurements to a verdict: medians over the rounds, gates, the table."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final, Literal
 
-from benchmarks.peers.load import Measurement
+from loadtest.traffic import Measurement
 
 CONNECTIONS: Final = (1, 16, 64)
 
 SAME_RELATIONS: Final = 0.99
-"""Least share of the rows that two servers of the same bundle agree on; answers do not depend on the batch,
-so all should."""
+"""Least share of the rows with the same relation from two servers. It should be all: answers do not depend on
+the batch."""
+
+MEDIANS: Final = ("rps", "p50_ms", "p95_ms", "p99_ms", "generator_cpu_ms")
 
 Kind = Literal["ours", "plain", "bounded", "batch 16", "best"]
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """One server at one number of connections: medians over the rounds, errors in all of them."""
-
-    rps: float
-    p50_ms: float | None
-    p95_ms: float | None
-    p99_ms: float | None
-    generator_cpu_ms: float | None
-    errors: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +24,17 @@ class Standing:
     """A server's place in the comparison.
 
     Attributes:
-        kind: which gates it is held against.
-        figures: by number of connections; empty if it never ran.
-        agreement: share of the rows that it and ours answered which got the same relation.
+        kind: decides its gates.
+        figures: by number of connections; empty if it never started.
+        agreement: share of the rows with the same relation as ours, of those that both answered.
         relabelled: answers that gave a row another relation than an earlier one of the same server.
-        failures: why it did not start, once for each time.
+        failures: the reason of each failed start.
     """
 
     kind: Kind
     title: str
     configuration: str
-    figures: Mapping[int, Figures]
+    figures: Mapping[int, Measurement]
     agreement: float | None
     relabelled: int
     failures: Sequence[str] = ()
@@ -51,8 +42,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A limit on our figure over another server's: requests a second must reach it, latencies must stay
-    within it."""
+    """A limit on our figure over another server's: at least for requests a second, at most for latencies."""
 
     figure: Literal["rps", "p99_ms"]
     connections: int
@@ -73,7 +63,8 @@ RULES: Final[dict[Kind, tuple[Rule, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A rule applied to one server; without figures of both there is no ratio, and it does not hold."""
+    """A rule for one server. Without figures of both servers there is no ratio, and the gate does not
+    hold."""
 
     rule: Rule
     against: str
@@ -91,25 +82,24 @@ class Gate:
         )
 
 
-def summarise(measurements: Sequence[Measurement]) -> dict[int, Figures]:
-    """A server's measurements of all rounds, by number of connections."""
+def summarise(measurements: Sequence[Measurement]) -> dict[int, Measurement]:
+    """By number of connections: the medians over the rounds, and the errors of all rounds."""
     figures = {}
     for connections in sorted({measurement.connections for measurement in measurements}):
         rounds = [measurement for measurement in measurements if measurement.connections == connections]
-        kinds = sorted({kind for one in rounds for kind in one.errors})
-        figures[connections] = Figures(
-            rps=median(one.rps for one in rounds),
-            p50_ms=_median([one.p50_ms for one in rounds]),
-            p95_ms=_median([one.p95_ms for one in rounds]),
-            p99_ms=_median([one.p99_ms for one in rounds]),
-            generator_cpu_ms=_median([one.generator_cpu_ms for one in rounds]),
-            errors={kind: sum(one.errors.get(kind, 0) for one in rounds) for kind in kinds},
-        )
+        errors: Counter[str] = sum((Counter(one.errors) for one in rounds), Counter())
+        medians = {figure: _median(rounds, figure) for figure in MEDIANS}
+        figures[connections] = replace(rounds[0], **medians, errors=dict(sorted(errors.items())), labels={})
     return figures
 
 
+def _median(rounds: Sequence[Measurement], figure: str) -> float | None:
+    known = [value for one in rounds if (value := getattr(one, figure)) is not None]
+    return median(known) if known else None
+
+
 def merge_labels(measurements: Sequence[Measurement]) -> tuple[dict[int, str], int]:
-    """The relation that each row got first, and how many answers (or later measurements) gave it another."""
+    """The relation that each row got first, and the number of later answers with another one."""
     labels: dict[int, str] = {}
     relabelled = 0
     for one in measurements:
@@ -120,13 +110,13 @@ def merge_labels(measurements: Sequence[Measurement]) -> tuple[dict[int, str], i
 
 
 def agreement(labels: Mapping[int, str], reference: Mapping[int, str]) -> float | None:
-    """Share of the rows that both answered which got the same relation; `None` if there is no such row."""
+    """Share of the rows with the same relation, of those that both answered; `None` without such rows."""
     common = labels.keys() & reference.keys()
     return sum(labels[row] == reference[row] for row in common) / len(common) if common else None
 
 
 def judge(standings: Sequence[Standing]) -> list[Gate]:
-    """Every rule that these servers are held against; none if ours is not among them."""
+    """The gates of these servers; none if ours is not among them."""
     ours = next((standing for standing in standings if standing.kind == "ours"), None)
     if ours is None:
         return []
@@ -142,23 +132,23 @@ def judge(standings: Sequence[Standing]) -> list[Gate]:
 
 
 def comparable(standings: Sequence[Standing]) -> dict[str, bool]:
-    """What must hold of every server before its figures say anything, as sentences: it did all of the work,
-    and the same work as ours."""
-    return {
-        f"{one.title}, {one.configuration}: it started, answered every request, and with the same relations as ours": not one.failures
-        and bool(one.figures)
-        and not any(sum(figures.errors.values()) for figures in one.figures.values())
-        and not one.relabelled
-        and (one.agreement or 0.0) >= SAME_RELATIONS
-        for one in standings
-    }
+    """Whether each server did all of the work and the same work as ours, as sentences: only then do its
+    figures count."""
+    verdicts = {}
+    for one in standings:
+        answered = bool(one.figures) and not any(level.errors for level in one.figures.values())
+        same = not one.relabelled and (one.agreement or 0.0) >= SAME_RELATIONS
+        promise = "it started, answered every request, and with the same relations as ours"
+        verdicts[f"{one.title}, {one.configuration}: {promise}"] = answered and same and not one.failures
+    return verdicts
 
 
 def table(standings: Sequence[Standing], gates: Sequence[Gate]) -> str:
-    """Markdown: a line a server, a line a gate."""
+    """Markdown: a line for each server, then a line for each gate."""
     lines = [
-        f"| server | configuration | requests/s at {' / '.join(map(str, CONNECTIONS))} connections | p50 / p95 / p99 ms at 16 | "
-        "same relation as ours | trouble |",
+        f"| server | configuration | requests/s at {' / '.join(map(str, CONNECTIONS))} connections | "
+        "p50 / p95 / p99 ms at 16 | "
+        "same relation as ours | problems |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for standing in standings:
@@ -176,11 +166,11 @@ def table(standings: Sequence[Standing], gates: Sequence[Gate]) -> str:
             (len(standing.failures), "failed starts"),
             (standing.relabelled, "changed relations"),
         ]
-        trouble = ", ".join(f"{count} {what}" for count, what in notes if count) or "none"
+        problems = ", ".join(f"{count} {what}" for count, what in notes if count) or "none"
         configuration = f"{standing.configuration}{' (its best)' * (standing.kind == 'best')}"
-        lines.append(f"| {standing.title} | {configuration} | {rates} | {latencies} | {same} | {trouble} |")
+        lines.append(f"| {standing.title} | {configuration} | {rates} | {latencies} | {same} | {problems} |")
     if gates:
-        lines += ["", "| our … over that of … | holds |", "| --- | --- |"]
+        lines += ["", "| our figure over another server's | holds |", "| --- | --- |"]
         lines += [f"| {gate} | {'yes' if gate.holds else '**no**'} |" for gate in gates]
     return "\n".join(lines) + "\n"
 
@@ -192,11 +182,6 @@ def _ratio(rule: Rule, ours: Standing, theirs: Standing) -> float | None:
         getattr(standing.figures[rule.connections], rule.figure) for standing in (ours, theirs)
     )
     return dividend / divisor if dividend is not None and divisor else None
-
-
-def _median(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return median(known) if known else None
 
 
 def _shown(value: float | None) -> str:

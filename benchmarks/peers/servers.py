@@ -1,12 +1,8 @@
-"""The servers of the comparison: what each is called, how it is configured, and how it is started and
-stopped."""
+"""The servers of the comparison: their names, their configurations, and how they start and stop."""
 
 import contextlib
-import http.client
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,20 +16,15 @@ from typing import Final
 import psutil
 
 from benchmarks.peers.environments import ROOT, python_of
-from benchmarks.peers.load import HOST
-from benchmarks.peers.work import BOUNDED, ROUTE, Setup
+from benchmarks.peers.setup import BOUNDED, ROUTE, PeerSetup
 from loadtest.sentences import Row
-from loadtest.server import leaving_on_sigterm
+from loadtest.server import StartFailed, answers, free_port, leaving_on_sigterm
 
 MAX_WAIT_MS: Final = 2
 START_TIMEOUT_S: Final = 120
 STOP_TIMEOUT_S: Final = 20
-# after the first answer: a tool's other workers load at the same time and may be a little later
 SETTLE_S: Final = 2
-
-
-class StartFailed(RuntimeError):
-    """A server did not come to answer; the message is the end of its log."""
+"""Seconds after the first answer: a tool's other workers can load a little later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +32,15 @@ class Peer:
     """A server of the comparison.
 
     Attributes:
-        name: on the command line.
-        title: its name for people.
-        module: what `python -m` runs.
+        name: its name on the command line.
+        title: its name in tables.
+        module: the module for `python -m`.
         package: the distribution whose version is reported; `None` for ours.
         environment: of its packages, with its requirements; by default its name.
         batches: whether it forms batches.
         takes_list: whether a request holds a list of rows.
-        switches: environment variables that turn reports to its makers off and its documented optimisations
-            on.
+        switches: environment variables that turn off reports to its makers and turn on its documented
+            optimisations.
     """
 
     name: str
@@ -108,7 +99,7 @@ PEERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A peer and how it uses the cores; for our own server its defaults, so the rest stays 0."""
+    """A peer and its use of the cores; all 0 for our own server, which has its defaults."""
 
     peer: str
     batch: int = 0
@@ -118,19 +109,19 @@ class Configuration:
     def __str__(self) -> str:
         if self.peer == "ours":
             return "defaults"
-        split = f"{self.workers} worker{'s' * (self.workers > 1)} of {self.threads} thread{'s' * (self.threads > 1)}"
+        workers = f"{self.workers} worker{'s' * (self.workers > 1)}"
+        split = f"{workers} of {self.threads} thread{'s' * (self.threads > 1)}"
         return f"batch {self.batch}, {split}" if PEERS[self.peer].batches else split
 
 
 @contextmanager
 def running(configuration: Configuration, bundle: Path, row: Row) -> Iterator[int]:
-    """A server in a process group of its own, for as long as the block lasts; gives its port once it has
-    answered the row.
+    """A server in a process group of its own during the block; gives its port once it has answered the row.
 
     Raises:
-        StartFailed: it ended, or did not answer in time.
+        StartFailed: it ended or did not answer in time.
     """
-    peer, port = PEERS[configuration.peer], _free_port()
+    peer, port = PEERS[configuration.peer], free_port()
     with (
         leaving_on_sigterm(),
         tempfile.TemporaryDirectory(prefix="peer-", ignore_cleanup_errors=True) as scratch,
@@ -156,50 +147,32 @@ def running(configuration: Configuration, bundle: Path, row: Row) -> Iterator[in
 def _environment(
     peer: Peer, configuration: Configuration, port: int, bundle: Path, scratch: str
 ) -> dict[str, str]:
-    """No setting of ours or theirs from outside, and everything they write to disk in a folder that goes
-    away."""
+    """No setting from outside; everything that a server writes goes to a temporary folder."""
     foreign = ("KORE_", "OTEL_", "UVICORN_", "LITSERVE_", "BENTOML_", "MOSEC_", "RAY_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     own = {"PYTHONPATH": str(ROOT), "TMPDIR": scratch, "HOME": scratch}
     if peer.name == "ours":
         settings = {"KORE_PORT": str(port), "KORE_BUNDLE": str(bundle), "KORE_DRAIN_DELAY_S": "0"}
-        settings["KORE_CASCADE_CAUTION"] = "1"  # every member votes, as with the peers
+        settings["KORE_CASCADE_CAUTION"] = "1"  # every member votes, as in the peers
     else:
-        settings = Setup(
+        settings = PeerSetup(
             port, bundle, configuration.batch, MAX_WAIT_MS, configuration.workers, configuration.threads
         ).environment()
     return inherited | own | settings | peer.switches
 
 
-def _free_port() -> int:
-    with socket.create_server((HOST, 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def _wait_for_answer(process: subprocess.Popen[bytes], port: int, document: object, log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while process.poll() is None and time.monotonic() < deadline:
-        if _answers(port, document):
+        if answers(port, "POST", ROUTE, document):
             return
         time.sleep(0.2)
     how = "gave no answer" if process.poll() is None else f"ended with status {process.returncode}"
     raise StartFailed(f"{how}\n{log.read_text(errors='replace')[-2000:]}")
 
 
-def _answers(port: int, document: object) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=10)
-    try:
-        connection.request("POST", ROUTE, json.dumps(document), {"Content-Type": "application/json"})
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server, politely first, and everything it started: some of these tools leave their workers
-    behind."""
+    """Send SIGTERM, then kill what is left: some of these tools do not end their workers."""
     family = []
     with contextlib.suppress(psutil.NoSuchProcess):
         family = psutil.Process(process.pid).children(recursive=True)
@@ -208,8 +181,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait(STOP_TIMEOUT_S)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    # Ray gives some of its processes groups of their own; psutil kills no other process that got an old
-    # number
+    # Ray's processes have groups of their own; psutil checks that a process number is still the same process
     for child in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
