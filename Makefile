@@ -90,7 +90,7 @@ loadtest: $(DEVELOP) ## run a load test with latency gates: PROFILE=short|spike|
 trials: $(DEVELOP) ## try to break a server: hostile requests, overload, reloads at full load, its OpenAPI document; minutes each
 	$(BIN)/python -m loadtest.hostile
 	$(BIN)/python -m loadtest.overload
-	$(BIN)/python -m loadtest.upheaval
+	$(BIN)/python -m loadtest.upheaval --bundle $(BUNDLE)
 	$(BIN)/python -m loadtest.openapi
 
 soak: $(DEVELOP) ## run ten minutes of steady load
