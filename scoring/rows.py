@@ -1,5 +1,4 @@
-"""A record understood: an encoded example with what is to be kept of its row, or the reason why it cannot be
-scored."""
+"""Turns a record into an encoded example, or into a reject with the reason."""
 
 import ast
 import json
@@ -14,14 +13,15 @@ from models.labels import RELATION_IDS, RELATIONS
 from scoring.records import Record
 
 MAX_CELL_CHARACTERS: Final = 10_000
-"""Of an entity written as a Python literal: the parser's own limits are reached by far longer texts only."""
+"""Longest entity written as a Python literal. The parser has limits of its own, which only longer texts
+reach."""
 MAX_NAME_CHARACTERS: Final = 1_000
 
 Name = str | int
-"""What a row is called: its guid, or its id in the competition."""
+"""A row's guid, or its id in the competition."""
 
 UNLABELLED: Final = (None, "", 100, "100")
-"""What stands for a label where there is none; 100 in the competition's test file."""
+"""Values that mean 'no label'; the competition's test file has 100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Row:
 
     Attributes:
         number: its place among the input's rows, counted from 1.
-        label_id: its true relation, `None` where it has none.
-        strange_label: it has a label, but none of the 30.
+        label_id: its true relation, `None` if it has none.
+        strange_label: whether it has a label that is none of the 30.
     """
 
     number: int
@@ -44,7 +44,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A row that cannot be scored, and why."""
+    """A row that cannot be scored, and the reason."""
 
     number: int
     line: int | None
@@ -53,7 +53,7 @@ class Reject:
     reason: str
 
     def document(self) -> dict[str, object]:
-        """As a line of the file of rejects; what is not known is left out."""
+        """A line of the file of rejects, without unknown fields."""
         names = {"line": self.line, "guid": self.guid, "id": self.id}
         return {
             "row": self.number,
@@ -66,7 +66,7 @@ class Reject:
 
 
 def read_row(record: Record, number: int, encode: Callable[[Example], EncodedExample]) -> Row | Reject:
-    """Parse, check and encode one record; whatever is wrong with it becomes a `Reject`."""
+    """Parse, check and encode one record. Any fault makes it a `Reject`."""
     guid = id_ = None
     try:
         content: Any = (
@@ -83,7 +83,7 @@ def read_row(record: Record, number: int, encode: Callable[[Example], EncodedExa
         for key in ("guid", "id"):
             if not (_is_name(content.get(key)) or content.get(key) in (None, "")):
                 raise ValueError(
-                    f"{key}: a string of Unicode text or an integer is required, of at most {MAX_NAME_CHARACTERS} characters"
+                    f"{key}: a string of at most {MAX_NAME_CHARACTERS} characters or an integer is required"
                 )
         entities = {
             key: _literal(content[key], key)
@@ -105,25 +105,25 @@ def _parse_json(text: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1} of the row") from None
     except RecursionError:
-        raise ValueError("not JSON that can be read: it is nested too deeply") from None
+        raise ValueError("not readable JSON: it is nested too deeply") from None
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"not JSON: {name} is no number")
+    raise ValueError(f"not JSON: {name} is not a JSON number")
 
 
 def _literal(cell: str, key: str) -> Any:
-    """An entity written as text, as JSON or as the Python literal that the competition's files hold. Nothing
-    is ever run."""
+    """An entity written as text: as JSON, or as a Python literal as in the competition's files. No code in
+    it is run."""
     if len(cell) > MAX_CELL_CHARACTERS:
-        raise ValueError(f"{key}: longer than {MAX_CELL_CHARACTERS} characters")
+        raise ValueError(f"{key}: longer than {MAX_CELL_CHARACTERS} characters; shorten it")
     try:
         return json.loads(cell, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         pass
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a backslash in the word that begins no escape
+            warnings.simplefilter("ignore")  # of a backslash that begins no escape
             return ast.literal_eval(cell.strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         raise ValueError(
@@ -144,8 +144,8 @@ def _is_name(value: object) -> bool:
 
 
 def _label(value: object) -> tuple[int | None, bool]:
-    """A label by its name, or by its number in the official order, as KLUE's Parquet files have it; and
-    whether it is neither."""
+    """The label's id, and whether the label is strange. KLUE's Parquet files have labels by number, in the
+    official order."""
     if isinstance(value, str) and value in RELATION_IDS:
         return RELATION_IDS[value], False
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(RELATIONS):
