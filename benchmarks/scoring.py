@@ -20,6 +20,7 @@ from typing import Final
 from unittest.mock import patch
 
 import scoring.__main__
+import scoring.run
 from benchmarks.ceiling import read_rows
 from engine.settings import EngineSettings
 from engine.tuning import load
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     ratios: dict[str, list[float]] = {form: [] for form in FORMS}
     speeds: dict[str, list[float]] = {form: [] for form in FORMS}
     bare: list[float] = []
-    with tempfile.TemporaryDirectory() as folder, patch.object(scoring.__main__, "load", lambda *_: tuned):
+    with tempfile.TemporaryDirectory() as folder, patch.object(scoring.run, "load", lambda *_: tuned):
         for form in FORMS:
             write_rows(rows, form, Path(folder) / f"rows.{form}")
         for _ in range(arguments.turns):

@@ -61,8 +61,10 @@ def run(options: ScoringOptions, tuned: TunedEnsemble | None = None) -> dict[str
         records = begin(source.records)
         bundle = Bundle.open(options.engine.bundle)
         device = tuned.lanes.ensemble.device if tuned else choose_device(bundle, options.engine.device)[0]
-        sink: Sink = StandardOutput()
-        if options.output != STANDARD:
+        sink: Sink
+        if options.output == STANDARD:
+            sink = StandardOutput()
+        else:
             sink = Journal(Paths.of(options.output), job(options, bundle, writer, device), options.resume)
         stack.enter_context(sink)
         resumed, began = sink.tally.rows, time.monotonic()

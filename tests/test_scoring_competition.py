@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_scoring import engine, lines_of, summary_of, tuned  # noqa: F401 (fixtures)
+from scoring_files import lines_of, summary_of
 
 from engine.tuning import TunedEnsemble
 from models.example import Example

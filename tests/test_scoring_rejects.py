@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_scoring import Standard, as_csv, as_jsonl, engine, lines_of, summary_of, tuned, zstd  # noqa: F401 (fixtures)
+from scoring_files import Standard, as_csv, as_jsonl, lines_of, summary_of, zstd
 
 from loadtest.sentences import make_long_rows, make_rows
 from scoring.__main__ import main
@@ -179,7 +179,7 @@ def test_an_engine_that_fails_is_one_plain_line(
         raise RuntimeError("out of\nmemory")
 
     (tmp_path / "rows.jsonl").write_bytes(as_jsonl([GOOD] * 3))
-    monkeypatch.setattr("scoring.engine.WindowRunner._run", fail)
+    monkeypatch.setattr("models.ensemble.Ensemble.run", fail)
     assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl")]) == 1
     assert capsys.readouterr().err == "scoring: the engine failed on a batch of 3 rows: out of memory\n"
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]

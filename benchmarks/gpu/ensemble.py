@@ -1,6 +1,5 @@
 """Ensembles through the code that serves: batch by batch, then over HTTP."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +11,7 @@ from benchmarks.peers.load import build_request, measure
 from engine.cores import available_cores
 from engine.lanes import Lanes
 from engine.split import Split
-from export.__main__ import GOLDEN_ROWS
-from export.proof import machine, provider, with_golden_and_quality
+from export.proof import GOLDEN_ROWS, golden_examples, machine, provider, with_golden_and_quality
 from loadtest.sentences import Row
 from loadtest.server import running
 from models.bundle import FORMAT_VERSION, Bundle, Manifest, Member, ModelFile, Parity, Source, write
@@ -67,7 +65,7 @@ def make_bundle(
         quality={},
         source=Source(encoder="random weights", data="none", licences=[]),
     )
-    examples = [json.loads(line) for line in GOLDEN_ROWS.read_text(encoding="utf-8").splitlines()]
+    examples = golden_examples()
     write(
         folder,
         with_golden_and_quality(
