@@ -25,7 +25,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _export(options: ExportOptions) -> dict[str, Any]:
-    options.check()
     import transformers
 
     from export.ensemble import export_ensemble

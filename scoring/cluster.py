@@ -38,12 +38,6 @@ if TYPE_CHECKING:
     from engine.tuning import TunedEnsemble
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-ENDINGS: Final[dict[OutputForm, str]] = {
-    "jsonl": ".jsonl",
-    "csv": ".csv",
-    "parquet": ".parquet",
-    "submission": ".csv",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +163,7 @@ def plan(inputs: tuple[Path, ...], folder: Path, form: OutputForm) -> list[dict[
         Refused: an input is missing, is a folder without files, or would be overwritten; two inputs would
             write the same file; the outputs cannot be written.
     """
+    ending = ".csv" if form == "submission" else f".{form}"
     sources = [source for path in inputs for source in _files(path)]
     if folder.exists() and not folder.is_dir():
         raise Refused(f"{folder}: this is a file; name a folder for the outputs")
@@ -176,7 +171,7 @@ def plan(inputs: tuple[Path, ...], folder: Path, form: OutputForm) -> list[dict[
     writers: dict[Path, Path] = {}  # each file that will be written, and the input that it belongs to
     plan = []
     for source in sources:
-        name = uncompressed(str(source)).with_suffix(ENDINGS[form]).name
+        name = uncompressed(str(source)).with_suffix(ending).name
         target = (folder / name).resolve()
         paths = Paths(target)
         for path in [*paths.all(), _summary_path(paths)]:

@@ -11,8 +11,6 @@ from models.labels import RELATIONS
 from models.metrics import Reliability
 from scoring.evaluation import Evaluation
 
-CELL, NAMES, TOP = 22, 210, 200
-"""Pixels: a cell of the confusion matrix, the space for its row names and for its column names."""
 SIDE, MARGIN = 320, 46
 """Pixels: the reliability plot, and the space around it."""
 
@@ -28,6 +26,8 @@ h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.15rem; margin-top: 2.2rem; }} bod
 table {{ border-collapse: collapse; }} .wide {{ overflow-x: auto; }}
 th, td {{ padding: .15rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }}
 th:first-child, td:first-child {{ text-align: left; }}
+.confusion {{ font-size: .7rem; }} .confusion td {{ padding: .1rem .3rem; border: 1px solid #ddd; }}
+.confusion th {{ writing-mode: sideways-lr; text-align: left; padding: .3rem 0; }}
 </style>
 </head>
 <body>
@@ -110,21 +110,16 @@ def _percent(part: int, whole: int) -> str:
 def _confusion(evaluation: Evaluation) -> str:
     counts = evaluation.confusion
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    parts = []
-    for index, relation in enumerate(RELATIONS):
-        x, y = NAMES + CELL * index, TOP + CELL * index
-        parts.append(_text(NAMES - 6, y + 15, relation, "end"))
-        parts.append(f'<text transform="translate({x + 15},{TOP - 6}) rotate(-90)">{escape(relation)}</text>')
-        parts.append(_rect(x, y, CELL, CELL, 'fill="none" stroke="#bbb"'))
-    for true, predicted in zip(*np.nonzero(counts), strict=True):
-        x, y, count = NAMES + CELL * predicted, TOP + CELL * true, counts[true, predicted]
-        share = shares[true, predicted]
-        title = f"{RELATIONS[true]} as {RELATIONS[predicted]}: {count} ({100 * share:.1f} %)"
-        ink = "#fff" if share > 0.5 else "#222"
-        cell = _rect(x, y, CELL, CELL, f'fill="#274b7a" fill-opacity="{share:.3f}" stroke="#ddd"')
-        number = _text(x + CELL / 2, y + 14, str(count), "middle", f'font-size="8" fill="{ink}"')
-        parts.append(f"<g><title>{escape(title)}</title>{cell}{number}</g>")
-    return _svg(NAMES + CELL * len(RELATIONS) + 10, TOP + CELL * len(RELATIONS) + 10, parts)
+    rows = ["<tr><td></td>" + "".join(f"<th>{relation}</th>" for relation in RELATIONS) + "</tr>"]
+    for true, relation in enumerate(RELATIONS):
+        cells = []
+        for predicted, count in enumerate(counts[true].tolist()):
+            share = shares[true, predicted]
+            title = f"{relation} as {RELATIONS[predicted]}: {count} ({100 * share:.1f} %)"
+            style = f"background: rgb(39 75 122 / {share:.3f}); color: {'#fff' if share > 0.5 else '#222'}"
+            cells.append(f'<td style="{style}" title="{title}">{count}</td>' if count else "<td></td>")
+        rows.append(f"<tr><td>{relation}</td>{''.join(cells)}</tr>")
+    return f'<table class="confusion">{"".join(rows)}</table>'
 
 
 def _reliability(reliability: Reliability) -> str:
@@ -147,17 +142,13 @@ def _reliability(reliability: Reliability) -> str:
     parts.append(f'<line {ends} stroke="#222" stroke-dasharray="4 4"/>')
     parts.append(_text(size / 2, size - 10, "score", "middle"))
     parts.append(_text(MARGIN, MARGIN - 12, "share of right predictions; the dots show the mean score"))
-    return _svg(size, size, parts)
-
-
-def _svg(width: int, height: int, parts: Sequence[str]) -> str:
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
-    return "\n".join([f'{head} font-family="sans-serif" font-size="10">', *parts, "</svg>"])
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{size}" height="{size}"'
+    return "\n".join([f'{head} font-family="sans-serif" font-size="11">', *parts, "</svg>"])
 
 
 def _rect(x: float, y: float, width: float, height: float, style: str) -> str:
     return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" {style}/>'
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start", style: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {style}>{escape(text)}</text>'
+def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'

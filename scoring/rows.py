@@ -16,6 +16,7 @@ MAX_CELL_CHARACTERS: Final = 10_000
 """Longest entity written as a Python literal. The parser has limits of its own, which only longer texts
 reach."""
 MAX_NAME_CHARACTERS: Final = 1_000
+NAME_REQUIRED: Final = f"a string of at most {MAX_NAME_CHARACTERS} characters or an integer is required"
 
 Name = str | int
 """A row's guid, or its id in the competition."""
@@ -69,11 +70,9 @@ def read_row(record: Record, number: int, encode: Callable[[Example], EncodedExa
     """Parse, check and encode one record. Any fault makes it a `Reject`."""
     guid = id_ = None
     try:
-        content: Any = (
-            _parse_json(record.content)
-            if isinstance(record.content, bytes) and not record.fault
-            else record.content
-        )
+        content: Any = record.content
+        if isinstance(content, bytes) and not record.fault:
+            content = _parse_json(content)
         if isinstance(content, Mapping):
             guid, id_ = (value if _is_name(value := content.get(key)) else None for key in ("guid", "id"))
         if record.fault:
@@ -82,9 +81,7 @@ def read_row(record: Record, number: int, encode: Callable[[Example], EncodedExa
             raise ValueError("a row is a JSON object")
         for key in ("guid", "id"):
             if not (_is_name(content.get(key)) or content.get(key) in (None, "")):
-                raise ValueError(
-                    f"{key}: a string of at most {MAX_NAME_CHARACTERS} characters or an integer is required"
-                )
+                raise ValueError(f"{key}: {NAME_REQUIRED}")
         entities = {
             key: _literal(content[key], key)
             for key in ("subject_entity", "object_entity")
@@ -126,9 +123,8 @@ def _literal(cell: str, key: str) -> Any:
             warnings.simplefilter("ignore")  # of a backslash that begins no escape
             return ast.literal_eval(cell.strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        raise ValueError(
-            f"{key}: neither a Python literal nor JSON: {cell[:40]!r}{'…' * (len(cell) > 40)}"
-        ) from None
+        shown = f"{cell[:40]!r}{'…' * (len(cell) > 40)}"
+        raise ValueError(f"{key}: neither a Python literal nor JSON: {shown}") from None
 
 
 def _is_name(value: object) -> bool:

@@ -2,6 +2,8 @@
 output."""
 
 import csv
+import errno
+import io
 import json
 import os
 import sys
@@ -24,12 +26,15 @@ from scoring_files import (
     zstd,
 )
 
+from engine.settings import EngineSettings
 from engine.tuning import TunedEnsemble
 from loadtest.sentences import Row, make_long_rows, make_rows
 from models.example import Example
 from models.labels import RELATION_IDS, RELATIONS
 from models.metrics import auprc, micro_f1
 from scoring.__main__ import main
+from scoring.options import parse
+from scoring.progress import progress_bar
 
 
 @pytest.fixture(scope="session")
@@ -332,7 +337,77 @@ def test_a_missing_library_is_named(
     assert "pip install '.[scoring]'" in refusal(capsys)
 
 
-def test_help_is_there(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        main(["--help"])
-    assert "--resume" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("variables", "arguments", "engine_settings"),
+    [
+        ({}, [], {}),
+        ({"KORE_DEVICE": "cpu", "KORE_TUNING_S": "3"}, [], {"device": "cpu", "tuning_s": 3}),
+        ({"KORE_DEVICE": "cuda"}, ["--device", "cpu"], {"device": "cpu"}),
+        ({"KORE_CASCADE_CAUTION": "1"}, ["--lanes", "2"], {"cascade_caution": 1, "lanes": 2}),
+        ({}, ["--bundle", "there", "--token-budget", "512"], {"bundle": Path("there"), "token_budget": 512}),
+    ],
+)
+def test_flags_and_variables_set_the_engine_by_one_rule(
+    variables: dict[str, str],
+    arguments: list[str],
+    engine_settings: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    options = parse(["rows.jsonl", "out.jsonl", *arguments], "Score.")
+    assert options.engine == EngineSettings(**engine_settings, all_cores_for_one=False)
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "where"),
+    [
+        ({"KORE_DEVICE": "tpu"}, [], "KORE_DEVICE"),
+        ({"KORE_TUNING_S": "-1"}, ["--device", "cpu"], "KORE_TUNING_S"),
+        ({}, ["--cascade-caution", "2"], "--cascade-caution"),
+        ({"KORE_LANES": "2"}, ["--lanes", "none"], "--lanes"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(
+    variables: dict[str, str],
+    arguments: list[str],
+    where: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="2"):
+        parse(["rows.jsonl", "out.jsonl", *arguments], "Score.")
+    assert refusal(capsys).startswith(f"scoring: argument {where}: ")
+
+
+def test_the_bar_tells_rows_speed_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar(done=1000) as progress:
+        progress.expect(2000, 0.25)
+        progress.advance(1000)
+    last = capsys.readouterr().err
+    assert last.startswith("100 % 2000 rows, ")
+    assert last.endswith(" left\n")
+
+
+def test_after_an_error_there_is_no_bar_in_front_of_its_message(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        with progress_bar(done=0) as progress:
+            progress.expect(5, None)
+            progress.advance(5)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_closed_stderr_does_not_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    with progress_bar(done=0) as progress:
+        progress.advance(5)
