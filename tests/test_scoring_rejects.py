@@ -25,7 +25,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "cut off": (b'{"sentence": "', "not JSON: Unterminated string"),
     "no object": (b"[1, 2]", "a row is a JSON object"),
     "not UTF-8": (as_jsonl([GOOD]).strip().decode().encode("cp949"), "not UTF-8"),
-    "no number": (b'{"sentence": NaN}', "NaN is no number"),
+    "no number": (b'{"sentence": NaN}', "NaN is not a JSON number"),
     "nested": (b"[" * 100_000, "nested too deeply"),
     "digits": (b"1" * 10_000, "digits"),
     "no sentence": (b'{"guid": "g"}', "sentence: this field is required"),
