@@ -67,7 +67,11 @@ class ExportParser(argparse.ArgumentParser):
             InvalidExample,
             OSError,
         ) as error:
-            print(f"{self.command}: {error}", file=sys.stderr)
-            return USER_ERROR
+            return self.fail(error)
         print(json.dumps(summary))
         return 0
+
+    def fail(self, error: Exception) -> int:
+        """Print an error on one line of stderr; returns the exit status."""
+        print(f"{self.command}: {error}", file=sys.stderr)
+        return USER_ERROR

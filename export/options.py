@@ -146,7 +146,7 @@ def parse(parser: ExportParser, argv: list[str] | None) -> ExportOptions:
     )
     rows("--type-restriction", "rows; a pair of entity types gets only relations that it has in them")
     given = parser.parse_args(argv)
-    options = ExportOptions(
+    return ExportOptions(
         checkpoints=tuple(given.checkpoints),
         output=given.output,
         data=given.data,
@@ -160,11 +160,6 @@ def parse(parser: ExportParser, argv: list[str] | None) -> ExportOptions:
         notices=tuple(given.notice),
         type_restriction=given.type_restriction,
     )
-    try:
-        options.check()
-    except InvalidOptions as error:
-        parser.error(str(error))
-    return options
 
 
 def _precisions(text: str) -> tuple[Precision, ...] | Literal["auto"]:

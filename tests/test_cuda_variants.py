@@ -23,6 +23,7 @@ from export import add_cuda, checkpoint
 from export.__main__ import main as export
 from export.convert import ConversionFailed, check_fusions, convert, fuse
 from export.cpu import for_cpu
+from export.cuda_graphs import REFERENCE
 from export.dequantize import dequantize
 from export.half import halve
 from export.inspect import main as inspect
@@ -185,7 +186,7 @@ def test_a_bundle_gets_graphs_for_cuda_without_its_checkpoints(
         assert (cuda.device, cuda.fusions["Attention"], cuda.parity.reference) == (
             "cuda",
             each.layers,
-            add_cuda.REFERENCE,
+            REFERENCE,
         )
         assert cuda.parity.label_agreement >= PRECISIONS["fp16"].agreement
         assert cuda.machine.endswith("ExecutionProvider")
