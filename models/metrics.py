@@ -87,12 +87,12 @@ def curve_area(true_scores: NDArray[np.floating], other_scores: Iterable[NDArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reliability:
-    """How well scores agree with accuracy, in bins of equal width from score 0 to 1. The score of a row is the
-    probability of its predicted class.
+    """How well scores agree with accuracy, in bins of equal width from score 0 to 1. The score of a row is
+    the probability of its predicted class.
 
     Attributes:
-        rows, scores, right: for each bin the number of its rows, the sum of their scores, and how many of them are
-            predicted right; shape (bins,) each.
+        rows, scores, right: for each bin the number of its rows, the sum of their scores, and how many of
+            them are predicted right; shape (bins,) each.
     """
 
     rows: NDArray[np.int64]
@@ -105,8 +105,8 @@ class Reliability:
 
     @property
     def calibration_error(self) -> float:
-        """Mean distance between score and accuracy over the bins, weighted by their rows, 0 to 1: the expected
-        calibration error (Guo et al., 2017, arXiv:1706.04599)."""
+        """Mean distance between score and accuracy over the bins, weighted by their rows, 0 to 1: the
+        expected calibration error (Guo et al., 2017, arXiv:1706.04599)."""
         return float(np.abs(self.scores - self.right).sum() / self.rows.sum())
 
 

@@ -16,7 +16,9 @@ MAX_CELL_CHARACTERS: Final = 10_000
 """Longest entity written as a Python literal. The parser has limits of its own, which only longer texts
 reach."""
 MAX_NAME_CHARACTERS: Final = 1_000
-NAME_REQUIRED: Final = f"a string of at most {MAX_NAME_CHARACTERS} characters or an integer is required"
+NAME_REQUIRED: Final = (
+    f"a string of Unicode text or an integer is required, of at most {MAX_NAME_CHARACTERS} characters"
+)
 
 Name = str | int
 """A row's guid, or its id in the competition."""
