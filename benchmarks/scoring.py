@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--turns", type=int, default=3, help="measurements of each form (default: 3)")
     arguments = parser.parse_args(argv)
     import scoring.__main__
+    import scoring.run
     from engine.settings import DEFAULT_BUNDLE, EngineSettings
     from engine.tuning import load
     from models.bundle import Bundle
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     bare: list[float] = []
     speeds: dict[str, list[float]] = {form: [] for form in FORMS}
     # tuned once: every run then has the same lanes
-    with tempfile.TemporaryDirectory() as folder, patch.object(scoring.__main__, "load", lambda *_: tuned):
+    with tempfile.TemporaryDirectory() as folder, patch.object(scoring.run, "load", lambda *_: tuned):
         for form in FORMS:
             write_rows(rows, form, Path(folder) / f"rows.{form}")
         for _ in range(arguments.turns):

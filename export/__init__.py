@@ -1,4 +1,3 @@
-"""A bundle out of checkpoints: optimum converts, parity proves. Needs the `export` extra; `inspect` and
-`verify` do not."""
+"""A bundle out of checkpoints. It needs the extra `export`; `inspect`, `verify` and `cascade` do not."""
 
-import models  # noqa: F401  before anything here imports ONNX Runtime: it turns its telemetry off
+import models  # noqa: F401  it turns ONNX Runtime's telemetry off, before that is imported

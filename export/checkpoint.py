@@ -1,5 +1,5 @@
-"""A fine-tuned checkpoint folder, loaded with all that export needs to know of it: one of training's own, or
-one of Hugging Face's sequence classifiers. Weights come from safetensors alone: nothing is ever unpickled."""
+"""Loads a fine-tuned checkpoint: a folder of `training.train`, or a Hugging Face sequence classifier.
+Weights are read from safetensors only; nothing is unpickled."""
 
 import json
 import sys
@@ -22,6 +22,7 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
+from export.errors import InvalidCheckpoint
 from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS, TOKEN_TYPE_IDS, feed
 from models.encoding import MARKER_STYLES, EncodedBatch, Encoder
 from models.labels import RELATIONS
@@ -38,12 +39,7 @@ ARCHITECTURES: Final[dict[str, type[PreTrainedModel]]] = {
     )
 }
 WINDOW: Final = 512
-"""Tokens, of a checkpoint that does not state its own window and has positions for more."""
-
-
-class InvalidCheckpoint(ValueError):
-    """A folder that is not a checkpoint this project can export; the message names the folder and what is
-    wrong."""
+"""Tokens, for a checkpoint that states no window and has positions for more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,17 +62,14 @@ class Checkpoint:
 
     @property
     def cost(self) -> int:
-        """Proportional to the arithmetic a token costs."""
+        """Proportional to the arithmetic per token."""
         config = self.model.config
-        return int(
-            config.num_hidden_layers
-            * config.hidden_size
-            * (4 * config.hidden_size + 2 * config.intermediate_size)
-        )
+        per_layer = config.hidden_size * (4 * config.hidden_size + 2 * config.intermediate_size)
+        return int(config.num_hidden_layers * per_layer)
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What the model reads of a batch, by the names of models/classifier.py."""
+        """The inputs that the model reads, by the names of models/classifier.py."""
         types = MARKER_STYLES[self.markers].asks and reads_types(self.model.config)
         own = isinstance(self.model, RelationClassifier)
         return (
@@ -88,13 +81,13 @@ class Checkpoint:
 
     @torch.inference_mode()
     def logits(self, batch: EncodedBatch) -> NDArray[np.float32]:
-        """What the PyTorch model answers where an `OnnxClassifier` is asked: logits of shape (rows, 30)."""
+        """The PyTorch model's logits, shape (rows, 30); called like an `OnnxClassifier`."""
         tensors = {name: torch.from_numpy(array) for name, array in feed(batch, self.inputs).items()}
         logits: NDArray[np.float32] = self.model(**tensors).logits.numpy()
         return logits
 
     def with_window(self, window: int) -> "Checkpoint":
-        """The same member, its sentences cut to another window."""
+        """The same member with another window."""
         tokenizer = Tokenizer.from_buffer(self.tokenizer_json)
         return replace(self, encoder=Encoder(tokenizer, self.markers, window, self.encoder.pad_token_id))
 
@@ -106,13 +99,12 @@ def load(folder: Path, markers: str | None = None) -> Checkpoint:
         markers: the marker style of a checkpoint whose `config.json` names none.
 
     Raises:
-        InvalidCheckpoint: the folder or one of its files is missing, of another kind, or at odds with the
-            others.
+        InvalidCheckpoint: the folder or one of its files is missing, has another kind, or contradicts
+            another file.
     """
     try:
-        found = ", ".join(
-            json.loads((folder / "config.json").read_bytes()).get("architectures") or ["no architecture"]
-        )
+        document = json.loads((folder / "config.json").read_bytes())
+        found = ", ".join(document.get("architectures") or ["no architecture"])
         if found not in ARCHITECTURES:
             raise ValueError(f"{found} found, one of {', '.join(ARCHITECTURES)} is required")
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -123,12 +115,9 @@ def load(folder: Path, markers: str | None = None) -> Checkpoint:
         tokenizer = Tokenizer.from_buffer(tokenizer_json)
         highest, embedded = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
         if highest >= embedded:
-            raise ValueError(
-                f"the tokenizer gives ids up to {highest}, the model embeds those below {embedded}"
-            )
-        encoder = Encoder(
-            tokenizer, style, min(getattr(config, "window", WINDOW), positions(config)), config.pad_token_id
-        )
+            raise ValueError(f"the tokenizer gives ids up to {highest}, the model embeds {embedded}")
+        window = min(getattr(config, "window", WINDOW), positions(config))
+        encoder = Encoder(tokenizer, style, window, config.pad_token_id)
     except Exception as error:  # those of transformers, safetensors and tokenizers share no base class
         raise InvalidCheckpoint(f"checkpoint {folder}: {' '.join(str(error).split())[:600]}") from None
     return Checkpoint(folder.name, model, tokenizer_json, encoder, style)
@@ -138,9 +127,7 @@ def _marker_style(config: PretrainedConfig, given: str | None) -> str:
     style: str | None = getattr(config, "markers", given)
     known = ", ".join(MARKER_STYLES)
     if style is None:
-        raise ValueError(
-            f"its config.json does not say how entities are marked: --markers must, with one of {known}"
-        )
+        raise ValueError(f"its config.json does not name a marker style; --markers must, with one of {known}")
     if style not in MARKER_STYLES:
         raise ValueError(f"markers: one of {known} is required, not {style!r}")
     return style
@@ -149,14 +136,10 @@ def _marker_style(config: PretrainedConfig, given: str | None) -> str:
 def _check_labels(folder: Path, config: PretrainedConfig) -> None:
     names = [config.id2label.get(place) for place in range(len(config.id2label))]
     if len(names) != len(RELATIONS):
-        raise ValueError(
-            f"id2label: {len(names)} labels found, KLUE's {len(RELATIONS)} relations are required"
-        )
+        raise ValueError(f"id2label: {len(names)} labels found, KLUE's {len(RELATIONS)} are required")
     if names == [f"LABEL_{place}" for place in range(len(RELATIONS))]:
-        print(
-            f"checkpoint {folder}: its labels have no names, they are taken as KLUE's relations in official order",
-            file=sys.stderr,
-        )
+        taken = "its labels have no names; they are taken as KLUE's relations in official order"
+        print(f"checkpoint {folder}: {taken}", file=sys.stderr)
         return
     for place, (name, relation) in enumerate(zip(names, RELATIONS, strict=True)):
         if name != relation:
@@ -165,26 +148,27 @@ def _check_labels(folder: Path, config: PretrainedConfig) -> None:
 
 def _model(folder: Path, architecture: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:
     if not any(folder.glob("*.safetensors")) and any(folder.glob("pytorch_model*.bin")):
+        name = architecture.__name__
+        convert = f"{name}.from_pretrained('{folder}').save_pretrained('{folder}')"
         raise ValueError(
-            "pytorch_model.bin is a pickle and is not opened here; where you trust it, convert it: python -c "
-            f"\"from transformers import {architecture.__name__} as M; M.from_pretrained('{folder}').save_pretrained('{folder}')\""
+            "pytorch_model.bin is a pickle and is not opened here; if you trust it, convert it: "
+            f'python -c "from transformers import {name}; {convert}"'
         )
     model, loaded = architecture.from_pretrained(
         folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
     )
     if missing := sorted(loaded["missing_keys"]):
-        raise ValueError(f"its weights lack {missing[0]}: {architecture.__name__} would make it up")
+        raise ValueError(f"its weights lack {missing[0]}, which would be random")
     return model.eval()
 
 
 def _tokenizer_json(folder: Path) -> bytes:
-    """A tokenizer as one JSON document, also where the folder has its vocabulary only. Compact: Hugging
-    Face's indentation doubles it."""
+    """A tokenizer as one JSON document, also if the folder has only its vocabulary. It is compact: with
+    indentation it is twice as long."""
     path = folder / "tokenizer.json"
     if path.is_file():
         text = path.read_text(encoding="utf-8")
     else:
-        text = AutoTokenizer.from_pretrained(
-            folder, use_fast=True, trust_remote_code=False
-        ).backend_tokenizer.to_str()
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+        text = tokenizer.backend_tokenizer.to_str()
     return json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,4 +1,4 @@
-"""A checkpoint into an ONNX graph: optimum converts, ONNX Runtime's optimiser fuses, and the fusions are
+"""A checkpoint into an ONNX graph: optimum converts it, ONNX Runtime's optimiser fuses it, the fusions are
 counted."""
 
 import warnings
@@ -15,6 +15,7 @@ from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
 from transformers import PretrainedConfig, PreTrainedModel
 
+from export.errors import ConversionFailed
 from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS, LOGITS, TOKEN_TYPE_IDS
 
 OPSET = 18
@@ -25,10 +26,6 @@ AXES = {
     TOKEN_TYPE_IDS: {0: ROWS, 1: TOKENS},
     ENTITY_POSITIONS: {0: ROWS},
 }
-
-
-class ConversionFailed(RuntimeError):
-    """The graph is not what was asked for; the message says how it differs."""
 
 
 class _EntityPositions(DummyTextInputGenerator):
@@ -62,17 +59,19 @@ class RelationOnnxConfig(TextEncoderOnnxConfig):
 
 
 def convert(model: PreTrainedModel, inputs: Sequence[str], path: Path) -> None:
-    """Write a model as an unfused fp32 ONNX graph. It must be in evaluation mode: tracing keeps dropout
-    otherwise.
+    """Write a model as an unfused fp32 ONNX graph.
 
     Args:
-        inputs: what the model reads of a batch, by the names of models/classifier.py.
+        inputs: that the model reads, by the names of models/classifier.py.
+
+    Raises:
+        ConversionFailed: the model is in training mode; tracing would keep its dropout.
     """
     if model.training:
         raise ConversionFailed("the model is in training mode: its dropout would be exported")
     with warnings.catch_warnings():
-        # Fusion knows the tracing exporter's graphs, not the newer exporter's; the traced constants are
-        # checked by parity.
+        # fusion knows the graphs of the tracing exporter, not those of the newer one; parity checks the
+        # constants that tracing leaves
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         export(model, RelationOnnxConfig(model.config, tuple(inputs)), path, opset=OPSET)
@@ -82,11 +81,11 @@ def fuse(path: Path, fused_path: Path, layers: int, heads: int, hidden_size: int
     """Fuse a converted graph for inference and count what was fused.
 
     Raises:
-        ConversionFailed: fewer attention blocks were fused than the model has layers. Fusion is silent when
-            it does not recognise a graph, and a graph without it runs at half the speed.
+        ConversionFailed: fewer attention blocks are fused than the model has layers. The optimiser is
+            silent if it does not recognise a graph, and an unfused graph runs at half the speed.
     """
     options = FusionOptions("bert")
-    # RoBERTa's positions do not fuse, and one graph for all keeps quantisation simple
+    # RoBERTa's positions do not fuse; one form for all models keeps quantisation simple
     options.enable_embed_layer_norm = False
     optimised = optimize_model(
         str(path),
@@ -97,9 +96,9 @@ def fuse(path: Path, fused_path: Path, layers: int, heads: int, hidden_size: int
         opt_level=1,
     )
     fusions = {name: count for name, count in optimised.get_fused_operator_statistics().items() if count}
-    if fusions.get("Attention", 0) < layers:
+    if (fused := fusions.get("Attention", 0)) < layers:
         raise ConversionFailed(
-            f"attention fused in {fusions.get('Attention', 0)} of {layers} layers: the exporter's graph has changed"
+            f"attention fused in {fused} of {layers} layers: the exporter's graph has changed"
         )
     onnx.save(optimised.model, str(fused_path))
     return fusions

@@ -1,9 +1,9 @@
-"""A fused graph in the parts that ONNX Runtime's CPU kernels are fastest at, and back.
+"""Splits the operators of a fused graph that are slow on a CPU, and fuses them again for a GPU.
 
-SkipLayerNormalization is scalar code on a CPU: on 70 tokens of 384 it takes 167 µs, an addition and a
-LayerNormalization take 27 µs. BiasGelu reads its input once more than a Gelu behind a product that adds the
-bias. Together they are a third of a member's time (docs/log.md). On a GPU the fused operators are the fast
-ones, and ONNX Runtime does not fuse them again by itself where it cannot infer every shape.
+On a CPU, SkipLayerNormalization is scalar code: for 70 tokens of 384 it takes 167 µs; an addition and a
+LayerNormalization take 27 µs. BiasGelu reads its input once more than a Gelu after a product that adds the
+bias. Together they take a third of a member's time (docs/log.md). On a GPU the fused operators are faster,
+and ONNX Runtime does not fuse them again if it cannot infer every shape.
 """
 
 from collections import Counter
@@ -16,19 +16,19 @@ from export.quantize import MICROSOFT
 
 PRODUCT = "MatMulIntegerToFloat"
 BIAS = 6
-"""Place of a product's last input, which may be left out."""
+"""Place of a product's last input, which is optional."""
 
 
 def for_cpu(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A graph whose fused additions, norms and activations are taken apart where that is faster; the model is
-    used up."""
+    """A graph whose fused additions, norms and activations are split where that is faster; changes the
+    model."""
     graph = model.graph
     products = {node.output[0]: node for node in graph.node if node.op_type == PRODUCT}
     readers = Counter(name for node in graph.node for name in node.input)
     nodes: list[NodeProto] = []
 
     def biased(name: str, bias: str) -> str:
-        """A tensor and a bias: added by the product that the tensor comes from, or by an addition."""
+        """The sum of a tensor and a bias. The product that makes the tensor adds it, or else an addition."""
         product = products.get(name)
         if product is not None and len(product.input) == BIAS and readers[name] == 1:
             product.input.append(bias)
@@ -54,7 +54,7 @@ def for_cpu(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def for_gpu(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The fused graph that an int8 graph was before `for_cpu`; the model is used up."""
+    """Undo `for_cpu` on an int8 graph; changes the model."""
     makers = {node.output[0]: node for node in model.graph.node}
     sums = {f"{node.output[0]}/sum" for node in model.graph.node if node.op_type == "LayerNormalization"}
     nodes: list[NodeProto] = []

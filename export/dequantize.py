@@ -1,10 +1,9 @@
-"""The int8 graph's weights in a graph for CUDA, so that a bundle answers on a GPU without a second copy of
-them.
+"""A graph for CUDA from an int8 graph, so that a bundle runs on a GPU without a second copy of its weights.
 
-int8 products are slow on a GPU and fp16 products fast. So the integers are multiplied by their scales, and
-the smoothing that the int8 graph applies to its activations is folded back into them, all by nodes of the
-graph itself, which ONNX Runtime runs once, when it loads the graph. What is left are fused products of
-floats: the int8 graph's weights, and activations that are not rounded to integers at all.
+On a GPU, int8 products are slow and fp16 products are fast. When ONNX Runtime loads the new graph, its
+first nodes run once: they multiply the integers by their scales, and move the smoothing of the activations
+back into the weights. The rest of the graph are fused products of floats, with activations that are not
+rounded to integers.
 """
 
 from collections.abc import Collection
@@ -24,12 +23,12 @@ COLUMN: Final = "column_axis"
 def dequantize(quantized: onnx.ModelProto, half: bool = True) -> onnx.ModelProto:
     """A graph of floats from an int8 graph of this project's.
 
-    Its large initializers are those of `quantized`, bit by bit, so that both graphs can refer to one file of
-    them (`export.weights`). Scales and what they multiply are fp32, since half a scale would be a coarse one;
-    what comes of it is cast.
+    Its large initializers are those of `quantized`, bit by bit, so that both graphs can share one file of
+    them (`export.weights`). Scales are multiplied in fp32, because fp16 would be too coarse; the result is
+    cast.
 
     Args:
-        half: fp16 products; else fp32, which is what fp16 is to be compared with.
+        half: whether the products are in fp16; fp32 is the reference for fp16.
     """
     model = onnx.ModelProto()
     model.CopyFrom(quantized)
@@ -51,19 +50,19 @@ def dequantize(quantized: onnx.ModelProto, half: bool = True) -> onnx.ModelProto
     _replace(graph.node, [*loading, *graph.node])
     used = {name for node in graph.node for name in node.input}
     _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in used])
-    del graph.value_info[:]  # half the file, and inferred again at loading
+    del graph.value_info[:]  # half of the file; ONNX Runtime infers it again
     return model
 
 
 def _split(graph: onnx.GraphProto) -> tuple[list[NodeProto], list[NodeProto]]:
-    """The nodes that make floats of what is stored, and the graph of floats behind them."""
+    """The nodes that turn stored integers into floats, and the graph of floats after them."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     makers = {name: node for node in graph.node for name in node.output}
     loading: list[NodeProto] = []
     rest: list[NodeProto] = []
     for node in graph.node:
         if node.op_type in ("QAttention", "MatMulIntegerToFloat"):
-            # in front of the product: Mul, then QuantizeLinear
+            # before the product: Mul, then QuantizeLinear
             smooth = makers[makers[node.input[0]].input[0]]
             scales = node.input[4 if node.op_type == "QAttention" else 3]
             loading += _weight(node.output[0], node.input[1], scales, smooth.input[1])
@@ -108,8 +107,8 @@ def _product(node: NodeProto, source: str) -> NodeProto:
 
 
 def _of_the_table(node: NodeProto, stored: Collection[str], makers: dict[str, NodeProto]) -> bool:
-    """Whether it is of the int8 embedding: rows of the table and their scales, gathered, cast and
-    multiplied."""
+    """Whether a node belongs to the int8 embedding: it gathers, casts or multiplies rows of the table or
+    scales."""
     if node.op_type == "Gather":
         return node.input[0] in stored and node.input[0].endswith(("/table", "/scales"))
     return node.op_type in ("Cast", "Mul") and all(
@@ -118,7 +117,7 @@ def _of_the_table(node: NodeProto, stored: Collection[str], makers: dict[str, No
 
 
 def _without_dead_ends(nodes: list[NodeProto], outputs: set[str]) -> list[NodeProto]:
-    """What the outputs need: smoothing and rounding of the activations have lost their readers."""
+    """The nodes that the outputs need. The smoothing and rounding of activations have no reader any more."""
     needed, kept = set(outputs), []
     for node in reversed(nodes):
         if needed.intersection(node.output):
@@ -128,7 +127,8 @@ def _without_dead_ends(nodes: list[NodeProto], outputs: set[str]) -> list[NodePr
 
 
 def _halve(model: onnx.ModelProto, loaded: Collection[str]) -> onnx.ModelProto:
-    """Convert a graph whose loading is cut off: what is loaded looks like inputs of the graph meanwhile."""
+    """Convert the graph of floats to fp16. The loaded tensors are inputs of the graph during the
+    conversion."""
     inputs = list(model.graph.input)
     model.graph.input.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in sorted(loaded)

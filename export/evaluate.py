@@ -1,4 +1,4 @@
-"""Labelled rows, and how well a whole ensemble does on them."""
+"""Labelled rows, and the quality of a whole ensemble on them."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -17,10 +17,10 @@ SUM: Final = ", SHA-256 "
 
 
 def read_rows(path: Path) -> list[LabelledExample]:
-    """As `read_labelled`, of a regular file: `describe` reads it again, and a pipe would then be empty.
+    """As `read_labelled`, from a regular file: `describe` reads it again, and a pipe would then be empty.
 
     Raises:
-        InvalidRows: it is something else, or as `read_labelled`.
+        InvalidRows: it is not a regular file, or as `read_labelled`.
     """
     if path.exists() and not path.is_file():
         raise InvalidRows(f"{path}: a regular file is required")
@@ -28,12 +28,13 @@ def read_rows(path: Path) -> list[LabelledExample]:
 
 
 def check_window(path: Path, rows: Sequence[LabelledExample], encode: Callable[[Example], object]) -> None:
-    """Encode each row once, so that one that cannot be is named before hours of work are spent on the others.
+    """Encode each row once, so that a bad row is reported before hours of work.
 
     Raises:
-        InvalidRows: a row's entities do not fit into the window together; the message names file and line.
+        InvalidRows: the entities of a row do not fit into the window together; the message names file and
+            line.
     """
-    for line, row in enumerate(rows, start=1):  # a file of labelled rows has no line without a row
+    for line, row in enumerate(rows, start=1):  # every line of such a file is a row
         try:
             encode(row.example)
         except InvalidExample as error:
@@ -41,7 +42,7 @@ def check_window(path: Path, rows: Sequence[LabelledExample], encode: Callable[[
 
 
 def evaluate(lanes: Lanes, rows: Sequence[LabelledExample], path: Path) -> Quality:
-    """Micro-F1 and AUPRC over rows that were read from `path`."""
+    """Micro-F1 and AUPRC over rows from the file `path`."""
     predictions = lanes.predict([row.example for row in rows])
     labels = label_ids(rows)
     return Quality(
@@ -53,10 +54,10 @@ def evaluate(lanes: Lanes, rows: Sequence[LabelledExample], path: Path) -> Quali
 
 
 def describe(path: Path) -> str:
-    """A file of rows by its name and content."""
+    """The name and the SHA-256 of a file of rows."""
     return f"{path.name}{SUM}{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 def same_rows(one: str, other: str) -> bool:
-    """Whether two descriptions are of the same rows, whatever their files are called."""
+    """Whether two descriptions are of the same rows, under any file name."""
     return one.rpartition(SUM)[2] == other.rpartition(SUM)[2]

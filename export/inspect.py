@@ -1,87 +1,95 @@
-"""What is inside a bundle, on one screen. Needs no more than serving does.
+"""Show the contents of a bundle on one screen.
 
-python -m export.inspect bundles/default
+It needs only the packages that serving installs.
+
+Example:
+  python -m export.inspect bundles/default
 """
 
-import argparse
-import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from models.bundle import Bundle, BundleRefused
+from export.command import ExportParser
+from models.bundle import Bundle, Cascade, Manifest, Member, ModelFile
 
 
 def describe(bundle: Bundle) -> str:
-    """The bundle's manifest in a person's words."""
+    """The bundle's manifest as text for people."""
     manifest = bundle.manifest
-    lines = [
-        f"{manifest.name}: {len(manifest.members)} members, {manifest.voting}, window of {manifest.max_length} tokens",
-        f"source: {manifest.source.encoder}; {manifest.source.data}; {', '.join(manifest.source.licences) or 'no licence stated'}",
-    ]
-    for device, quality in manifest.quality.items():
-        lines.append(
-            f"{device}: micro-F1 {quality.micro_f1:.2f}, AUPRC {quality.auprc:.2f} over {quality.rows} rows ({quality.data[:40]}…)"
-        )
+    lines = [*_head(manifest)]
     for member in manifest.members:
-        lines.append(
-            f"member {member.name}: weight {member.weight:g}, {member.layers} layers, {member.encoding.markers}"
-        )
-        for file in member.files:
-            parity, fused = file.parity, file.fusions.get("Attention", 0)
-            megabytes = (
-                sum((bundle.path / name).stat().st_size for name in (file.path, file.weights) if name) / 1e6
-            )
-            shared = f" ({file.weights} shared)" if file.weights else ""
-            lines.append(
-                f"  {file.path}: {file.device}, {file.precision}, {megabytes:.1f} MB{shared}, {fused} attention blocks fused;"
-                f" {parity.label_agreement:.2%} of {parity.rows} labels as in {parity.reference},"
-                f" largest difference {parity.largest_difference:.3g}"
-                f" (mean {parity.mean_difference:.3g}), micro-F1 {parity.micro_f1_before:.2f} -> {parity.micro_f1:.2f};"
-                f" proven on: {file.machine}"
-            )
-    if sizes := [
-        len(admitted)
-        for by_object in (manifest.type_restriction or {}).values()
-        for admitted in by_object.values()
-    ]:
-        lines.append(
-            f"type restriction: {len(sizes)} pairs of entity types, which admit {min(sizes)} to {max(sizes)} of the 30 relations"
-        )
+        lines += _member(bundle, member)
+    pairs = [pair for pairs in (manifest.type_restriction or {}).values() for pair in pairs.values()]
+    if sizes := [len(admitted) for admitted in pairs]:
+        span = f"{min(sizes)} to {max(sizes)} of the 30 relations"
+        lines.append(f"type restriction: {len(sizes)} pairs of entity types, which admit {span}")
     if manifest.cascade is not None:
-        stops = ", ".join(
-            f"{share:.1%} by {count}" for count, share in enumerate(manifest.cascade.shares, start=1)
-        )
-        served, expected = manifest.cascade.quality, manifest.cascade.cross_fitted
-        lines.append(
-            f"cascade: thresholds {', '.join(map('{:g}'.format, manifest.cascade.thresholds))}; rows answered: {stops} members;"
-            f" micro-F1 {served.micro_f1:.2f}, AUPRC {served.auprc:.2f}; cross-fitted {expected.micro_f1:.2f}, {expected.auprc:.2f}"
-        )
+        lines.append(_cascade(manifest.cascade))
     for device, golden in manifest.golden.items():
         lines.append(f"golden rows on {device}: {len(golden.rows)}, tolerance {golden.tolerance:g}")
     return "\n".join(lines)
 
 
+def _head(manifest: Manifest) -> list[str]:
+    source, count = manifest.source, len(manifest.members)
+    licences = ", ".join(source.licences) or "no licence stated"
+    measured = [
+        f"{device}: micro-F1 {quality.micro_f1:.2f}, AUPRC {quality.auprc:.2f} over {quality.rows} rows"
+        f" ({quality.data[:40]}…)"
+        for device, quality in manifest.quality.items()
+    ]
+    return [
+        f"{manifest.name}: {count} members, {manifest.voting}, window of {manifest.max_length} tokens",
+        f"source: {source.encoder}; {source.data}; {licences}",
+        *measured,
+    ]
+
+
+def _member(bundle: Bundle, member: Member) -> list[str]:
+    shape = f"{member.layers} layers, {member.encoding.markers}"
+    return [
+        f"member {member.name}: weight {member.weight:g}, {shape}",
+        *(_graph(bundle.path, file) for file in member.files),
+    ]
+
+
+def _graph(folder: Path, file: ModelFile) -> str:
+    parity = file.parity
+    size = sum((folder / name).stat().st_size for name in (file.path, file.weights) if name) / 1e6
+    shared = f" ({file.weights} shared)" if file.weights else ""
+    return (
+        f"  {file.path}: {file.device}, {file.precision}, {size:.1f} MB{shared},"
+        f" {file.fusions.get('Attention', 0)} attention blocks fused;"
+        f" {parity.label_agreement:.2%} of {parity.rows} labels as in {parity.reference},"
+        f" largest difference {parity.largest_difference:.3g} (mean {parity.mean_difference:.3g}),"
+        f" micro-F1 {parity.micro_f1_before:.2f} -> {parity.micro_f1:.2f}; proven on: {file.machine}"
+    )
+
+
+def _cascade(cascade: Cascade) -> str:
+    thresholds = ", ".join(f"{threshold:g}" for threshold in cascade.thresholds)
+    shares = ", ".join(f"{share:.1%} by {count}" for count, share in enumerate(cascade.shares, start=1))
+    served, expected = cascade.quality, cascade.cross_fitted
+    return (
+        f"cascade: thresholds {thresholds}; rows answered: {shares} members;"
+        f" micro-F1 {served.micro_f1:.2f}, AUPRC {served.auprc:.2f};"
+        f" cross-fitted {expected.micro_f1:.2f}, {expected.auprc:.2f}"
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        usage=argparse.SUPPRESS, prog="python -m export.inspect", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("bundle", type=Path)
-    try:
-        bundle = Bundle.open(parser.parse_args(argv).bundle)
-    except BundleRefused as error:
-        print(f"export.inspect: {error}", file=sys.stderr)
-        return 2
+    parser = ExportParser("export.inspect", __doc__ or "")
+    parser.add_bundle()
+    given = parser.parse_args(argv)
+    return parser.run(lambda: _show(given.bundle))
+
+
+def _show(path: Path) -> dict[str, Any]:
+    bundle = Bundle.open(path)
     print(describe(bundle))
-    print(
-        json.dumps(
-            {
-                "bundle": str(bundle.path),
-                "name": bundle.manifest.name,
-                "members": len(bundle.manifest.members),
-            }
-        )
-    )
-    return 0
+    manifest = bundle.manifest
+    return {"bundle": str(bundle.path), "name": manifest.name, "members": len(manifest.members)}
 
 
 if __name__ == "__main__":

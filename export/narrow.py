@@ -1,8 +1,8 @@
-"""The last layer only for the tokens that the head reads.
+"""Computes the last layer only for the tokens that the head reads.
 
-What follows a layer's attention looks at each token by itself, and a head reads one to three tokens of a row:
-the first one, or those that open the two entities. They are picked before the last layer's products instead
-of behind them, which leaves out three quarters of that layer and changes no answer.
+After its attention, a layer treats each token by itself. A head reads one to three tokens of a row: the
+first one, or those that open the two entities. They are picked before the products of the last layer
+instead of after them. This saves three quarters of that layer and changes no answer.
 """
 
 from typing import Final
@@ -14,8 +14,8 @@ from onnx import NodeProto, helper, numpy_helper
 from models.classifier import ENTITY_POSITIONS
 
 ATTENTION: Final = ("Attention", "QAttention")
-TOKEN_BY_TOKEN: Final = (
-    *(
+TOKEN_BY_TOKEN: Final = frozenset(
+    [
         "Add",
         "BiasGelu",
         "FastGelu",
@@ -25,23 +25,22 @@ TOKEN_BY_TOKEN: Final = (
         "MatMulIntegerToFloat",
         "Mul",
         "QuantizeLinear",
-    ),
-    "SkipLayerNormalization",
+        "SkipLayerNormalization",
+    ]
 )
-"""Operators that look at each token by itself, as long as all but one of their inputs are constants or tokens
-too."""
+"""Operators that treat each token by itself, if all their inputs are constants or tokens."""
 
 
 def narrow(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A graph with the same answers; the graph itself where its head reads the tokens in another way, as a
-    mean over them does."""
+    """A graph with the same answers, or the graph itself if its head reads the tokens in another way, such
+    as their mean."""
     narrowed = onnx.ModelProto()
     narrowed.CopyFrom(model)
     return narrowed if _narrow(narrowed.graph) else model
 
 
 def _narrow(graph: onnx.GraphProto) -> bool:
-    """Narrow a graph in place; what is left after False is of no use."""
+    """Narrow a graph in place. After False, the graph is unusable."""
     makers = {name: node for node in graph.node for name in node.output}
     constants = {tensor.name for tensor in graph.initializer} | {
         name for name, node in makers.items() if node.op_type == "Constant"
@@ -71,8 +70,8 @@ def _narrow(graph: onnx.GraphProto) -> bool:
         return False
 
     def pick(name: str) -> list[NodeProto]:
-        """The tokens that are read, in one tensor of shape (rows, tokens read, hidden size): the first, then
-        the entities'."""
+        """The tokens that are read, shape (rows, tokens read, hidden size): the first one, then the
+        entities'."""
         picked = []
         if of_first:
             picked.append(helper.make_node("Gather", [name, "first_token"], [f"{name}/first"], axis=1))
@@ -102,12 +101,12 @@ def _narrow(graph: onnx.GraphProto) -> bool:
     graph.initializer.append(numpy_helper.from_array(np.array([0], dtype=np.int64), "first_token"))
     graph.initializer.append(numpy_helper.from_array(np.array([1, 2], dtype=np.int64), "entity_tokens"))
     _keep_needed(graph, nodes)
-    # else something counts the tokens of which few are left
+    # else a node counts the tokens, of which only a few are left
     return not any(node in sizes for node in graph.node)
 
 
 def _tokens_before(attention: NodeProto, makers: dict[str, NodeProto]) -> str:
-    """What a layer starts from: the attention's input before it was smoothed and rounded to integers."""
+    """The input of a layer: that of its attention, before it is smoothed and rounded to integers."""
     name = attention.input[0]
     while name in makers and makers[name].op_type in ("QuantizeLinear", "Mul"):
         name = makers[name].input[0]
@@ -115,28 +114,20 @@ def _tokens_before(attention: NodeProto, makers: dict[str, NodeProto]) -> str:
 
 
 def _column_of_entities(node: NodeProto, makers: dict[str, NodeProto]) -> str | None:
-    """The entities' positions, shape (rows, 2, 1), that a head of training/model/heads.py gathers its tokens
-    by; None for another node."""
-    if (
-        node.op_type != "GatherElements"
-        or (expand := makers.get(node.input[1])) is None
-        or expand.op_type != "Expand"
-    ):
+    """The positions of the entities, shape (rows, 2, 1), by which a head of training/model/heads.py gathers
+    its tokens; None for another node."""
+    expand = makers.get(node.input[1]) if node.op_type == "GatherElements" else None
+    column = makers.get(expand.input[0]) if expand is not None and expand.op_type == "Expand" else None
+    if column is None or column.op_type != "Unsqueeze" or column.input[0] != ENTITY_POSITIONS:
         return None
-    column = makers.get(expand.input[0])
-    return (
-        column.output[0]
-        if column is not None and column.op_type == "Unsqueeze" and column.input[0] == ENTITY_POSITIONS
-        else None
-    )
+    return str(column.output[0])
 
 
 def _reads_first(node: NodeProto, graph: onnx.GraphProto, makers: dict[str, NodeProto]) -> bool:
-    """Whether a node takes each row's first token, which it still does when only some tokens are left and the
-    first one comes first."""
-    if node.op_type != "Gather" or not any(
-        attribute.name == "axis" and attribute.i == 1 for attribute in node.attribute
-    ):
+    """Whether a node takes the first token of each row. In a narrowed graph, the first token is still
+    first."""
+    along_tokens = any(attribute.name == "axis" and attribute.i == 1 for attribute in node.attribute)
+    if node.op_type != "Gather" or not along_tokens:
         return False
     index = next((tensor for tensor in graph.initializer if tensor.name == node.input[1]), None)
     if index is None and (maker := makers.get(node.input[1])) is not None and maker.op_type == "Constant":
@@ -145,7 +136,7 @@ def _reads_first(node: NodeProto, graph: onnx.GraphProto, makers: dict[str, Node
 
 
 def _with_what_it_needs(node: NodeProto, makers: dict[str, NodeProto]) -> list[NodeProto]:
-    """A node and the constants it reads, which may stand further down in the graph."""
+    """A node and the constants that it reads, which can be later in the graph."""
     return [
         *(makers[name] for name in node.input if name in makers and makers[name].op_type == "Constant"),
         node,
@@ -159,8 +150,7 @@ def _rename(node: NodeProto, names: dict[str, str]) -> None:
 
 
 def _keep_needed(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
-    """Make these a graph's nodes, as far as its outputs need them, each once, and drop constants that nobody
-    reads any more."""
+    """Set the nodes of a graph: those that its outputs need, each once. Remove constants without a reader."""
     needed = {output.name for output in graph.output}
     for node in reversed(nodes):
         if needed.intersection(node.output):

@@ -1,8 +1,8 @@
-"""The proof that an exported graph is the model that was trained: both answer the same real rows, and the
-gates decide.
+"""The proof that an exported graph is the model that was trained: both answer the same rows, and limits
+decide.
 
-optimum validates a conversion on random ids and masks; those cannot show a wrong marker, mask or label order.
-Real rows can.
+optimum validates a conversion on random ids and masks. Only real rows show a wrong marker, mask or label
+order.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from engine.planner import cut_sorted
+from export.errors import ParityFailed
 from models.bundle import Parity
 from models.encoding import Encoded, EncodedBatch
 from models.metrics import micro_f1
@@ -20,10 +21,6 @@ from models.precision import PRECISIONS, Precision
 from models.voting import softmax
 
 MOST_F1_LOST: Final = 0.5
-
-
-class ParityFailed(RuntimeError):
-    """An exported graph does not answer as its model does; the message gives the figures and the gate."""
 
 
 def answer(
@@ -47,8 +44,7 @@ def answer(
 
 
 def compare(before: NDArray[np.float64], after: NDArray[np.float64], label_ids: NDArray[np.int64]) -> Parity:
-    """Two sets of answers to the same rows, each of shape (rows, 30), beside the rows' labels of shape
-    (rows,)."""
+    """Compare two sets of answers to the same rows, shape (rows, 30) each; the labels have shape (rows,)."""
     differences = np.abs(before - after).max(axis=1)
     return Parity(
         rows=len(label_ids),
@@ -61,21 +57,19 @@ def compare(before: NDArray[np.float64], after: NDArray[np.float64], label_ids: 
 
 
 def check(parity: Parity, member: str, precision: Precision) -> None:
-    """Hold a graph to the gates of its precision.
+    """Hold a graph to the limits of its precision.
 
     Raises:
-        ParityFailed: too few labels agree, micro-F1 fell by more than `MOST_F1_LOST`, or an answer is no
-            number, as where fp16 overflows.
+        ParityFailed: too few labels agree, micro-F1 fell by more than `MOST_F1_LOST`, or a probability is
+            not finite, as after an overflow in fp16.
     """
+    where, rows = f"{member}, {precision}", parity.rows
+    required = PRECISIONS[precision].agreement
     if not np.isfinite(parity.largest_difference):
-        raise ParityFailed(f"{member}, {precision}: a probability is not finite")
-    if parity.label_agreement < PRECISIONS[precision].agreement:
-        raise ParityFailed(
-            f"{member}, {precision}: {parity.label_agreement:.2%} of {parity.rows} labels agree with {parity.reference}, "
-            f"{PRECISIONS[precision].agreement:.1%} are required"
-        )
+        raise ParityFailed(f"{where}: a probability is not finite")
+    if parity.label_agreement < required:
+        agreed = f"{parity.label_agreement:.2%} of {rows} labels agree with {parity.reference}"
+        raise ParityFailed(f"{where}: {agreed}, {required:.1%} are required")
     if parity.micro_f1_before - parity.micro_f1 > MOST_F1_LOST:
-        raise ParityFailed(
-            f"{member}, {precision}: micro-F1 fell from {parity.micro_f1_before:.2f} to {parity.micro_f1:.2f} over {parity.rows} rows, "
-            f"at most {MOST_F1_LOST} may be lost"
-        )
+        fell = f"micro-F1 fell from {parity.micro_f1_before:.2f} to {parity.micro_f1:.2f} over {rows} rows"
+        raise ParityFailed(f"{where}: {fell}, at most {MOST_F1_LOST} is allowed")

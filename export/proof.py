@@ -1,12 +1,12 @@
-"""What the ensemble as a whole answers, on each device that its bundle has graphs for: golden rows and
-quality.
+"""The answers of the whole ensemble on each device: golden rows and quality.
 
-A graph for CUDA is proven on the GPU where there is one. Where there is none it runs on the CPU, if the CPU
-knows its operators: ONNX Runtime casts what it has no fp16 kernel for to fp32 and back, so weights and
-activations are rounded as on a GPU and only the sums inside a kernel differ. The manifest says which machine
-it was; and a server on a GPU must answer the golden rows in any case before it is ready.
+A graph for CUDA is proven on a GPU if there is one, or else on the CPU, if the CPU has its operators. Where
+the CPU has no fp16 kernel, ONNX Runtime casts to fp32 and back. So weights and activations are rounded as
+on a GPU, and only the sums inside a kernel differ. The manifest names the machine. A server on a GPU
+answers the golden rows again before it is ready.
 """
 
+import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +23,13 @@ from models.example import Example
 from models.precision import PRECISIONS, Device
 from models.rows import LabelledExample
 
+GOLDEN_ROWS = Path(__file__).with_name("golden.jsonl")
+
+
+def golden_examples() -> list[dict[str, Any]]:
+    """The hand-written examples that every bundle answers at export."""
+    return [json.loads(line) for line in GOLDEN_ROWS.read_text(encoding="utf-8").splitlines()]
+
 
 def with_golden_and_quality(
     folder: Path,
@@ -32,52 +39,46 @@ def with_golden_and_quality(
     data: Path,
     rows: list[LabelledExample],
 ) -> Manifest:
-    """The manifest with what the ensemble answers to the golden examples and to the rows of `data`; the
-    folder holds its graphs."""
+    """The manifest with the ensemble's answers to the golden examples, and its quality on the rows of `data`.
+
+    Args:
+        folder: contains the graphs that the manifest names.
+    """
     golden, quality = dict(manifest.golden), dict(manifest.quality)
     for device in devices:
         lanes = at_work(Bundle(folder, manifest), device)
-        ensemble = lanes.ensemble
-        answers = [
-            ensemble.run([ensemble.encode(Example.from_row(example))], every_member=True)[0]
-            for example in examples
-        ]
-        golden[device] = Golden(
-            tolerance=max(
-                PRECISIONS[file.precision].tolerance
-                for member in manifest.members
-                if (file := member.file_for(device))
-            ),
-            rows=[
-                GoldenRow(
-                    example=example, relation=answer.relation, probabilities=answer.probabilities.tolist()
-                )
-                for example, answer in zip(examples, answers, strict=True)
-            ],
-        )
+        files = [file for member in manifest.members if (file := member.file_for(device))]
+        tolerance = max(PRECISIONS[file.precision].tolerance for file in files)
+        answered = [_golden_row(lanes, example) for example in examples]
+        golden[device] = Golden(tolerance=tolerance, rows=answered)
         quality[device] = evaluate(lanes, rows, data)
     return manifest.model_copy(update={"golden": golden, "quality": quality})
 
 
+def _golden_row(lanes: Lanes, example: dict[str, Any]) -> GoldenRow:
+    row = lanes.ensemble.encode(Example.from_row(example))
+    (answer,) = lanes.ensemble.run([row], every_member=True)
+    return GoldenRow(example=example, relation=answer.relation, probabilities=answer.probabilities.tolist())
+
+
 def has_gpu() -> bool:
-    """Whether graphs for CUDA can be proven on CUDA: this machine has a GPU, and this ONNX Runtime is the one
-    for it."""
+    """Whether this machine has a GPU and the ONNX Runtime that uses it."""
     return bool(gpus()) and CUDA in onnxruntime.get_available_providers()
 
 
 def at_work(bundle: Bundle, device: Device) -> Lanes:
-    """The members with the graphs of a device, every one voting; graphs for CUDA on the CPU where there is no
-    GPU."""
+    """The members with the graphs of a device; all of them vote. Without a GPU, graphs for CUDA run on the
+    CPU."""
     return Lanes.load(bundle, device, cascade_caution=1.0, provider=provider(device))
 
 
 def provider(device: Device) -> str:
-    """The execution provider to prove graphs for a device with on this machine."""
+    """The execution provider that proves graphs for a device on this machine."""
     return CUDA if device == "cuda" and has_gpu() else CPU
 
 
 def machine(provider: str) -> str:
-    """What a session with this provider ran on, for the manifest."""
+    """The processor or GPU that runs an execution provider, for the manifest."""
     return f"{gpus()[0] if provider == CUDA else _processor()}, {provider}"
 
 

@@ -1,13 +1,13 @@
-"""A fused fp32 graph into int8 for CPUs, with activation scales fixed at export.
+"""A fused fp32 graph into int8 for CPUs, with constant activation scales.
 
-Dynamic quantisation takes a scale over the whole batch, so a row's answer depends on its neighbours (measured
-on this task: 13 of 240 labels changed). Here every scale is a constant, fitted on calibration rows, and int32
-sums are exact: alone or in any batch, a row gets the same answer. What activations cost in accuracy is mostly
-won back by smoothing (SmoothQuant, Xiao et al., 2022,
-arXiv:2211.10438), which moves outlying channels from the activations into the weights.
+Dynamic quantisation takes a scale over the whole batch, so a row's answer depends on its neighbours
+(measured on this task: 13 of 240 labels changed). Here every scale is a constant, fitted on calibration
+rows, and int32 sums are exact. So a row gets the same answer alone and in any batch. Smoothing wins most of
+the lost accuracy back (SmoothQuant, Xiao et al., 2022, arXiv:2211.10438): it moves outlier channels from
+the activations into the weights.
 
-Weights take 7 bits, not 8: on processors without VNNI the int8 kernels add two products in 16 bits and
-saturate with the eighth.
+Weights have 7 bits, not 8: on processors without VNNI, the int8 kernels add two products in 16 bits, and 8
+bits would saturate.
 """
 
 from collections.abc import Iterable
@@ -24,10 +24,10 @@ from models.classifier import INPUT_IDS, feed
 from models.encoding import EncodedBatch
 
 WEIGHT_LIMIT: Final = 63
-SMOOTHING: Final = 0.8  # of 0.5, 0.6, 0.7 and 0.8 the best agreement with fp32 on KLUE-RE rows (docs/log.md)
+SMOOTHING: Final = 0.8  # best agreement with fp32 of 0.5, 0.6, 0.7, 0.8 (docs/log.md)
 MICROSOFT: Final = "com.microsoft"
 ATTENTION_ATTRIBUTES: Final = {"num_heads", "unidirectional", "mask_filter_value", "do_rotary", "scale"}
-"""What Attention and QAttention have in common."""
+"""Attributes that Attention and QAttention share."""
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ def quantize(
     fp32.
 
     Args:
-        model: a graph as `export.convert.fuse` writes it; it is used up.
+        model: a graph from `export.convert.fuse`; it is changed.
         calibration: batches of real rows; a few hundred rows are enough.
         smoothing: SmoothQuant's alpha, the share of an outlier's magnitude that moves into the weights.
     """
@@ -85,7 +85,7 @@ def _observe(
     for batch in calibration:
         tokens = batch.attention_mask.astype(bool)
         for name, values in zip(names, session.run(names, feed(batch, inputs)), strict=True):
-            seen = values[tokens]  # padding is computed too, but nobody reads it
+            seen = values[tokens]  # padding is computed too, but not read
             low, high = seen.min(axis=0), seen.max(axis=0)
             if name in ranges:
                 low, high = np.minimum(low, ranges[name].low), np.maximum(high, ranges[name].high)
@@ -96,7 +96,7 @@ def _observe(
 def _integer_product(
     graph: onnx.GraphProto, node: NodeProto, weight: NDArray[np.float32], seen: _Range, smoothing: float
 ) -> list[NodeProto]:
-    """x @ W as smooth(x) -> uint8, W -> int8 a column, an integer product and one scale a column."""
+    """x @ W as an integer product: smooth(x) in uint8, W in int8, one scale per column of W."""
     smooth = _smoothing_factors(weight, seen, smoothing)
     low, high = min(0.0, float((seen.low / smooth).min())), max(0.0, float((seen.high / smooth).max()))
     scale = (high - low) / 255
@@ -120,16 +120,8 @@ def _integer_product(
     ]
     if node.op_type == "Attention":
         _, _, bias, mask = node.input[:4]
-        inputs = [
-            quantized,
-            weight_name,
-            bias,
-            input_scale,
-            weight_scales,
-            mask,
-            input_zero_point,
-            weight_zero_points,
-        ]
+        scales, zero_points = [input_scale, weight_scales], [input_zero_point, weight_zero_points]
+        inputs = [quantized, weight_name, bias, *scales, mask, *zero_points]
         product = helper.make_node("QAttention", inputs, node.output, domain=MICROSOFT)
         product.attribute.extend(
             attribute for attribute in node.attribute if attribute.name in ATTENTION_ATTRIBUTES
@@ -141,7 +133,7 @@ def _integer_product(
 
 
 def _smoothing_factors(weight: NDArray[np.float32], seen: _Range, smoothing: float) -> NDArray[np.float32]:
-    tiny = np.float32(1e-5)  # a channel that never moves needs no smoothing and must not divide by zero
+    tiny = np.float32(1e-5)  # a constant channel needs no smoothing and must not divide by zero
     activation = np.maximum(np.maximum(np.abs(seen.low), np.abs(seen.high)), tiny)
     columns = np.maximum(np.abs(weight).max(axis=1), tiny)
     return (activation**smoothing / columns ** (1 - smoothing)).astype(np.float32)
@@ -150,8 +142,8 @@ def _smoothing_factors(weight: NDArray[np.float32], seen: _Range, smoothing: flo
 def _integer_embedding(
     graph: onnx.GraphProto, node: NodeProto, table: NDArray[np.float32]
 ) -> list[NodeProto]:
-    """The embedding table as int8 with one scale a row: a third of a small model's size, at no measurable
-    loss."""
+    """The embedding table as int8 with one scale per row: it saves a third of a small model's size, without
+    measurable loss."""
     integers, scales = _symmetric(table, axis=1, limit=127)
     name = node.output[0]
     graph.initializer.append(numpy_helper.from_array(integers, f"{name}/table"))
@@ -167,8 +159,8 @@ def _integer_embedding(
 def _symmetric(
     values: NDArray[np.float32], axis: int, limit: int = WEIGHT_LIMIT
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Integers in [-limit, limit] and the scales, one for each slice left when `axis` is reduced, that
-    restore the values."""
+    """Integers in [-limit, limit], and the scales that restore the values: one for each slice along
+    `axis`."""
     scales = np.maximum(np.abs(values).max(axis=axis), 1e-12) / limit
     integers = np.rint(values / np.expand_dims(scales, axis)).astype(np.int8)
     return integers, scales.astype(np.float32)

@@ -1,8 +1,8 @@
-"""Graphs that share one file of weights: what they have in common is stored once.
+"""Graphs that share one file of weights, in which equal tensors are stored once.
 
-It is ONNX's external data: a tensor names the file, an offset and a length, and ONNX Runtime maps the file
-instead of reading it. The file lies beside the graphs, since ONNX Runtime refuses a path that leads out of
-their folder.
+This is ONNX's external data: a tensor names the file, an offset and a length, and ONNX Runtime maps the
+file instead of reading it. The file is in the folder of the graphs, because ONNX Runtime refuses a path to
+another folder.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ from onnx.external_data_helper import set_external_data
 
 WEIGHTS: Final = "weights.bin"
 SMALLEST: Final = 1024
-"""Bytes below which a tensor stays in its graph: a place in the file would hardly be smaller."""
+"""Bytes. A smaller tensor stays in its graph: a reference would hardly be shorter."""
 ALIGNMENT: Final = 64
 
 
 def save_shared(graphs: Mapping[Path, onnx.ModelProto]) -> Path:
-    """Write graphs under their paths, all in one folder, and their large tensors into one file beside them,
-    whose path is returned."""
+    """Write graphs to their paths, all in one folder, and their large tensors into one file there; returns
+    its path."""
     weights = next(iter(graphs)).with_name(WEIGHTS)
     places: dict[bytes, int] = {}
     with weights.open("wb") as file:

@@ -2,6 +2,7 @@
 does not install."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,3 +83,46 @@ def curve_area(true_scores: NDArray[np.floating], other_scores: Iterable[NDArray
         found_before, claimed_before, out=np.ones(len(levels)), where=claimed_before > 0
     )
     return float((hits * (precision + precision_before)).sum() / (2 * len(true_scores)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reliability:
+    """How well scores agree with accuracy, in bins of equal width from score 0 to 1. The score of a row is
+    the probability of its predicted class.
+
+    Attributes:
+        rows, scores, right: for each bin the number of its rows, the sum of their scores, and how many of
+            them are predicted right; shape (bins,) each.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    right: NDArray[np.int64]
+
+    def __add__(self, other: "Reliability") -> "Reliability":
+        """Over the rows of both."""
+        return Reliability(self.rows + other.rows, self.scores + other.scores, self.right + other.right)
+
+    @property
+    def calibration_error(self) -> float:
+        """Mean distance between score and accuracy over the bins, weighted by their rows, 0 to 1: the
+        expected calibration error (Guo et al., 2017, arXiv:1706.04599)."""
+        return float(np.abs(self.scores - self.right).sum() / self.rows.sum())
+
+
+def reliability(
+    label_ids: NDArray[np.integer], probabilities: NDArray[np.floating], bins: int = 10
+) -> Reliability:
+    """Rows by score.
+
+    Args:
+        label_ids: true labels, shape (rows,).
+        probabilities: shape (rows, classes).
+    """
+    scores, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == label_ids
+    places = np.minimum((scores * bins).astype(np.int64), bins - 1)  # a score of 1 belongs to the last bin
+    return Reliability(
+        np.bincount(places, minlength=bins),
+        np.bincount(places, scores, bins).astype(np.float64),
+        np.bincount(places, right, bins).astype(np.int64),
+    )

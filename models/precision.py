@@ -26,12 +26,16 @@ class PrecisionFacts:
         tolerance: the largest difference of a golden row's probability that a server accepts.
         exact: whether a row gets the same digits in every batch. Where it does not, the digits near a
             threshold would decide which members vote, so all of them vote.
+        weights_of: the graph whose file of weights this graph shares.
+        runs_on_cpu: whether ONNX Runtime can run the graph on a CPU, so that export can prove it there.
     """
 
     device: Device
     agreement: float
     tolerance: float
     exact: bool = True
+    weights_of: Precision | None = None
+    runs_on_cpu: bool = True
 
 
 # Within a device, export's `auto` tries the graphs in this order.
@@ -39,9 +43,9 @@ PRECISIONS: Final[dict[Precision, PrecisionFacts]] = {
     "int8": PrecisionFacts("cpu", agreement=0.96, tolerance=2e-2),
     "fp32": PrecisionFacts("cpu", agreement=0.999, tolerance=1e-3),
     # Its weights are those of int8, so it is held to the same agreement.
-    "fp16-from-int8": PrecisionFacts("cuda", agreement=0.96, tolerance=2e-2, exact=False),
+    "fp16-from-int8": PrecisionFacts("cuda", agreement=0.96, tolerance=2e-2, exact=False, weights_of="int8"),
     "fp16": PrecisionFacts("cuda", agreement=0.995, tolerance=2e-2, exact=False),
-    "fp16-packed": PrecisionFacts("cuda", agreement=0.995, tolerance=2e-2, exact=False),
+    "fp16-packed": PrecisionFacts("cuda", agreement=0.995, tolerance=2e-2, exact=False, runs_on_cpu=False),
 }
 
 PREFERRED: Final[dict[Device, tuple[Precision, ...]]] = {

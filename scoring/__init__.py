@@ -1,2 +1,1 @@
-"""The offline door: predictions out of a file of any size, on the same lanes and in the same batches as
-serving."""
+"""Predictions out of a file of any size, on the same lanes and in the same batches as serving."""

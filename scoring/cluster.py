@@ -1,18 +1,21 @@
-"""Score many files on a Ray cluster, a worker a machine: python -m scoring.cluster INPUT … FOLDER
+"""Score many files on a Ray cluster, one worker per machine.
 
-    mkdir parts && split --lines 500000 --additional-suffix .jsonl rows.jsonl parts/
-    python -m scoring.cluster parts predictions --to parquet
+Each file becomes in FOLDER the same output, rejects and report as with `python -m scoring FILE`, and a
+summary, OUTPUT.summary.json. The cluster is that of --address or RAY_ADDRESS, or else one that runs on this
+machine, or else this machine alone. If a worker dies, another one continues after the last finished window.
+The same command, given again, continues where it stopped. All machines need the files, the bundle and this
+project under the same paths.
 
-Each file becomes in FOLDER what `python -m scoring FILE` makes of it (output, rejects, report), and a summary, OUTPUT.summary.json. Ray
-gives a worker file after file, on the cluster of --address or of RAY_ADDRESS, else on one that runs on this machine already, else on this
-machine alone. Where a worker dies, another one goes on after the last finished window; the same command given again goes on after what is
-finished. All machines must see the files, the bundle and this project under the same paths.
+Example:
+  mkdir parts && split --lines 500000 --additional-suffix .jsonl rows.jsonl parts/
+  python -m scoring.cluster parts predictions --to parquet
 
-Exit status: 0 when every row was scored or is among the rejects; 1 when a file breaks off or could not be
-scored, which keeps no other file from it; 2 for an error of the user's, in one plain line.
+Exit status:
+  0  every row was scored or is among the rejects
+  1  a file breaks off or could not be scored; the other files are scored
+  2  the user's error, on one line
 """
 
-import argparse
 import json
 import logging
 import os
@@ -21,175 +24,204 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from engine.tuning import load
-from models.bundle import Bundle, BundleRefused
-from scoring.__main__ import engine_settings, job, make_parser, run
 from scoring.errors import Refused, Stopped
-from scoring.inputs import COMPRESSED
-from scoring.journal import Paths, output_paths, write_whole
-from scoring.outputs import OutputForm, choose_writer, json_lines
+from scoring.forms import OutputForm, uncompressed
+from scoring.options import USER_ERROR, ScoringOptions, ScoringParser
+from scoring.paths import Paths, check_paths
+
+if TYPE_CHECKING:
+    from engine.tuning import TunedEnsemble
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-ENDINGS: Final[dict[OutputForm, str]] = {
-    "jsonl": ".jsonl",
-    "csv": ".csv",
-    "parquet": ".parquet",
-    "submission": ".csv",
-}
-OF_THE_CLUSTER: Final = frozenset({"inputs", "folder", "address", "cpus", "gpus"})
-"""Options that are no worker's affair."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """Many files on a cluster.
+
+    Attributes:
+        inputs: files, or folders of files.
+        folder: for the outputs.
+        address: of a Ray cluster.
+        cpus, gpus: of a worker; `None` cores are those of the smallest machine.
+        scoring: the options of every file; its input and output are not set.
+    """
+
+    inputs: tuple[Path, ...]
+    folder: Path
+    address: str | None
+    cpus: int | None
+    gpus: int
+    scoring: ScoringOptions
+
+    @property
+    def form(self) -> OutputForm:
+        return self.scoring.output_form or "jsonl"
 
 
 class FileScorer:
-    """A worker: the ensemble is loaded once, then file after file is scored.
+    """A worker. It loads the ensemble once, then scores file after file.
 
     Args:
-        options: of the command line, as `argparse` read them.
-        cores: that its lanes may use.
+        options: of every file.
+        cores: the cores that its lanes can use.
 
     Raises:
         BundleRefused, DeviceUnavailable: as `engine.tuning.load`.
     """
 
-    def __init__(self, options: dict[str, Any], cores: int) -> None:
+    def __init__(self, options: ScoringOptions, cores: int) -> None:
+        # they load ONNX Runtime, which the driver does not need
+        from engine.tuning import load
+        from models.bundle import Bundle
+
         self._options = options
-        bundle = Bundle.open(options["bundle"])
-        self._loaded = load(bundle, engine_settings(options), cores)
+        self._tuned = load(Bundle.open(options.engine.bundle), options.engine, cores)
 
     def __call__(self, file: dict[str, str]) -> dict[str, str]:
-        """Score one file, `input`, into another, `output`. `outcome` is JSON: its summary, or under `error`
-        why it could not be scored."""
+        """Score one file, `input`, into another, `output`. `outcome` is JSON: the summary, or under `error`
+        the reason of a failure."""
+        options = replace(self._options, input=file["input"], output=file["output"])
         try:
-            outcome = self._score(argparse.Namespace(**self._options, **file, resume=True))
+            outcome = _score_file(options, self._tuned)
         except (Refused, Stopped) as error:
             outcome = {"error": str(error)}
         except OSError as error:
             outcome = {"error": f"{error.filename or file['output']}: {error.strerror or error}"}
-        # whatever it is, it must not end the files of the others: Ray gives up where a worker raises
+        # Ray gives up if a worker raises, so no error of one file can reach it
         except Exception as error:
             outcome = {"error": f"{type(error).__name__}: {_one_line(error)}"}
         return file | {"outcome": json.dumps(outcome)}
 
-    def _score(self, arguments: argparse.Namespace) -> dict[str, Any]:
-        kept = _summary_path(output_paths(arguments.output))
-        writer = choose_writer(arguments.output, arguments.to, arguments.top_k, arguments.label_order)
-        asked = job(arguments, self._loaded.lanes.ensemble.bundle, writer, self._loaded.lanes.ensemble.device)
-        with suppress(OSError, ValueError, KeyError):
-            earlier = json.loads(kept.read_bytes())
-            if earlier["job"] == json.loads(json.dumps(asked)) and Path(arguments.output).exists():
-                return dict(earlier["summary"])
-        summary = run(arguments, self._loaded)
-        write_whole(
-            kept,
-            json.dumps({"job": asked, "summary": summary}, ensure_ascii=False, indent=1).encode(
-                "utf-8", "backslashreplace"
-            ),
-        )
-        return summary
+
+def _score_file(options: ScoringOptions, tuned: "TunedEnsemble") -> dict[str, Any]:
+    """The summary of one file: the kept one if the same job is finished already."""
+    from scoring.journal import write_whole
+    from scoring.outputs import choose_writer, encoded
+    from scoring.run import job, run
+
+    ensemble = tuned.lanes.ensemble
+    kept = _summary_path(Paths.of(options.output))
+    this = job(options, ensemble.bundle, choose_writer(options), ensemble.device)
+    with suppress(OSError, ValueError, KeyError):
+        earlier = json.loads(kept.read_bytes())
+        if earlier["job"] == json.loads(json.dumps(this)) and Path(options.output).exists():
+            return dict(earlier["summary"])
+    check_paths(options)
+    summary = run(options, tuned)
+    write_whole(kept, encoded(json.dumps({"job": this, "summary": summary}, ensure_ascii=False, indent=1)))
+    return summary
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    options = _parse(argv)
     began = time.monotonic()
+    from models.bundle import Bundle, BundleRefused
+
     try:
-        files = plan(arguments.inputs, Path(arguments.folder), arguments.to)
-        # refused here rather than on every machine
-        arguments.bundle = Bundle.open(arguments.bundle).path.resolve()
-        with connected(arguments.address) as ray:
-            outcomes = list(score_all(ray, files, arguments))
+        files = plan(options.inputs, options.folder, options.form)
+        # refused here, and not on every machine
+        bundle = Bundle.open(options.scoring.engine.bundle).path.resolve()
+        engine = options.scoring.engine.model_copy(update={"bundle": bundle})
+        options = replace(options, scoring=replace(options.scoring, engine=engine))
+        with connected(options.address) as ray:
+            outcomes = list(score_all(ray, files, options))
     except (Refused, BundleRefused) as error:
         print(f"scoring.cluster: {error}", file=sys.stderr)
-        return 2
+        return USER_ERROR
     except Stopped as error:
         print(f"scoring.cluster: {error}", file=sys.stderr)
         return 1
+    summary = _total(outcomes) | {"seconds": round(time.monotonic() - began, 1)}
+    print(json.dumps(summary, ensure_ascii=False).encode("utf-8", "backslashreplace").decode())
+    return 1 if summary["failed"] or summary["broken"] else 0
+
+
+def _total(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     done = [outcome for outcome in outcomes if "error" not in outcome]
-    failed = [outcome for outcome in outcomes if "error" in outcome]
-    counts = {name: sum(outcome[name] for outcome in done) for name in ("rows", "scored", "rejected")}
-    broken = [
-        {"output": outcome["output"], "broken": outcome["broken"]} for outcome in done if outcome["broken"]
-    ]
-    seconds = time.monotonic() - began
-    summary = {
+    return {
         "files": len(outcomes),
-        **counts,
-        "failed": failed,
-        "broken": broken,
-        "seconds": round(seconds, 1),
+        **{name: sum(outcome[name] for outcome in done) for name in ("rows", "scored", "rejected")},
+        "failed": [outcome for outcome in outcomes if "error" in outcome],
+        "broken": [
+            {"output": outcome["output"], "broken": outcome["broken"]}
+            for outcome in done
+            if outcome["broken"]
+        ],
     }
-    print(json_lines([summary]).decode(), end="")
-    return 1 if failed or broken else 0
 
 
-def plan(inputs: list[Path], folder: Path, form: OutputForm) -> list[dict[str, str]]:
+def plan(inputs: tuple[Path, ...], folder: Path, form: OutputForm) -> list[dict[str, str]]:
     """Which file becomes which.
 
     Raises:
-        Refused: an input is missing, a folder without files, or would be overwritten; two of them would write
-            the same file; the outputs cannot be written.
+        Refused: an input is missing, is a folder without files, or would be overwritten; two inputs would
+            write the same file; the outputs cannot be written.
     """
-    sources: list[Path] = []
-    for path in inputs:
-        try:
-            found = (
-                sorted(entry for entry in path.iterdir() if entry.is_file() and entry.name[0] not in "._")
-                if path.is_dir()
-                else [path]
-            )
-        except OSError as error:
-            raise Refused(f"{path}: {error.strerror}") from None
-        if not found or not all(entry.is_file() for entry in found):
-            raise Refused(f"{path}: there is no file to score")
-        sources += found
+    ending = ".csv" if form == "submission" else f".{form}"
+    sources = [source for path in inputs for source in _files(path)]
     if folder.exists() and not folder.is_dir():
-        raise Refused(f"{folder}: this is a file; a folder for the outputs is required")
-    inputs_there = {source.resolve() for source in sources}
-    targets: dict[Path, Path] = {}
-    writers: dict[Path, Path] = {}  # of each file that will be written, the input that it comes of
+        raise Refused(f"{folder}: this is a file; name a folder for the outputs")
+    known = {source.resolve() for source in sources}
+    writers: dict[Path, Path] = {}  # each file that will be written, and the input that it belongs to
+    plan = []
     for source in sources:
-        stem = source.with_suffix("") if source.suffix in COMPRESSED else source
-        target = (folder / stem.with_suffix(ENDINGS[form]).name).resolve()
+        name = uncompressed(str(source)).with_suffix(ending).name
+        target = (folder / name).resolve()
         paths = Paths(target)
         for path in [*paths.all(), _summary_path(paths)]:
             if path in writers:
-                raise Refused(f"{source} and {writers[path]} would both write {path}")
-            if path in inputs_there:
-                raise Refused(f"{path}: this is an input; it would be overwritten")
+                raise Refused(f"{source} and {writers[path]} would both write {path}; rename one of them")
+            if path in known:
+                raise Refused(f"{path}: this is an input; it would be overwritten; name another folder")
             writers[path] = source
-        targets[target] = source
+        plan.append({"input": str(source.resolve()), "output": str(target)})
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"{folder}: {error.strerror}") from None
-    return [{"input": str(source.resolve()), "output": str(target)} for target, source in targets.items()]
+    return plan
+
+
+def _files(path: Path) -> list[Path]:
+    """A file, or the files of a folder except hidden ones."""
+    try:
+        found = [path]
+        if path.is_dir():
+            found = sorted(each for each in path.iterdir() if each.is_file() and each.name[0] not in "._")
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}") from None
+    if not found or not all(each.is_file() for each in found):
+        raise Refused(f"{path}: there is no file to score")
+    return found
 
 
 def _summary_path(paths: Paths) -> Path:
-    return paths.beside(".summary.json")
+    return paths.with_ending(".summary.json")
 
 
 @contextmanager
 def connected(address: str | None) -> Iterator[Any]:
-    """Ray, with a cluster behind it.
+    """Ray, connected to a cluster.
 
     Raises:
         Refused: Ray is not installed, or there is no cluster at the address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported, both
-    # it warns of actors that lose their arguments when this process ends
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reads both when it is imported
+    # else Ray warns of actors that lose their arguments when this process ends
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         ray = import_module("ray")
         import_module("ray.data")
     except ImportError as error:
-        raise Refused(
-            f"a cluster needs Ray, which serving does not install: pip install '.[serve,cpu,cluster]' ({error})"
-        ) from None
-    _require_somebody_at(address or os.environ.get("RAY_ADDRESS", ""))
+        raise Refused(f"Ray is not installed ({error}); run: pip install '.[serve,cpu,cluster]'") from None
+    address_used = address or os.environ.get("RAY_ADDRESS", "")
+    _check_address(address_used)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     try:
         ray.init(
@@ -199,17 +231,15 @@ def connected(address: str | None) -> Iterator[Any]:
             runtime_env={"env_vars": {"PYTHONPATH": path}},
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise Refused(
-            f"no Ray cluster at {address or os.environ.get('RAY_ADDRESS', 'this machine')}: {_one_line(error)}"
-        ) from None
+        raise Refused(f"no Ray cluster at {address_used or 'this machine'}: {_one_line(error)}") from None
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
-def _require_somebody_at(address: str) -> None:
-    """Ray itself would go on trying for minutes."""
+def _check_address(address: str) -> None:
+    """Refuse an address that does not answer. Ray itself would retry for minutes."""
     host, separator, port = address.rpartition("//")[2].rpartition(":")
     if not separator or not port.isdigit():
         return  # `auto` or `local`
@@ -219,56 +249,48 @@ def _require_somebody_at(address: str) -> None:
         raise Refused(f"no Ray cluster at {address}: {error}") from None
 
 
-def score_all(
-    ray: Any, files: list[dict[str, str]], arguments: argparse.Namespace
-) -> Iterator[dict[str, Any]]:
-    """The outcome of each file, as they come.
+def score_all(ray: Any, files: list[dict[str, str]], options: ClusterOptions) -> Iterator[dict[str, Any]]:
+    """The outcome of each file, in the order in which they finish.
 
     Raises:
         Refused: no machine has room for a worker.
         Stopped: a worker could not load the bundle, or Ray gave up.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cores = arguments.cpus or min((int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1), default=0)
-    needed = {"CPU": cores, "GPU": arguments.gpus}
-    if (
-        cores < 1
-        or arguments.gpus < 0
-        or not any(all(node.get(name, 0) >= count for name, count in needed.items()) for node in nodes)
-    ):
-        raise Refused(
-            f"no machine of the cluster has {cores} cores and {arguments.gpus} GPUs for a worker: see --cpus and --gpus"
-        )
-    options = {name: value for name, value in vars(arguments).items() if name not in OF_THE_CLUSTER}
+    cores = _worker_cores(ray, options)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    workers = ray.data.ActorPoolStrategy(min_size=1, max_size=len(files), max_tasks_in_flight_per_actor=1)
     outcomes = ray.data.from_items(files, override_num_blocks=len(files)).map(
         FileScorer,
-        fn_constructor_args=(options, cores),
-        compute=workers,
+        fn_constructor_args=(replace(options.scoring, output_form=options.form), cores),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=len(files), max_tasks_in_flight_per_actor=1),
         num_cpus=cores,
-        num_gpus=arguments.gpus,
+        num_gpus=options.gpus,
     )
     try:
         for number, file in enumerate(outcomes.iter_rows(), start=1):
             outcome: dict[str, Any] = {"input": file["input"], **json.loads(file["outcome"])}
-            said = (
-                outcome.get("error")
-                or outcome["broken"]
-                or f"{outcome['rows']:,} rows, {outcome['rejected']:,} of them rejected"
-            )
-            print(
-                f"scoring.cluster: {number} of {len(files)}: {Path(file['input']).name}: {said}",
-                file=sys.stderr,
-            )
+            result = outcome.get("error") or outcome["broken"]
+            result = result or f"{outcome['rows']:,} rows, {outcome['rejected']:,} of them rejected"
+            name = Path(file["input"]).name
+            print(f"scoring.cluster: {number} of {len(files)}: {name}: {result}", file=sys.stderr)
             yield outcome
     except ray.exceptions.RayError as error:
-        raise Stopped(
-            f"{_one_line(error)}; what is finished is kept, the same command goes on after it"
-        ) from None
+        kept = "finished files are kept; the same command continues after them"
+        raise Stopped(f"{_one_line(error)}; {kept}") from None
+
+
+def _worker_cores(ray: Any, options: ClusterOptions) -> int:
+    """The cores of a worker: as asked for, or those of the smallest machine."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores = options.cpus or min((int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1), default=0)
+    needed = {"CPU": cores, "GPU": options.gpus}
+    fits = any(all(node.get(name, 0) >= count for name, count in needed.items()) for node in nodes)
+    if cores < 1 or options.gpus < 0 or not fits:
+        asked = f"{cores} cores and {options.gpus} GPUs"
+        raise Refused(f"no machine of the cluster has {asked} for a worker; change --cpus or --gpus")
+    return cores
 
 
 def _one_line(error: BaseException) -> str:
@@ -277,30 +299,35 @@ def _one_line(error: BaseException) -> str:
     return lines[-1][:500] if lines else type(error).__name__
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = make_parser("python -m scoring.cluster", __doc__ or "")
+def _parse(argv: list[str] | None) -> ClusterOptions:
+    parser = ScoringParser("scoring.cluster", __doc__ or "")
     add = parser.add_argument
     add(
         "inputs",
         metavar="INPUT",
         nargs="+",
         type=Path,
-        help="files as `python -m scoring` takes them, or folders of such files",
-    )
-    add("folder", metavar="FOLDER", help="for the outputs, which are called like the inputs")
-    add(
-        "--address",
-        help="of a Ray cluster: auto, HOST:PORT (default: RAY_ADDRESS, else one that runs here, else this machine alone)",
+        help="files in the forms of `python -m scoring`, or folders of such files",
     )
     add(
-        "--cpus",
-        type=int,
-        metavar="N",
-        help="cores of a worker (default: as many as the smallest machine has)",
+        "folder",
+        metavar="FOLDER",
+        type=Path,
+        help="folder for the outputs, which have the names of the inputs",
     )
+    add("--address", help="a Ray cluster: auto, or HOST:PORT (default: RAY_ADDRESS, else this machine)")
+    add("--cpus", type=int, metavar="N", help="cores of a worker (default: those of the smallest machine)")
     add("--gpus", type=int, default=0, metavar="N", help="GPUs of a worker (default: 0)")
-    parser.set_defaults(to="jsonl")
-    return parser
+    parser.add_scoring_options()
+    given = parser.parse_args(argv)
+    return ClusterOptions(
+        tuple(given.inputs),
+        given.folder,
+        given.address,
+        given.cpus,
+        given.gpus,
+        parser.scoring_options(given),
+    )
 
 
 if __name__ == "__main__":

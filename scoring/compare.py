@@ -1,29 +1,32 @@
-"""Compare two outputs row by row: python -m scoring.compare A B
+"""Compare two outputs row by row.
 
-Prints each row whose relation differs (row, name, relation in A, relation in B), then one JSON object: the
-share of equal labels, and, where both list a relation's probability, the largest difference of any and the
-mean over rows of a row's largest. Any two forms can be compared; of submissions the order of labels must be
-told where it is not the competition's.
+Prints each row whose relation differs: row, name, relation in A, relation in B. Then prints one JSON
+object: the share of equal labels, the largest difference of a probability, and the mean over rows of the
+row's largest difference. A and B can have different forms.
 
-Exit status: 0; 1 with --strict where a relation differs; 2 when the two are not predictions of the same rows.
+Example:
+  python -m scoring.compare before.jsonl submission.csv --strict
+
+Exit status: 0; 1 with --strict if a relation differs; 2 if A and B are not predictions of the same rows.
 """
 
 import argparse
 import csv
-import io
 import json
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from models.labels import COMPETITION_RELATIONS, RELATION_IDS, RELATIONS
 from scoring import parquet
 from scoring.errors import InputBroken, Refused
-from scoring.outputs import CSV_COLUMNS, LABEL_ORDERS, SUBMISSION_COLUMNS, LabelOrder
+from scoring.forms import COLUMNS, LabelOrder
+from scoring.options import USER_ERROR, ScoringParser
+from scoring.paths import can_be_read_again
 from scoring.records import MAX_ROW_BYTES
-from scoring.sources import can_be_read_again, open_source
+from scoring.sources import open_source
 
 TOO_LONG: Final = "a line is longer than a prediction can be"
 
@@ -31,14 +34,14 @@ TOO_LONG: Final = "a line is longer than a prediction can be"
 def read_predictions(
     path: Path, form: str | None = None, label_order: LabelOrder = "competition"
 ) -> Iterator[dict[str, Any]]:
-    """The lines of an output, each as JSONL has it.
+    """The lines of an output, each as in JSONL.
 
     Args:
-        form: jsonl, csv (also of a submission) or parquet; by default what the file begins with says.
+        form: jsonl, csv (also of a submission) or parquet; by default the content tells.
         label_order: of a submission's probabilities.
 
     Raises:
-        Refused: it cannot be read, or is no output.
+        Refused: it cannot be read, or is not an output.
     """
     with open_source(str(path)) as source:
         begins = source.head.lstrip()[:4]
@@ -60,42 +63,39 @@ def read_predictions(
                 yield line
                 number += 1
         except (ValueError, KeyError, TypeError, RecursionError, csv.Error, InputBroken) as error:
-            raise Refused(
-                f"{path}: after row {number} there is no prediction: {' '.join(str(error).split())[:200]}"
-            ) from None
+            reason = " ".join(str(error).split())[:200]
+            raise Refused(f"{path}: row {number + 1} is not a prediction: {reason}") from None
 
 
-def compare(
-    a: Iterable[dict[str, Any]], b: Iterable[dict[str, Any]], differing: io.TextIOBase | Any
-) -> dict[str, Any]:
+def compare(a: Iterable[dict[str, Any]], b: Iterable[dict[str, Any]], differing: TextIO) -> dict[str, Any]:
     """Compare predictions row by row.
 
     Args:
-        differing: where a line for each row goes whose relation differs.
+        differing: gets a line for each row whose relation differs.
 
     Raises:
-        Refused: the two are not of the same rows.
+        Refused: the two are not predictions of the same rows.
     """
     rows = same = compared = 0
     largest = total = 0.0
     for rows, (left, right) in enumerate(zip_longest(a, b), start=1):
         if left is None or right is None:
-            raise Refused(f"{'A' if left is None else 'B'} ends after {rows - 1} rows, the other one goes on")
+            raise Refused(
+                f"{'A' if left is None else 'B'} ends after {rows - 1} rows, the other one continues"
+            )
         for key in ("guid", "id"):
             if key in left and key in right and str(left[key]) != str(right[key]):
                 raise Refused(
-                    f"row {rows} is {left[key]} in A and {right[key]} in B: these are not predictions of the same rows"
+                    f"row {rows} is {left[key]} in A and {right[key]} in B: compare outputs of the same rows"
                 )
         if left["relation"] == right["relation"]:
             same += 1
         else:
             name = next((left[key] for key in ("guid", "id") if key in left), "")
             print(rows, name, left["relation"], right["relation"], sep="\t", file=differing)
-        both = left["probabilities"].keys() & right["probabilities"].keys()
-        if both:
-            difference = max(
-                abs(left["probabilities"][relation] - right["probabilities"][relation]) for relation in both
-            )
+        ours, theirs = left["probabilities"], right["probabilities"]
+        if both := ours.keys() & theirs.keys():
+            difference = max(abs(ours[relation] - theirs[relation]) for relation in both)
             compared, largest, total = compared + 1, max(largest, difference), total + difference
     return {
         "rows": rows,
@@ -108,11 +108,8 @@ def compare(
 
 
 def _check(line: Any) -> None:
-    if (
-        not isinstance(line, dict)
-        or not isinstance(relation := line.get("relation"), str)
-        or relation not in RELATION_IDS
-    ):
+    relation = line.get("relation") if isinstance(line, dict) else None
+    if not isinstance(relation, str) or relation not in RELATION_IDS:
         raise ValueError("one of the 30 relations is required")
     probabilities = line.get("probabilities")
     if not isinstance(probabilities, dict) or not all(
@@ -135,14 +132,12 @@ def _text(chunks: Iterable[bytes]) -> Iterator[str]:
 def _from_csv(lines: Iterator[str], label_order: LabelOrder) -> Iterator[dict[str, Any]]:
     rows = csv.reader(lines, strict=True)
     header = tuple(next(rows, ()))
-    if header not in (CSV_COLUMNS, SUBMISSION_COLUMNS):
-        raise ValueError(
-            f"its columns are neither {','.join(CSV_COLUMNS)} nor {','.join(SUBMISSION_COLUMNS)}"
-        )
+    if header not in COLUMNS.values():
+        raise ValueError(f"its columns are not {' or '.join(map(','.join, COLUMNS.values()))}")
     order = COMPETITION_RELATIONS if label_order == "competition" else RELATIONS
     for cells in rows:
         line = dict(zip(header, cells, strict=True))
-        if header == SUBMISSION_COLUMNS:
+        if header == COLUMNS["submission"]:
             probabilities = dict(zip(order, json.loads(line["probs"]), strict=True))
             yield {"id": line["id"], "relation": line["pred_label"], "probabilities": probabilities}
         else:
@@ -150,35 +145,27 @@ def _from_csv(lines: Iterator[str], label_order: LabelOrder) -> Iterator[dict[st
             yield names | {"relation": line["relation"], "probabilities": json.loads(line["probabilities"])}
 
 
-def main(argv: list[str] | None = None) -> int:
-    description, _, rest = (__doc__ or "").partition("\n")
-    parser = argparse.ArgumentParser(
-        usage=argparse.SUPPRESS,
-        prog="python -m scoring.compare",
-        description=description,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = ScoringParser("scoring.compare", __doc__ or "")
     parser.add_argument("a", type=Path, metavar="A", help="an output of python -m scoring, in any form")
-    parser.add_argument("b", type=Path, metavar="B", help="another one, of the same rows")
-    parser.add_argument(
-        "--label-order",
-        choices=LABEL_ORDERS,
-        default="competition",
-        help="order of a submission's 30 probabilities",
-    )
-    parser.add_argument("--strict", action="store_true", help="exit with 1 where a relation differs")
-    arguments = parser.parse_args(argv)
+    parser.add_argument("b", type=Path, metavar="B", help="another output, of the same rows")
+    parser.add_label_order()
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 if a relation differs")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    given = _parse(argv)
     try:
-        a, b = (read_predictions(path, None, arguments.label_order) for path in (arguments.a, arguments.b))
+        a, b = (read_predictions(path, None, given.label_order) for path in (given.a, given.b))
         summary = compare(a, b, sys.stdout)
     except Refused as error:
         print(f"scoring.compare: {error}", file=sys.stderr)
-        return 2
+        return USER_ERROR
     except BrokenPipeError:
-        return 2
+        return USER_ERROR
     print(json.dumps(summary))
-    return 1 if arguments.strict and summary["same_label"] < summary["rows"] else 0
+    return 1 if given.strict and summary["same_label"] < summary["rows"] else 0
 
 
 if __name__ == "__main__":

@@ -1,25 +1,19 @@
-"""The lanes that serving has, fed from a file: window by window, each cut into batches by what they cost on
-this machine."""
+"""Runs windows of rows on the lanes that serving uses, in batches cut by their measured cost."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Final
 
 from engine.tuning import TunedEnsemble
 from models.ensemble import EncodedExample
 from models.example import Prediction
 from scoring.errors import Stopped
 
-WINDOW_ROWS: Final = 2048
-"""Rows that are sorted by length together, and what a kill costs at most twice: enough that a batch hardly
-pads."""
-
 
 class WindowRunner:
-    """Runs windows of rows; several may be under way, so that no lane waits for the last batch of one.
+    """Runs windows of rows. Several can run at a time, so that no lane waits for the last batch of a window.
 
-    Leaving its context drops what has not begun.
+    Leaving its context drops the batches that have not begun.
     """
 
     def __init__(self, tuned: TunedEnsemble) -> None:
@@ -38,7 +32,7 @@ class WindowRunner:
         self._threads.shutdown(cancel_futures=True)
 
     def submit(self, rows: Sequence[EncodedExample]) -> "Answering":
-        """Begin with a window's batches, the longest rows first."""
+        """Start the batches of a window, the longest rows first."""
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         cuts = self._planner.cut([len(rows[index]) for index in order])
         batches = [[order[place] for place in cut] for cut in cuts]
@@ -54,7 +48,7 @@ class WindowRunner:
 
 
 class Answering:
-    """A window under way."""
+    """A window that runs."""
 
     def __init__(self, batches: list[list[int]], futures: list[Future[list[Prediction]]]) -> None:
         self._batches = batches
@@ -62,7 +56,7 @@ class Answering:
         self._predictions: dict[int, Prediction] = {}
 
     def finished(self) -> Iterator[int]:
-        """Waits for batch after batch; gives the number of rows of each.
+        """Wait for batch after batch; yields the number of rows of each.
 
         Raises:
             Stopped: the engine failed.

@@ -1,14 +1,13 @@
-"""How a run ends that does not end well. Each is one plain line for the user; `__main__` says which exit
-status it has.
+"""Why a run failed. The user sees each error as one line; `__main__` gives it an exit status.
 
-Refused        the user's error: nothing was scored, or what was scored is kept for --resume    2
-Stopped        the run could not go on: a bad row under --strict, an engine that failed         1
-InputBroken    the input ends before it is whole: what came before is scored                    1
+Refused        the user's error: no row was scored, or the scored rows are kept for --resume     2
+Stopped        the run could not continue: a bad row under --strict, or the engine failed        1
+InputBroken    the input cannot be read to its end: the rows before are scored                   1
 """
 
 
 class Refused(Exception):
-    """Something that the user can put right; the message says what."""
+    """An error that the user can correct; the message says how."""
 
 
 class Stopped(Exception):
@@ -19,7 +18,7 @@ class InputBroken(Exception):
     """The input cannot be read to its end.
 
     Attributes:
-        line: where it breaks off, counted from 1, if that is known.
+        line: where it breaks off, counted from 1, if this is known.
     """
 
     def __init__(self, reason: str, line: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Parquet, in and out. The only file that needs pyarrow, and only once a Parquet file is asked for."""
+"""Parquet, in and out. Only this file needs pyarrow, and it imports it only for a Parquet file."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scoring.errors import InputBroken, Refused
-from scoring.records import ENTITY_COLUMNS, Record
+from scoring.records import ENTITY_COLUMNS, Input, Record
 
 BATCH_ROWS: Final = 256
 OPTIONAL_COLUMNS: Final = ("guid", "id", "label")
@@ -21,68 +21,45 @@ def require(name: str) -> tuple[Any, Any]:
     try:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
-        raise Refused(
-            f"{name}: Parquet needs pyarrow, which serving does not install: pip install '.[scoring]'"
-        ) from None
+        raise Refused(f"{name}: Parquet needs pyarrow; run: pip install '.[scoring]'") from None
 
 
-class ParquetRows:
+def open_parquet(path: Path) -> Input:
     """Rows of a Parquet file, as `datasets` writes KLUE-RE or as a CSV of the competition becomes one.
 
     Raises:
-        Refused: it is no Parquet file, or a column that is needed is missing.
+        Refused: it is not a Parquet file, or a required column is missing.
     """
+    pyarrow, parquet = require(str(path))
+    try:
+        file = parquet.ParquetFile(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise Refused(f"{path}: not a Parquet file that can be read: {_first_line(error)}") from None
+    names = file.schema_arrow.names
+    for column in ENTITY_COLUMNS:
+        if names.count(column) != 1:
+            file.close()
+            raise Refused(f"{path}: one column {column} is required; it has {', '.join(names)[:300]}")
+    columns = [*ENTITY_COLUMNS, *(column for column in OPTIONAL_COLUMNS if names.count(column) == 1)]
+    read = 0
 
-    def __init__(self, path: Path) -> None:
-        self.name = str(path)
-        self._pyarrow, parquet = require(self.name)
+    def records() -> Iterator[Record]:
+        nonlocal read
         try:
-            self._file = parquet.ParquetFile(path)
-        except (OSError, self._pyarrow.ArrowException) as error:
-            raise Refused(f"{path}: not a Parquet file that can be read: {_first_line(error)}") from None
-        columns = self._file.schema_arrow.names
-        for column in ENTITY_COLUMNS:
-            if columns.count(column) != 1:
-                self._file.close()
-                raise Refused(
-                    f"{path}: a Parquet file with one column {column} is required; it has {', '.join(columns)[:300]}"
-                )
-        self._columns = [
-            *ENTITY_COLUMNS,
-            *(column for column in OPTIONAL_COLUMNS if columns.count(column) == 1),
-        ]
-        self._read = 0
-
-    def __enter__(self) -> "ParquetRows":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def fraction(self) -> float:
-        """The share of the rows that has been read."""
-        rows: int = self._file.metadata.num_rows
-        return self._read / max(1, rows)
-
-    def records(self) -> Iterator[Record]:
-        """All rows.
-
-        Raises:
-            InputBroken: the file is damaged further on.
-        """
-        try:
-            for batch in self._file.iter_batches(BATCH_ROWS, columns=self._columns):
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns):
                 for record in _records(batch):
-                    self._read += 1
+                    read += 1
                     yield record
-        except (OSError, ValueError, self._pyarrow.ArrowException) as error:
+        except (OSError, ValueError, pyarrow.ArrowException) as error:
             raise InputBroken(f"the Parquet file is damaged: {_first_line(error)}") from None
+
+    return Input(records(), lambda: read / max(1, file.metadata.num_rows), file.close)
 
 
 def _records(batch: Any) -> Iterator[Record]:
     try:
         contents = batch.to_pylist()
-    except UnicodeDecodeError:  # of one string, which only going through them one by one tells
+    except UnicodeDecodeError:  # only reading them one by one tells which string it is
         yield from (_record(batch, place) for place in range(batch.num_rows))
     else:
         yield from (Record(None, content) for content in contents)
@@ -99,7 +76,7 @@ def _record(batch: Any, place: int) -> Record:
 
 
 def write(lines: Iterator[dict[str, Any]], path: Path) -> None:
-    """Predictions, as JSONL has them, into a Parquet file: a column a field, the probabilities as a map."""
+    """Write predictions, as in JSONL, to a Parquet file: one column per field, the probabilities as a map."""
     pyarrow, parquet = require(str(path))
     fields = [
         ("guid", "string"),
@@ -122,10 +99,10 @@ def write(lines: Iterator[dict[str, Any]], path: Path) -> None:
 
 
 def read_predictions(path: Path) -> Iterator[dict[str, Any]]:
-    """What `write` has written, line by line.
+    """The predictions that `write` has written.
 
     Raises:
-        Refused: it is something else.
+        Refused: the file is something else.
     """
     pyarrow, parquet = require(str(path))
     try:

@@ -1,24 +1,23 @@
-"""A text input cut into records, one for each row, in bounded memory: JSON lines, one JSON array, or CSV.
+"""Cuts a text input into records, one per row, in bounded memory: JSON lines, one JSON array, or CSV.
 
-A record is only found here, not yet understood: a row that is not JSON, or one that is longer than memory
-should hold, is a record like any other, with its place in the file. So nothing that was wrong with one row
-costs another one.
+Here a record is only found; `scoring.rows` parses it. A row that is not JSON, or that is too long, is a
+record with its place in the file. So a fault in one row never costs another row.
 """
 
 import csv
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from scoring.errors import InputBroken, Refused
 
 MAX_ROW_BYTES: Final = 4 * 1024 * 1024
-"""As much as one request over HTTP may hold by default."""
+"""As the default limit of a request over HTTP."""
 MAX_ROW_LINES: Final = 1000
-"""Lines a CSV row may go on for: an open quote must not swallow the file, nor cost more than so many readings
-of a line."""
+"""Lines of the longest CSV row. An open quote must not swallow the file, and each line is read at most this
+often."""
 
 TOO_LONG: Final = f"the row is longer than {MAX_ROW_BYTES // 1024 // 1024} MiB"
 ENTITY_COLUMNS: Final = ("sentence", "subject_entity", "object_entity")
@@ -26,17 +25,32 @@ ENTITY_COLUMNS: Final = ("sentence", "subject_entity", "object_entity")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row as it lies in the file.
+    """One row as it is in the file.
 
     Attributes:
-        line: where it begins, counted from 1; `None` in Parquet, which has no lines.
+        line: its first line, counted from 1; `None` in Parquet, which has no lines.
         content: JSON text, or the row's cells by column.
-        fault: why there is no content to be understood, else `None`.
+        fault: why it cannot be parsed, or `None`.
     """
 
     line: int | None
     content: bytes | Mapping[str, Any]
     fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An open input.
+
+    Attributes:
+        records: its rows, read once from first to last. Raises as the readers below.
+        fraction: the share of the input that is read, or `None` if its size is not known.
+        close: closes the file.
+    """
+
+    records: Iterator[Record]
+    fraction: Callable[[], float | None]
+    close: Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,7 @@ class _Line:
 
 
 def read_json_lines(chunks: Iterable[bytes]) -> Iterator[Record]:
-    """One JSON document a line; lines of nothing but white space hold no row."""
+    """One JSON document per line. Blank lines are skipped."""
     for line in _lines(chunks):
         if line.text is None:
             yield Record(line.number, b"", TOO_LONG)
@@ -77,11 +91,13 @@ _INSIDE: Final = re.compile(rb'["\\]')
 
 
 def read_json_array(chunks: Iterable[bytes]) -> Iterator[Record]:
-    """The elements of one JSON array. Their ends are found by counting brackets outside strings, so an
-    element may be anything between two commas, and need not be JSON for the next one to be found.
+    """The elements of one JSON array.
+
+    Their ends are found by counting brackets outside strings. So an element that is not JSON does not hide
+    the next one.
 
     Raises:
-        InputBroken: the file ends before the array does, or goes on after it.
+        InputBroken: the file ends before the array does, or continues after it.
     """
     element = _Element()
     depth, quoted, escaped, line, elements = 0, False, False, 1, 0
@@ -101,7 +117,7 @@ def read_json_array(chunks: Iterable[bytes]) -> Iterator[Record]:
                     if depth == 1:
                         line += chunk.count(b"\n", start, place)
                         start = place
-                # nothing but ] closes the array
+                # only ] closes the array
                 elif (sign == b"," and depth > 1) or (sign == b"}" and depth == 1):
                     continue
                 else:
@@ -126,7 +142,7 @@ def read_json_array(chunks: Iterable[bytes]) -> Iterator[Record]:
 
 
 class _Element:
-    """What stands between two commas, as far as it has been read."""
+    """The text between two commas, as far as it is read."""
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
@@ -150,7 +166,7 @@ class _Element:
         fault = (
             TOO_LONG
             if self.size > MAX_ROW_BYTES
-            else "there is nothing between two commas"
+            else "there is no value between two commas"
             if self.blank
             else None
         )
@@ -161,16 +177,16 @@ def read_csv(chunks: Iterable[bytes], name: str) -> Iterator[Record]:
     """Rows under a header, as the competition has them; cells may be quoted and hold commas, quotes and line
     breaks.
 
-    A row that cannot be read costs its first line only: the lines after it, which an open quote had taken
-    with it, are read again.
+    A row that cannot be read costs only its first line. The lines after it, which an open quote took with
+    it, are read again.
 
     Args:
-        name: of the file, for the refusal.
+        name: of the file, for the error message.
 
     Raises:
-        Refused: the first row does not name the columns that are needed, each once.
+        Refused: the first row does not name each required column once.
     """
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))  # the feed is stricter
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))  # `_Feed` has the stricter limit
     feed = _Feed(_lines(chunks))
     rows = csv.reader(feed, strict=True)
     columns: list[str] | None = None
@@ -211,7 +227,7 @@ def _check_header(cells: list[str], name: str, fault: str | None = None) -> list
         if not fault and columns.count(column) != 1:
             fault = f"it {'names no column' if column not in columns else 'names twice the column'} {column}"
     if fault:
-        raise Refused(f"{name}: the first row is no header of a competition CSV: {fault}")
+        raise Refused(f"{name}: the first row is not the header of a competition CSV: {fault}")
     return columns
 
 
@@ -220,7 +236,7 @@ class _TooLong(Exception):
 
 
 class _Feed:
-    """Lines for a CSV reader, which remembers what one row has taken and can give it back."""
+    """Lines for a CSV reader. It remembers the lines of the current row and can give them back."""
 
     def __init__(self, lines: Iterator[_Line]) -> None:
         self.taken: list[_Line] = []
@@ -250,7 +266,8 @@ class _Feed:
         return line.text.decode("utf-8", "replace") + "\n"
 
     def give_back(self, fault: str) -> str:
-        """All but the first line of what the row has taken; returns the fault that the first one keeps."""
+        """Give back all lines of the row but the first; returns the fault, which belongs to the first
+        line."""
         while len(self.taken) > 1:
             self._again.appendleft(self.taken.pop())
         return fault

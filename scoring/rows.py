@@ -1,5 +1,4 @@
-"""A record understood: an encoded example with what is to be kept of its row, or the reason why it cannot be
-scored."""
+"""Turns a record into an encoded example, or into a reject with the reason."""
 
 import ast
 import json
@@ -14,14 +13,18 @@ from models.labels import RELATION_IDS, RELATIONS
 from scoring.records import Record
 
 MAX_CELL_CHARACTERS: Final = 10_000
-"""Of an entity written as a Python literal: the parser's own limits are reached by far longer texts only."""
+"""Longest entity written as a Python literal. The parser has limits of its own, which only longer texts
+reach."""
 MAX_NAME_CHARACTERS: Final = 1_000
+NAME_REQUIRED: Final = (
+    f"a string of Unicode text or an integer is required, of at most {MAX_NAME_CHARACTERS} characters"
+)
 
 Name = str | int
-"""What a row is called: its guid, or its id in the competition."""
+"""A row's guid, or its id in the competition."""
 
 UNLABELLED: Final = (None, "", 100, "100")
-"""What stands for a label where there is none; 100 in the competition's test file."""
+"""Values that mean 'no label'; the competition's test file has 100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,8 @@ class Row:
 
     Attributes:
         number: its place among the input's rows, counted from 1.
-        label_id: its true relation, `None` where it has none.
-        strange_label: it has a label, but none of the 30.
+        label_id: its true relation, `None` if it has none.
+        strange_label: whether it has a label that is none of the 30.
     """
 
     number: int
@@ -44,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A row that cannot be scored, and why."""
+    """A row that cannot be scored, and the reason."""
 
     number: int
     line: int | None
@@ -53,7 +56,7 @@ class Reject:
     reason: str
 
     def document(self) -> dict[str, object]:
-        """As a line of the file of rejects; what is not known is left out."""
+        """A line of the file of rejects, without unknown fields."""
         names = {"line": self.line, "guid": self.guid, "id": self.id}
         return {
             "row": self.number,
@@ -66,14 +69,12 @@ class Reject:
 
 
 def read_row(record: Record, number: int, encode: Callable[[Example], EncodedExample]) -> Row | Reject:
-    """Parse, check and encode one record; whatever is wrong with it becomes a `Reject`."""
+    """Parse, check and encode one record. Any fault makes it a `Reject`."""
     guid = id_ = None
     try:
-        content: Any = (
-            _parse_json(record.content)
-            if isinstance(record.content, bytes) and not record.fault
-            else record.content
-        )
+        content: Any = record.content
+        if isinstance(content, bytes) and not record.fault:
+            content = _parse_json(content)
         if isinstance(content, Mapping):
             guid, id_ = (value if _is_name(value := content.get(key)) else None for key in ("guid", "id"))
         if record.fault:
@@ -82,9 +83,7 @@ def read_row(record: Record, number: int, encode: Callable[[Example], EncodedExa
             raise ValueError("a row is a JSON object")
         for key in ("guid", "id"):
             if not (_is_name(content.get(key)) or content.get(key) in (None, "")):
-                raise ValueError(
-                    f"{key}: a string of Unicode text or an integer is required, of at most {MAX_NAME_CHARACTERS} characters"
-                )
+                raise ValueError(f"{key}: {NAME_REQUIRED}")
         entities = {
             key: _literal(content[key], key)
             for key in ("subject_entity", "object_entity")
@@ -105,30 +104,29 @@ def _parse_json(text: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1} of the row") from None
     except RecursionError:
-        raise ValueError("not JSON that can be read: it is nested too deeply") from None
+        raise ValueError("not readable JSON: it is nested too deeply") from None
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"not JSON: {name} is no number")
+    raise ValueError(f"not JSON: {name} is not a JSON number")
 
 
 def _literal(cell: str, key: str) -> Any:
-    """An entity written as text, as JSON or as the Python literal that the competition's files hold. Nothing
-    is ever run."""
+    """An entity written as text: as JSON, or as a Python literal as in the competition's files. No code in
+    it is run."""
     if len(cell) > MAX_CELL_CHARACTERS:
-        raise ValueError(f"{key}: longer than {MAX_CELL_CHARACTERS} characters")
+        raise ValueError(f"{key}: longer than {MAX_CELL_CHARACTERS} characters; shorten it")
     try:
         return json.loads(cell, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         pass
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a backslash in the word that begins no escape
+            warnings.simplefilter("ignore")  # of a backslash that begins no escape
             return ast.literal_eval(cell.strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        raise ValueError(
-            f"{key}: neither a Python literal nor JSON: {cell[:40]!r}{'…' * (len(cell) > 40)}"
-        ) from None
+        shown = f"{cell[:40]!r}{'…' * (len(cell) > 40)}"
+        raise ValueError(f"{key}: neither a Python literal nor JSON: {shown}") from None
 
 
 def _is_name(value: object) -> bool:
@@ -144,8 +142,8 @@ def _is_name(value: object) -> bool:
 
 
 def _label(value: object) -> tuple[int | None, bool]:
-    """A label by its name, or by its number in the official order, as KLUE's Parquet files have it; and
-    whether it is neither."""
+    """The label's id, and whether the label is strange. KLUE's Parquet files have labels by number, in the
+    official order."""
     if isinstance(value, str) and value in RELATION_IDS:
         return RELATION_IDS[value], False
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(RELATIONS):

@@ -1,131 +1,137 @@
-"""From records to answers: rows in windows, windows through the lanes, finished windows to their sink, all in
-the order of the input."""
+"""One run of scoring: an input becomes an output, its rejects, its report and a summary."""
 
+import hashlib
+import sys
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from engine.tuning import TunedEnsemble
-from models.ensemble import EncodedExample
-from models.example import Example
+from engine.devices import choose_device
+from engine.tuning import TunedEnsemble, load
+from models.bundle import SUMS, Bundle
+from models.precision import Device
+from scoring import parquet
+from scoring.compare import read_predictions
 from scoring.engine import Answering, WindowRunner
-from scoring.errors import InputBroken, Refused, Stopped
-from scoring.inputs import Input
-from scoring.journal import START_AGAIN, Finished, Sink, Tally
-from scoring.outputs import Writer, json_lines
-from scoring.progress import Progress
-from scoring.records import Record
-from scoring.rows import Reject, Row, read_row
+from scoring.errors import Refused, Stopped
+from scoring.evaluation import Evaluation, evaluate
+from scoring.forms import STANDARD
+from scoring.inputs import open_input
+from scoring.journal import Finished, Journal, Sink, StandardOutput, Tally, write_whole
+from scoring.options import ScoringOptions
+from scoring.outputs import Writer, choose_writer, encoded, json_lines
+from scoring.paths import Paths, can_be_read_again
+from scoring.progress import Progress, progress_bar
+from scoring.records import Input, Record
+from scoring.report import render
+from scoring.sources import identity
+from scoring.windows import Window, begin, windows
 
 
 class StrictViolation(Stopped):
     """A row cannot be scored, and --strict was given."""
 
 
-@dataclass(slots=True)
-class Window:
-    """Rows that are sorted and finished together.
+def run(options: ScoringOptions, tuned: TunedEnsemble | None = None) -> dict[str, Any]:
+    """Score the input into the output; returns the summary.
 
-    Attributes:
-        last: the number of its last row.
-        broken: why the input cannot be read on after it.
-    """
+    1. Open the input and read its first record.
+    2. Open the bundle, and the journal of an earlier run that continues.
+    3. Score window after window (`_score`).
+    4. Write the report, if rows have labels.
+    5. Give the output its final name.
 
-    last: int
-    rows: list[Row] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    broken: str | None = None
-
-    def add(self, row: Row | Reject) -> None:
-        self.last = row.number
-        if isinstance(row, Row):
-            self.rows.append(row)
-        else:
-            self.rejects.append(row)
-
-    def __len__(self) -> int:
-        return len(self.rows) + len(self.rejects)
-
-
-def begin(records: Iterator[Record]) -> Iterator[Record]:
-    """The same records, the first one read already: a header that is none is refused before the models are
-    loaded."""
-    try:
-        first = [next(records)]
-    except StopIteration:
-        return iter(())
-    except InputBroken as error:
-        return _broken(error)
-    return chain(first, records)
-
-
-def _broken(error: InputBroken) -> Iterator[Record]:
-    yield from ()
-    raise error
-
-
-def windows(
-    records: Iterable[Record], encode: Callable[[Example], EncodedExample], skip: int, size: int
-) -> Iterator[Window]:
-    """Windows of `size` rows, after the first `skip` rows, which an earlier run has finished.
+    Args:
+        options: their paths have passed `scoring.paths.check_paths`.
+        tuned: the bundle's ensemble, if it is loaded already.
 
     Raises:
-        Refused: there are fewer rows than an earlier run has finished.
+        Refused, BundleRefused, DeviceUnavailable, OSError: the user's errors.
+        Stopped: a bad row under --strict, or the engine failed.
     """
-    number, window, broken = 0, Window(skip), False
-    try:
-        for number, record in enumerate(records, start=1):
-            if number <= skip:
-                continue
-            window.add(read_row(record, number, encode))
-            if len(window) == size:
-                yield window
-                window = Window(number)
-    except InputBroken as error:
-        broken = True
-        if number >= skip:
-            window.broken = str(error)
-            window.add(Reject(number + 1, error.line, None, None, str(error)))
-    if number < skip - broken:
-        raise Refused(f"the input has fewer rows than the run that was stopped has finished: {START_AGAIN}")
-    if len(window):
-        yield window
+    writer = choose_writer(options)
+    with ExitStack() as stack:
+        source = open_input(options.input, options.input_form)
+        stack.callback(source.close)
+        records = begin(source.records)
+        bundle = Bundle.open(options.engine.bundle)
+        device = tuned.lanes.ensemble.device if tuned else choose_device(bundle, options.engine.device)[0]
+        sink: Sink
+        if options.output == STANDARD:
+            sink = StandardOutput()
+        else:
+            sink = Journal(Paths.of(options.output), job(options, bundle, writer, device), options.resume)
+        stack.enter_context(sink)
+        resumed, began = sink.tally.rows, time.monotonic()
+        try:
+            if not sink.complete:
+                tuned = tuned or load(bundle, options.engine)
+                began = time.monotonic()
+                _score(options, source, records, tuned, writer, sink)
+            seconds = time.monotonic() - began
+            evaluation = evaluate(sink.labelled, sink.tally.labelled) if sink.tally.labelled else None
+            summary = _summary(options, bundle, sink.tally, evaluation) | {
+                "resumed_after_rows": resumed,
+                "seconds": round(seconds, 2),
+                "rows_per_s": round((sink.tally.rows - resumed) / max(1e-9, seconds), 1),
+            }
+            if isinstance(sink, Journal):
+                _report(sink.paths, summary, evaluation)
+                sink.publish(_to_parquet if writer.form == "parquet" else None)
+        except BaseException as error:
+            raise _with_rows_kept(error, sink) from None
+    return summary
 
 
-def score(
+def job(options: ScoringOptions, bundle: Bundle, writer: Writer, device: Device) -> dict[str, Any]:
+    """What must be equal for a run to continue an earlier one.
+
+    Args:
+        device: where the members really run. Each device has its own graphs, and their answers differ a
+            little.
+    """
+    return {
+        "input": identity(options.input) if can_be_read_again(options.input) else None,
+        "device": device,
+        "bundle": hashlib.sha256((bundle.path / SUMS).read_bytes()).hexdigest(),
+        "options": [
+            options.input_form,
+            writer.form,
+            writer.top_k,
+            writer.label_order,
+            options.strict,
+            options.engine.cascade_caution,
+        ],
+    }
+
+
+def _score(
+    options: ScoringOptions,
     source: Input,
     records: Iterable[Record],
     tuned: TunedEnsemble,
     writer: Writer,
     sink: Sink,
-    progress: Progress,
-    size: int,
-    strict: bool,
 ) -> None:
-    """Score what the sink has not got yet, and tell it when that is all.
-
-    Raises:
-        StrictViolation: a row is bad and `strict` is set.
-        Stopped: the engine failed.
-        Refused: as `windows`, and where a CSV has no header.
-        OSError: as `Sink.commit`.
-    """
+    """Score the rows that the sink does not have yet. The last commit tells it that it is complete."""
     waiting: deque[tuple[Window, Answering]] = deque()
-    with WindowRunner(tuned) as lanes:
-        for window in windows(records, tuned.lanes.ensemble.encode, sink.tally.rows, size):
-            if strict and window.rejects:
+    with WindowRunner(tuned) as lanes, progress_bar(sink.tally.rows) as progress:
+        for window in windows(records, tuned.lanes.ensemble.encode, sink.tally.rows, options.window):
+            if options.strict and window.rejects:
                 raise StrictViolation(str(window.rejects[0]))
             waiting.append((window, lanes.submit([row.encoded for row in window.rows])))
             progress.expect(window.last, source.fraction())
-            # the next window's batches wait already: no lane is idle while this one ends
+            # the next window's batches wait already, so no lane is idle while this window ends
             if len(waiting) > 1:
                 _finish(*waiting.popleft(), writer, sink, progress)
         while waiting:
             _finish(*waiting.popleft(), writer, sink, progress)
-    sink.commit(Finished(b"" if sink.tally.rows else writer.header(), b"", b""), sink.tally, complete=True)
+    sink.commit(Finished(b"" if sink.tally.rows else writer.header()), sink.tally, complete=True)
 
 
 def _finish(window: Window, answering: Answering, writer: Writer, sink: Sink, progress: Progress) -> None:
@@ -150,3 +156,57 @@ def _finish(window: Window, answering: Answering, writer: Writer, sink: Sink, pr
     output = (b"" if before.rows else writer.header()) + writer.lines(answers)
     rejects = json_lines([reject.document() for reject in window.rejects])
     sink.commit(Finished(output, rejects, np.array(labelled, dtype=np.float64).tobytes()), tally)
+
+
+def _summary(
+    options: ScoringOptions, bundle: Bundle, tally: Tally, evaluation: Evaluation | None
+) -> dict[str, Any]:
+    paths = None if options.output == STANDARD else Paths.of(options.output)
+    summary: dict[str, Any] = {
+        "output": options.output,
+        "bundle": bundle.manifest.name,
+        "rows": tally.rows,
+        "scored": tally.scored,
+        "rejected": tally.rejected,
+        "rejects": str(paths.rejects) if tally.rejected and paths else None,
+        "broken": tally.broken,
+        "labelled": tally.labelled,
+        "strange_labels": tally.strange_labels,
+    }
+    if evaluation:
+        summary |= {
+            "micro_f1": evaluation.micro_f1,
+            "auprc": evaluation.auprc,
+            "calibration_error": evaluation.reliability.calibration_error,
+            "report": str(paths.report) if paths else None,
+        }
+    return summary
+
+
+def _report(paths: Paths, summary: dict[str, Any], evaluation: Evaluation | None) -> None:
+    if evaluation is None:
+        paths.report.unlink(missing_ok=True)  # an earlier run's
+        return
+    facts = {name: summary[name] for name in ("bundle", "rows", "scored", "rejected", "strange_labels")}
+    write_whole(paths.report, encoded(render(f"Scores of {paths.output.name}", facts, evaluation)))
+
+
+def _to_parquet(part: Path, converted: Path) -> None:
+    parquet.write(read_predictions(part, "jsonl"), converted)
+
+
+def _with_rows_kept(error: BaseException, sink: Sink) -> BaseException:
+    """The same error. If rows are finished, its message says that they are kept; else the partial files are
+    removed."""
+    if not isinstance(sink, Journal):
+        return error
+    if not sink.tally.rows or isinstance(error, StrictViolation):
+        with suppress(OSError):
+            sink.discard()
+        return error
+    kept = f"{sink.tally.rows:,} rows are finished and kept: --resume continues after them"
+    if isinstance(error, OSError):
+        return Refused(f"{error.filename or sink.paths.output}: {error.strerror or error}; {kept}")
+    if isinstance(error, KeyboardInterrupt):
+        print(f"scoring: {kept}", file=sys.stderr)
+    return Stopped(f"{error}; {kept}") if isinstance(error, Stopped) else error

@@ -1,5 +1,5 @@
-"""An input's bytes in small pieces, decompressed by what they are (not by what the file is called), and which
-input it was."""
+"""The bytes of an input in small pieces, decompressed by their content and not by the name of the file; and
+what identifies an input."""
 
 import hashlib
 import os
@@ -13,22 +13,21 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from scoring.errors import InputBroken, Refused
+from scoring.forms import STANDARD
 
-STANDARD: Final = "-"
 CHUNK_BYTES: Final = 256 * 1024
 PIECE_BYTES: Final = 16 * 1024
-"""Decompressed at a time: what is lost where a stream turns out to be damaged, and all that a stream of zeros
-can take of the memory."""
+"""Bytes that are decompressed at a time. At most this much is lost where a stream is damaged, and a stream
+of zeros cannot fill the memory."""
 ZSTD_BYTES: Final = 256
-"""Of a zstd stream, decompressed at a time: four bytes can become 128 KiB, and the library knows no limit for
-its output."""
+"""Bytes of a zstd stream that are decompressed at a time. Four bytes can become 128 KiB, and the library
+has no limit for its output."""
 HEAD_BYTES: Final = 1024 * 1024
-"""What a file is recognised by when a run goes on, beside its size and its time of change."""
+"""The first bytes, the size and the time of change identify a file when a run continues."""
 
 GZIP: Final = b"\x1f\x8b"
 ZSTD: Final = (b"\x28\xb5\x2f\xfd", *(bytes([first]) + b"\x2a\x4d\x18" for first in range(0x50, 0x60)))
-"""How a frame begins: of data, or one of the sixteen kinds that are to be skipped, with which a stream may
-begin too."""
+"""How a frame begins: a frame of data, or one of the sixteen kinds of skippable frames."""
 MAGIC_BYTES: Final = 4
 UTF8_MARK: Final = b"\xef\xbb\xbf"
 WIDE_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
@@ -36,13 +35,12 @@ WIDE_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
 @dataclass(slots=True)
 class Source:
-    """An input that has been opened.
+    """An open input.
 
     Attributes:
-        name: as the user gave it; `-` is standard input.
-        head: the first of its bytes, decompressed and without a byte order mark.
-        chunks: all of its bytes, the head included, decompressed. Raises `InputBroken` where they cannot be
-            read on.
+        name: from the user; `-` is standard input.
+        head: its first bytes, decompressed and without a byte order mark.
+        chunks: all of its bytes, the head included, decompressed. Raises `InputBroken` where it breaks off.
     """
 
     name: str
@@ -59,7 +57,7 @@ class Source:
             self._file.close()
 
     def fraction(self) -> float | None:
-        """The share of the file that has been read, or `None` where its size is not known."""
+        """The share of the file that has been read, or `None` if its size is not known."""
         return None if not self._size else min(1.0, self._file.tell() / self._size)
 
 
@@ -67,41 +65,35 @@ def open_source(name: str) -> Source:
     """Open an input for reading.
 
     Raises:
-        Refused: it is missing, a folder, not readable, not UTF-8 by its first bytes, or its decompression is
-            not installed.
+        Refused: it is missing, a folder, not readable, or UTF-16; or the library for its compression is not
+            installed.
     """
     try:
-        file = sys.stdin.buffer if name == STANDARD else Path(name).open("rb", buffering=0)  # noqa: SIM115 (the source closes it)
+        # the source closes it
+        file = sys.stdin.buffer if name == STANDARD else Path(name).open("rb", buffering=0)  # noqa: SIM115
     except OSError as error:
         raise Refused(f"{name}: {error.strerror}") from None
     try:
         size = None if name == STANDARD else os.fstat(file.fileno()).st_size
-        read = getattr(file, "read1", file.read)  # from a pipe: what is there, not only a whole chunk
+        read = getattr(file, "read1", file.read)  # from a pipe: the bytes that are there, not a whole chunk
         raw = iter(lambda: read(CHUNK_BYTES), b"")
         first = _at_least(raw, MAGIC_BYTES)
         chunks = _broken_off(_decompressed(first, chain([first], raw), name))
         head = _at_least(chunks, len(UTF8_MARK))
         if head.startswith(WIDE_MARKS):
-            raise InputBroken("this is UTF-16 text; UTF-8 is required")
+            raise InputBroken("this is UTF-16 text; convert it to UTF-8")
     except (OSError, InputBroken, Refused) as error:
         if name != STANDARD:
             file.close()
-        raise (
-            error if isinstance(error, Refused) else Refused(f"{name}: {getattr(error, 'strerror', error)}")
-        ) from None
+        if isinstance(error, Refused):
+            raise
+        raise Refused(f"{name}: {getattr(error, 'strerror', error)}") from None
     head = head.removeprefix(UTF8_MARK)
     return Source(name, head, chain([head] if head else [], chunks), file, size)
 
 
-def can_be_read_again(name: str) -> bool:
-    """Whether it is a regular file: what is read of standard input or of a pipe with a name is gone for
-    whoever opens it next."""
-    return name != STANDARD and Path(name).is_file()
-
-
 def identity(name: str) -> dict[str, object]:
-    """What tells a regular file from another one, and from itself after a change: size, time of change,
-    SHA-256 of its first bytes."""
+    """What identifies a regular file and its content: size, time of change, SHA-256 of its first bytes."""
     with Path(name).open("rb") as file:
         status = os.fstat(file.fileno())
         digest = hashlib.sha256(file.read(HEAD_BYTES)).hexdigest()
@@ -132,13 +124,13 @@ def _decompressed(first: bytes, raw: Iterable[bytes], name: str) -> Iterable[byt
 
 
 def _gunzip(raw: Iterable[bytes]) -> Iterator[bytes]:
-    """Members one after the other, each checked against its sum."""
+    """Members one after the other, each checked against its checksum."""
     stream = None
     for chunk in raw:
-        full = False  # whether the last piece was cut short, so that more of it waits in the stream
+        full = False  # the last piece reached its limit: the stream has more
         while chunk or full:
             if stream is None:
-                chunk = chunk.lstrip(b"\0")  # the padding that some writers leave between members
+                chunk = chunk.lstrip(b"\0")  # some writers pad members with zeros
                 if not chunk:
                     break
                 stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
@@ -184,6 +176,4 @@ def zstd_library(name: str) -> Any:
     try:
         return import_module("zstandard")
     except ImportError:
-        raise Refused(
-            f"{name}: zstd needs zstandard, which serving does not install: pip install '.[scoring]'"
-        ) from None
+        raise Refused(f"{name}: zstd needs zstandard; run: pip install '.[scoring]'") from None

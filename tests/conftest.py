@@ -12,7 +12,10 @@ from filelock import FileLock
 from servers import serve
 
 from engine.settings import EngineSettings
+from engine.split import Split
+from engine.tuning import TunedEnsemble, tune
 from loadtest.sentences import Row, make_rows
+from models.bundle import Bundle
 
 # Tiny matrices gain nothing from threads, and lose much to their barriers when another process holds a core.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -113,3 +116,16 @@ def client(tiny_bundle: Path) -> Iterator[httpx.Client]:
     """A client of a server that serves the tiny bundle with the default settings."""
     with serve(tiny_bundle, tuning_s=EngineSettings().tuning_s) as connected:
         yield connected
+
+
+@pytest.fixture(scope="session")
+def tuned(tiny_bundle: Path) -> TunedEnsemble:
+    """The tiny bundle on two lanes."""
+    return tune(Bundle.open(tiny_bundle), "cpu", [Split(2, 1)], alone=None, tuning_s=0)
+
+
+@pytest.fixture
+def engine(tuned: TunedEnsemble, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scoring runs the tiny bundle by default, which is loaded once for all tests."""
+    monkeypatch.setenv("KORE_BUNDLE", str(tiny_bundle))
+    monkeypatch.setattr("scoring.run.load", lambda *_: tuned)

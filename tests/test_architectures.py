@@ -421,7 +421,7 @@ def shrink(folder: Path) -> None:
         (["--markers", "entity_tokens,entity_tokens"], "--markers: 2 given for 1 checkpoints"),
         (
             ["--markers", "entity_tokens", "--weights-data", "rows.jsonl"],
-            "--weights-data: only `--weights fit`",
+            "--weights-data: only --weights fit",
         ),
         ([], "--markers must"),
     ],

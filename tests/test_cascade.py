@@ -2,21 +2,23 @@
 neighbours, a setting."""
 
 import errno
-import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from manifests import refusal, rewrite
 
 from engine.lanes import Lanes
 from export import cascade, inspect, verify
-from export.cascade import Votes, fit
+from export.thresholds import Votes, fit
 from loadtest.sentences import Row
 from loadtest.server import running
-from models.bundle import Bundle, BundleRefused, Manifest
-from models.ensemble import Ensemble, _thresholds
+from models.bundle import Bundle, Manifest
+from models.ensemble import Ensemble
 from models.example import Example
 from models.labels import RELATIONS
 from models.metrics import micro_f1
@@ -98,7 +100,7 @@ def test_a_fit_that_fails_at_the_end_leaves_the_bundle_as_it_was(
 
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "tiny"))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    monkeypatch.setattr(cascade, "write", full)
+    monkeypatch.setattr("export.thresholds.write", full)
     assert cascade.main([str(folder), "--data", str(rows_file)]) == 2
     assert "No space left" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
@@ -149,7 +151,7 @@ def test_in_fp16_every_member_votes_whatever_the_bundle_says(cascaded: Path, pre
         for member in manifest.members
     ]
     bundle = Bundle(cascaded, manifest.model_copy(update={"members": halved}))
-    assert _thresholds(bundle, "cuda", caution=0) == ()
+    assert Ensemble.load(bundle, "cuda", provider="CPUExecutionProvider").thresholds == ()
 
 
 @pytest.mark.parametrize(("caution", "members"), [(0, {1}), (1, {2})])
@@ -175,19 +177,9 @@ def test_the_server_says_how_many_voted_and_obeys_the_setting(
     ],
 )
 def test_a_cascade_that_does_not_fit_the_members_is_refused(
-    cascaded: Path, tmp_path: Path, change: object, words: str
+    cascaded: Path, tmp_path: Path, change: Callable[[dict[str, Any]], dict[str, Any]], words: str
 ) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(cascaded, folder)
-    document = json.loads((folder / "manifest.json").read_text())
-    document["cascade"] = change(document["cascade"])  # type: ignore[operator]
-    (folder / "manifest.json").write_text(json.dumps(document))
-    sums = [
-        line
-        for line in (folder / "SHA256SUMS").read_text().splitlines()
-        if not line.endswith("manifest.json")
-    ]
-    digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
-    (folder / "SHA256SUMS").write_text("\n".join([*sums, f"{digest}  manifest.json"]) + "\n")
-    with pytest.raises(BundleRefused, match=words):
-        Bundle.open(folder)
+    rewrite(folder, lambda manifest: manifest.update(cascade=change(manifest["cascade"])))
+    assert words in refusal(folder)

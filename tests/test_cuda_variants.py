@@ -4,8 +4,10 @@ gpu`."""
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -17,13 +19,15 @@ from benchmarks.gpu.__main__ import main as benchmark
 from engine.devices import choose_device, gpus
 from engine.lanes import Lanes
 from engine.split import Split, possible_splits
-from export import add_cuda, checkpoint, member
+from export import add_cuda, checkpoint
 from export.__main__ import main as export
 from export.convert import ConversionFailed, check_fusions, convert, fuse
 from export.cpu import for_cpu
+from export.cuda_graphs import REFERENCE
 from export.dequantize import dequantize
 from export.half import halve
 from export.inspect import main as inspect
+from export.member import ProvenGraph, fastest
 from export.narrow import narrow
 from export.packing import pack
 from export.parity import Parity, ParityFailed, check
@@ -182,7 +186,7 @@ def test_a_bundle_gets_graphs_for_cuda_without_its_checkpoints(
         assert (cuda.device, cuda.fusions["Attention"], cuda.parity.reference) == (
             "cuda",
             each.layers,
-            add_cuda.REFERENCE,
+            REFERENCE,
         )
         assert cuda.parity.label_agreement >= PRECISIONS["fp16"].agreement
         assert cuda.machine.endswith("ExecutionProvider")
@@ -252,8 +256,8 @@ def test_answers_that_are_no_numbers_are_refused() -> None:
 @pytest.mark.parametrize(
     ("precision", "message"),
     [
-        ("fp16-from-int8", "int8,fp16-from-int8 is required"),
-        ("fp16-packed", "only be proven on a machine with a GPU"),
+        ("fp16-from-int8", "give int8,fp16-from-int8"),
+        ("fp16-packed", "only a machine with a GPU can prove it"),
         ("int4", "int4"),
     ],
 )
@@ -266,7 +270,7 @@ def test_a_precision_that_cannot_be_had_gets_one_plain_line(
     precision: str,
     message: str,
 ) -> None:
-    monkeypatch.setattr("export.__main__.has_gpu", lambda: False)
+    monkeypatch.setattr("export.ensemble.has_gpu", lambda: False)
     arguments = [
         str(checkpoints[1]),
         "--output",
@@ -335,16 +339,16 @@ def test_auto_takes_for_each_device_the_fastest_that_is_proven(
     gpu: bool,
     taken: list[str],
 ) -> None:
-    def prove(precision: str) -> member._Proven:
+    def prove(precision: str) -> ProvenGraph:
         if precision in failing:
             raise ParityFailed(precision)
         device = PRECISIONS[precision].device  # type: ignore[index]
-        return member._Proven(
+        return ProvenGraph(
             Path(), ModelFile.model_construct(precision=precision, device=device), seconds.get(precision, 1)
         )
 
-    monkeypatch.setattr(member, "has_gpu", lambda: gpu)
-    assert [proven.file.precision for proven in member._fastest(prove)] == taken
+    monkeypatch.setattr("export.member.has_gpu", lambda: gpu)
+    assert [proven.file.precision for proven in fastest(prove)] == taken
 
 
 def test_auto_exports_what_is_proven_here(checkpoints: list[Path], rows_file: Path, tmp_path: Path) -> None:
@@ -366,20 +370,26 @@ def test_auto_exports_what_is_proven_here(checkpoints: list[Path], rows_file: Pa
 
 
 def test_auto_fails_where_the_conversion_itself_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    def prove(precision: str) -> member._Proven:
+    def prove(precision: str) -> ProvenGraph:
         raise ParityFailed(precision)
 
     with pytest.raises(ParityFailed, match="fp32"):
-        member._fastest(prove)
+        fastest(prove)
 
 
 class SmallMemory:
-    """A session that holds so many rows, and says it as ONNX Runtime does."""
+    """A session with memory for some rows, which reports a larger batch as ONNX Runtime does."""
 
     def __init__(self, rows: int, message: str = ARENA) -> None:
         self.rows = rows
         self.message = message
         self.batches: list[int] = []
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name="input_ids")]
+
+    def get_providers(self) -> list[str]:
+        return ["CPUExecutionProvider"]
 
     def run(self, outputs: list[str], inputs: dict[str, NDArray[np.int64]]) -> list[NDArray[np.float32]]:
         ids = inputs["input_ids"]
@@ -389,14 +399,18 @@ class SmallMemory:
         return [np.repeat(ids[:, :1], 30, axis=1).astype(np.float32) * np.arange(30, dtype=np.float32)]
 
 
+Loader = Callable[[SmallMemory], Ensemble]
+
+
 @pytest.fixture
-def small(tiny_bundle: Path) -> Ensemble:
-    return Ensemble.load(Bundle.open(tiny_bundle))
+def load(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Loader:
+    """The tiny ensemble, each of whose graphs runs in a given session."""
 
+    def load_with(session: SmallMemory) -> Ensemble:
+        monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: session)
+        return Ensemble.load(Bundle.open(tiny_bundle))
 
-def give(ensemble: Ensemble, session: SmallMemory) -> None:
-    for voter in ensemble._voters:
-        voter.classifiers[0]._session = session
+    return load_with
 
 
 def numbered(rows: int) -> list[EncodedExample]:
@@ -407,12 +421,10 @@ def numbered(rows: int) -> list[EncodedExample]:
     "message",
     [ARENA, "CUDA failure 2: out of memory ; GPU=0", "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED"],
 )
-def test_a_batch_that_does_not_fit_goes_through_in_halves(small: Ensemble, message: str) -> None:
+def test_a_batch_that_does_not_fit_goes_through_in_halves(load: Loader, message: str) -> None:
     roomy, narrow = SmallMemory(100), SmallMemory(3, message)
-    give(small, roomy)
-    expected = small.run(numbered(13))
-    give(small, narrow)
-    answers = small.run(numbered(13))
+    expected = load(roomy).run(numbered(13))
+    answers = load(narrow).run(numbered(13))
     assert all(
         np.array_equal(one.probabilities, other.probabilities)
         for one, other in zip(answers, expected, strict=True)
@@ -421,17 +433,17 @@ def test_a_batch_that_does_not_fit_goes_through_in_halves(small: Ensemble, messa
     assert roomy.batches == [13, 13]
 
 
-def test_a_row_that_does_not_fit_alone_is_an_error(small: Ensemble) -> None:
-    give(small, SmallMemory(0))
+def test_a_row_that_does_not_fit_alone_is_an_error(load: Loader) -> None:
+    ensemble = load(SmallMemory(0))
     with pytest.raises(OutOfMemory, match="Failed to allocate"):
-        small.run(numbered(4))
+        ensemble.run(numbered(4))
 
 
-def test_another_failure_is_not_tried_again(small: Ensemble) -> None:
+def test_another_failure_is_not_tried_again(load: Loader) -> None:
     session = SmallMemory(0, "CUDA failure 700: an illegal memory access was encountered")
-    give(small, session)
+    ensemble = load(session)
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        small.run(numbered(4))
+        ensemble.run(numbered(4))
     assert session.batches == [4]
 
 
@@ -546,8 +558,11 @@ def test_on_a_gpu_a_batch_that_does_not_fit_goes_through_in_halves(
     encoded = [roomy.encode(row.example) for row in read_labelled(rows_file)[:200]] * 40
     monkeypatch.setitem(classifier.CUDA_OPTIONS, "gpu_mem_limit", str(32 << 20))
     narrow = Lanes.load(bundle, "cuda", Split(1, 1)).ensemble
+    graph = bundle.manifest.members[0].file_for("cuda")
+    assert graph is not None
+    alone = OnnxClassifier(bundle.path / graph.path, 1, "CUDAExecutionProvider")
     with pytest.raises(OutOfMemory):
-        narrow._voters[0].classifiers[0](EncodedBatch.collate([row.encodings[0] for row in encoded], PAD))
+        alone(EncodedBatch.collate([row.encodings[0] for row in encoded], PAD))
     answers, expected = narrow.run(encoded), roomy.run(encoded)
     assert (
         max(

@@ -186,7 +186,7 @@ def test_the_manifest_tells_the_proof(tiny_bundle: Path, rows_file: Path) -> Non
         ),
         (
             ["{checkpoint}", "--notice", "bundles/default/manifest.json"],
-            "manifest.json is a name that the bundle needs itself",
+            "the bundle has a file manifest.json",
         ),
         (["nowhere"], "nowhere"),
         (["{checkpoint}", "--calibration", "nothing.jsonl"], "nothing.jsonl"),

@@ -17,8 +17,11 @@ import torch
 from conftest import ROOT
 from safetensors.torch import load_file
 
-import export.__main__ as export_door
+import export.ensemble
 from export import checkpoint
+from export.__main__ import main as export_door
+from export.errors import InvalidOptions
+from export.options import ExportOptions
 from export.parity import answer
 from loadtest.sentences import Row
 from models.example import Entity, Example
@@ -290,23 +293,24 @@ def test_seeds_make_members_whose_weights_are_cross_fitted(
         assert file["probabilities"].shape == (2, len(rows), 30)
         assert not np.array_equal(*file["probabilities"])
 
-    asked: dict[str, Any] = {}
+    asked: list[ExportOptions] = []
 
-    def stop(checkpoints: list[Path], output: Path, data: Path, *rest: Any) -> None:
-        asked.update(checkpoints=checkpoints, output=output, data=data, weights=rest[2])
-        raise export_door.InvalidRequest("enough")
+    def stop(options: ExportOptions) -> None:
+        asked.append(options)
+        raise InvalidOptions("enough")
 
-    monkeypatch.setattr(export_door, "export_ensemble", stop)
+    monkeypatch.setattr(export.ensemble, "export_ensemble", stop)
     python, flag, module, *arguments = shlex.split(printed)
     assert (python, flag, module) == ("python", "-m", "export")
-    assert export_door.main(arguments) == 2
+    assert export_door(arguments) == 2
+    (options,) = asked
     ensemble = json.loads((tmp_path / "seeds" / "ensemble.json").read_bytes())
-    assert [str(folder) for folder in asked["checkpoints"]] == [
+    assert [str(folder) for folder in options.checkpoints] == [
         member["folder"] for member in ensemble["members"]
     ]
-    assert asked["weights"] == pytest.approx([member["weight"] for member in ensemble["members"]], rel=1e-4)
-    assert asked["output"] == Path("bundles/seeds")
-    assert asked["data"].is_file()
+    assert options.weights == pytest.approx([member["weight"] for member in ensemble["members"]], rel=1e-4)
+    assert options.output == Path("bundles/seeds")
+    assert options.data.is_file()
 
     assert main([*command, "--set", "epochs=3"]) == 2, "going on with another recipe"
     assert "begun with another epochs" in capsys.readouterr().err.strip().splitlines()[-1]

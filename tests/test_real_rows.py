@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import DEFAULT_BUNDLE, serve
 from numpy.typing import NDArray
-from test_scoring import INPUTS, lines_of, matrix, summary_of
+from scoring_files import INPUTS, lines_of, matrix, summary_of
 
 import scoring.__main__
 from engine.lanes import Lanes

@@ -2,45 +2,39 @@
 output."""
 
 import csv
-import gzip
+import errno
 import io
 import json
 import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scoring_files import (
+    INPUTS,
+    Standard,
+    as_csv,
+    as_jsonl,
+    as_parquet,
+    lines_of,
+    matrix,
+    refusal,
+    summary_of,
+    zstd,
+)
 
-import scoring.__main__
-import scoring.progress
-from engine.split import Split
-from engine.tuning import TunedEnsemble, tune
+from engine.settings import EngineSettings
+from engine.tuning import TunedEnsemble
 from loadtest.sentences import Row, make_long_rows, make_rows
-from models.bundle import Bundle
 from models.example import Example
 from models.labels import RELATION_IDS, RELATIONS
 from models.metrics import auprc, micro_f1
 from scoring.__main__ import main
-from scoring.progress import Progress
-
-COLUMNS = ("id", "sentence", "subject_entity", "object_entity", "label", "source")
-
-
-@pytest.fixture(scope="session")
-def tuned(tiny_bundle: Path) -> TunedEnsemble:
-    return tune(Bundle.open(tiny_bundle), "cpu", [Split(2, 1)], alone=None, tuning_s=0)
-
-
-@pytest.fixture
-def engine(tuned: TunedEnsemble, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny bundle by default, loaded once for all tests, and no waiting for the disk."""
-    monkeypatch.setenv("KORE_BUNDLE", str(tiny_bundle))
-    monkeypatch.setattr(scoring.__main__, "load", lambda *_: tuned)
-    monkeypatch.setattr(os, "fsync", lambda _: None)
+from scoring.options import parse
+from scoring.progress import progress_bar
 
 
 @pytest.fixture(scope="session")
@@ -52,85 +46,6 @@ def long_rows() -> list[Row]:
 def expected(tuned: TunedEnsemble, long_rows: list[Row]) -> NDArray[np.float64]:
     predictions = tuned.lanes.predict([Example.from_row(row) for row in long_rows])
     return np.stack([prediction.probabilities for prediction in predictions])
-
-
-def as_jsonl(rows: list[Row]) -> bytes:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-
-
-def as_csv(rows: list[Row]) -> bytes:
-    """As pandas writes the competition's files: entities as Python literals."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for number, row in enumerate(rows):
-        writer.writerow(
-            [
-                number,
-                row["sentence"],
-                str(row["subject_entity"]),
-                str(row["object_entity"]),
-                row["label"],
-                row["source"],
-            ]
-        )
-    return text.getvalue().encode()
-
-
-def as_parquet(rows: list[Row]) -> bytes:
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    sink = pyarrow.BufferOutputStream()
-    parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
-    return bytes(sink.getvalue())
-
-
-def zstd(data: bytes) -> bytes:
-    return bytes(pytest.importorskip("zstandard").ZstdCompressor().compress(data))
-
-
-SKIPPABLE = b"\x5e\x2a\x4d\x18" + (300).to_bytes(4, "little") + bytes(300)
-"""A frame of zstd that holds no data."""
-
-INPUTS = {
-    "rows.json": lambda rows: json.dumps(rows, ensure_ascii=False).encode(),
-    "pretty.json": lambda rows: json.dumps(rows, indent=2).encode(),
-    "lines.json": as_jsonl,
-    "rows.jsonl": as_jsonl,
-    "windows.jsonl": lambda rows: b"\xef\xbb\xbf" + as_jsonl(rows).replace(b"\n", b"\r\n"),
-    "rows.csv": as_csv,
-    "windows.csv": lambda rows: b"\xef\xbb\xbf" + as_csv(rows).replace(b"\n", b"\r\n"),
-    "rows.jsonl.gz": lambda rows: (
-        gzip.compress(as_jsonl(rows[:20])) + bytes(512) + gzip.compress(as_jsonl(rows[20:])) + bytes(512)
-    ),
-    "gzip-by-content.json": lambda rows: gzip.compress(json.dumps(rows).encode()),
-    "rows.csv.zst": lambda rows: zstd(as_csv(rows)),
-    "rows.json.zst": lambda rows: zstd(json.dumps(rows)[:99].encode()) + zstd(json.dumps(rows)[99:].encode()),
-    "skippable.jsonl.zst": lambda rows: (
-        SKIPPABLE + zstd(as_jsonl(rows[:20])) + SKIPPABLE + zstd(as_jsonl(rows[20:]))
-    ),
-    "rows.parquet": as_parquet,
-    "no-ending": as_jsonl,
-}
-
-
-def summary_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    return dict(json.loads(capsys.readouterr().out.splitlines()[-1]))
-
-
-def lines_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def refusal(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one plain line of a run that was refused."""
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    (line,) = captured.err.splitlines()
-    return line
-
-
-def matrix(lines: list[dict[str, Any]]) -> NDArray[np.float64]:
-    return np.array([[line["probabilities"][relation] for relation in RELATIONS] for line in lines])
 
 
 @pytest.mark.parametrize("name", INPUTS)
@@ -175,13 +90,6 @@ def test_a_line_has_the_fields_of_https_prediction(
     assert named == {"guid": row["guid"], **unnamed}
     assert list(named["probabilities"]) == list(prediction.top(3))
     assert next(iter(named["probabilities"])) == named["relation"]
-
-
-class Standard:
-    """A standard stream that bytes go through."""
-
-    def __init__(self, data: bytes = b"") -> None:
-        self.buffer = io.BytesIO(data)
 
 
 @pytest.mark.parametrize("form", ["rows.jsonl", "rows.json", "rows.csv", "rows.jsonl.gz"])
@@ -360,8 +268,8 @@ REFUSED = {
     "rows.jsonl y": "give --to",
     "rows.jsonl x --to jsonl": "x.rejects.jsonl: this is the input",
     "rows.jsonl folder.jsonl": "folder",
-    "rows.jsonl blocked.jsonl": "something else stands there",
-    "rows.jsonl pipe.jsonl": "something else stands there",
+    "rows.jsonl blocked.jsonl": "not a regular file",
+    "rows.jsonl pipe.jsonl": "not a regular file",
     "rows.jsonl nowhere/out.jsonl": "no folder",
     "rows.jsonl rows.jsonl/out.jsonl": "no folder",
     "rows.jsonl out.txt": "give --to",
@@ -372,7 +280,7 @@ REFUSED = {
     "missing.jsonl out.jsonl --resume": "No such file",
     "wide.jsonl out.jsonl": "UTF-16",
     "no-header.csv out.jsonl": "names no column sentence",
-    "cp949.csv out.jsonl": "the first row is no header of a competition CSV: not UTF-8",
+    "cp949.csv out.jsonl": "the first row is not the header of a competition CSV: not UTF-8",
     "no-array.json out.jsonl": "neither a JSON array nor JSON lines",
     "no.parquet out.jsonl": "Parquet",
     "rows.jsonl out.jsonl --from parquet": "Parquet",
@@ -405,7 +313,7 @@ def test_a_users_error_is_one_plain_line(
 def test_a_flag_that_is_wrong_is_one_plain_line(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["rows.jsonl", "out.jsonl", *arguments.split()])
-    assert refusal(capsys).startswith("python -m scoring: error: ")
+    assert refusal(capsys).startswith("scoring: argument --")
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl.zst"])
@@ -429,37 +337,77 @@ def test_a_missing_library_is_named(
     assert "pip install '.[scoring]'" in refusal(capsys)
 
 
-def test_help_is_there(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        main(["--help"])
-    assert "--resume" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("variables", "arguments", "engine_settings"),
+    [
+        ({}, [], {}),
+        ({"KORE_DEVICE": "cpu", "KORE_TUNING_S": "3"}, [], {"device": "cpu", "tuning_s": 3}),
+        ({"KORE_DEVICE": "cuda"}, ["--device", "cpu"], {"device": "cpu"}),
+        ({"KORE_CASCADE_CAUTION": "1"}, ["--lanes", "2"], {"cascade_caution": 1, "lanes": 2}),
+        ({}, ["--bundle", "there", "--token-budget", "512"], {"bundle": Path("there"), "token_budget": 512}),
+    ],
+)
+def test_flags_and_variables_set_the_engine_by_one_rule(
+    variables: dict[str, str],
+    arguments: list[str],
+    engine_settings: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    options = parse(["rows.jsonl", "out.jsonl", *arguments], "Score.")
+    assert options.engine == EngineSettings(**engine_settings, all_cores_for_one=False)
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+@pytest.mark.parametrize(
+    ("variables", "arguments", "where"),
+    [
+        ({"KORE_DEVICE": "tpu"}, [], "KORE_DEVICE"),
+        ({"KORE_TUNING_S": "-1"}, ["--device", "cpu"], "KORE_TUNING_S"),
+        ({}, ["--cascade-caution", "2"], "--cascade-caution"),
+        ({"KORE_LANES": "2"}, ["--lanes", "none"], "--lanes"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(
+    variables: dict[str, str],
+    arguments: list[str],
+    where: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="2"):
+        parse(["rows.jsonl", "out.jsonl", *arguments], "Score.")
+    assert refusal(capsys).startswith(f"scoring: argument {where}: ")
 
 
-def test_the_bar_tells_rows_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 1.0, 1.0, 100.0, 100.0, 125.0])
-    monkeypatch.setattr(scoring.progress.time, "monotonic", lambda: next(clock))
-    terminal = Terminal()
-    with Progress(done=1000, stream=terminal) as progress:
+def test_the_bar_tells_rows_speed_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar(done=1000) as progress:
         progress.expect(2000, 0.25)
-        progress.advance(100)
-        progress.advance(900)
-    first, second, last = (drawing.strip() for drawing in terminal.getvalue().split("\r")[1:])
-    assert first == " 14 % [###                     ] 1,100 rows, 100.0 rows/s, 1:09 left".strip()
-    assert second == "25 % [######                  ] 2,000 rows, 10.0 rows/s, 10:00 left"
-    assert last == "100 % [########################] 2,000 rows, 8.0 rows/s, 0:00 left"
+        progress.advance(1000)
+    last = capsys.readouterr().err
+    assert last.startswith("100 % 2000 rows, ")
+    assert last.endswith(" left\n")
 
 
-def test_where_the_size_is_not_known_the_bar_only_counts() -> None:
-    stream = io.StringIO()
-    with pytest.raises(KeyError), Progress(stream=stream):
-        raise KeyError
-    assert stream.getvalue() == ""
-    with Progress(stream=stream) as progress:
-        progress.expect(5, None)
+def test_after_an_error_there_is_no_bar_in_front_of_its_message(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        with progress_bar(done=0) as progress:
+            progress.expect(5, None)
+            progress.advance(5)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_closed_stderr_does_not_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    with progress_bar(done=0) as progress:
         progress.advance(5)
-    assert stream.getvalue().startswith("100 % ")

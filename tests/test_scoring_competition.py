@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_scoring import engine, lines_of, summary_of, tuned  # noqa: F401 (fixtures)
+from scoring_files import lines_of, summary_of
 
 from engine.tuning import TunedEnsemble
 from models.example import Example
@@ -92,7 +92,7 @@ def test_an_entity_written_as_text_is_never_run(tmp_path: Path) -> None:
     cells = {
         f"__import__('os').mkdir({str(tmp_path / 'run')!r})": "neither a Python literal nor JSON",
         "{'word': '강하늘'": "neither",
-        "[1, 2]": "an object with word",
+        "[1, 2]": "an object is required",
         "강하늘": "neither",
         "": "neither",
         "(" * 9000: "neither",

@@ -54,7 +54,7 @@ def test_an_array_falls_into_its_elements(
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
 def test_elements_that_are_no_json_cost_only_themselves(size: int) -> None:
     text = b'[\n{"a": 1},\n{nonsense},\n,\n {"b": [1, 2}},\n"x\\"]", 7]'
-    nothing = "there is nothing between two commas"
+    nothing = "there is no value between two commas"
     assert contents(read_json_array(pieces(text, size))) == [
         (2, b'{"a": 1}'), (3, b"{nonsense}"), (4, nothing), (5, b'{"b": [1, 2}}'), (6, b'"x\\"]"'), (6, b"7")
     ]  # fmt: skip
@@ -154,7 +154,7 @@ def test_cells_that_are_missing_or_too_many_and_text_that_is_not_utf8() -> None:
     ],
 )
 def test_csv_without_a_header_is_refused(data: bytes) -> None:
-    with pytest.raises(Refused, match="the first row is no header"):
+    with pytest.raises(Refused, match="the first row is not the header"):
         list(read_csv(iter([data]), "rows.csv"))
 
 

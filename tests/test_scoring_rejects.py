@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_scoring import Standard, as_csv, as_jsonl, engine, lines_of, summary_of, tuned, zstd  # noqa: F401 (fixtures)
+from scoring_files import Standard, as_csv, as_jsonl, lines_of, summary_of, zstd
 
 from loadtest.sentences import make_long_rows, make_rows
 from scoring.__main__ import main
@@ -25,7 +25,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "cut off": (b'{"sentence": "', "not JSON: Unterminated string"),
     "no object": (b"[1, 2]", "a row is a JSON object"),
     "not UTF-8": (as_jsonl([GOOD]).strip().decode().encode("cp949"), "not UTF-8"),
-    "no number": (b'{"sentence": NaN}', "NaN is no number"),
+    "no number": (b'{"sentence": NaN}', "NaN is not a JSON number"),
     "nested": (b"[" * 100_000, "nested too deeply"),
     "digits": (b"1" * 10_000, "digits"),
     "no sentence": (b'{"guid": "g"}', "sentence: this field is required"),
@@ -179,7 +179,7 @@ def test_an_engine_that_fails_is_one_plain_line(
         raise RuntimeError("out of\nmemory")
 
     (tmp_path / "rows.jsonl").write_bytes(as_jsonl([GOOD] * 3))
-    monkeypatch.setattr("scoring.engine.WindowRunner._run", fail)
+    monkeypatch.setattr("models.ensemble.Ensemble.run", fail)
     assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl")]) == 1
     assert capsys.readouterr().err == "scoring: the engine failed on a batch of 3 rows: out of memory\n"
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_scoring import as_csv, as_jsonl, engine, summary_of, tuned  # noqa: F401 (fixtures)
+from scoring_files import as_csv, as_jsonl, summary_of
 
 from loadtest.sentences import make_long_rows
 from models.labels import RELATION_IDS, RELATIONS
 from models.metrics import auprc, micro_f1
 from scoring import compare
 from scoring.__main__ import main
-from scoring.figures import BINS, measure
+from scoring.evaluation import evaluate
 from scoring.report import render
 
 
@@ -52,48 +52,48 @@ def labelled_file(path: Path, rows: int, seed: int = 3) -> tuple[np.ndarray[Any,
     return labels, probabilities
 
 
-def test_figures_are_those_of_the_metrics(tmp_path: Path) -> None:
+def test_evaluation_are_those_of_the_metrics(tmp_path: Path) -> None:
     labels, probabilities = labelled_file(tmp_path / "labelled", 500)
     with (tmp_path / "labelled").open("rb") as file:
-        figures = measure(file, 500)
+        evaluation = evaluate(file, 500)
     predicted = probabilities.argmax(axis=1)
-    assert figures.micro_f1 == micro_f1(labels, predicted)
-    assert figures.auprc == auprc(labels, probabilities)
-    assert figures.accuracy == pytest.approx((labels == predicted).mean())
-    assert figures.confusion.sum() == 500
-    assert figures.confusion[labels[0], predicted[0]] >= 1
+    assert evaluation.micro_f1 == micro_f1(labels, predicted)
+    assert evaluation.auprc == auprc(labels, probabilities)
+    assert evaluation.accuracy == pytest.approx((labels == predicted).mean())
+    assert evaluation.confusion.sum() == 500
+    assert evaluation.confusion[labels[0], predicted[0]] >= 1
     scores = probabilities.max(axis=1)
-    for index in range(BINS):
-        inside = (scores >= index / BINS) & (scores < (index + 1) / BINS)
-        assert figures.bin_rows[index] == inside.sum()
-        assert figures.bin_scores[index] == pytest.approx(scores[inside].sum())
-        assert figures.bin_right[index] == (labels == predicted)[inside].sum()
+    for index in range(10):
+        inside = (scores >= index / 10) & (scores < (index + 1) / 10)
+        assert evaluation.reliability.rows[index] == inside.sum()
+        assert evaluation.reliability.scores[index] == pytest.approx(scores[inside].sum())
+        assert evaluation.reliability.right[index] == (labels == predicted)[inside].sum()
 
 
 def test_a_score_of_one_falls_into_the_last_bin(tmp_path: Path) -> None:
     np.array([[3.0, *np.eye(30)[3]]]).tofile(tmp_path / "labelled")
     with (tmp_path / "labelled").open("rb") as file:
-        figures = measure(file, 1)
-    assert figures.bin_rows.tolist() == [0] * 9 + [1]
-    assert (figures.accuracy, figures.calibration_error, figures.micro_f1) == (1, 0, 100)
+        evaluation = evaluate(file, 1)
+    assert evaluation.reliability.rows.tolist() == [0] * 9 + [1]
+    assert (evaluation.accuracy, evaluation.reliability.calibration_error, evaluation.micro_f1) == (1, 0, 100)
 
 
 def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
     labelled_file(tmp_path / "labelled", 200)
     with (tmp_path / "labelled").open("rb") as file:
-        figures = measure(file, 200)
-    text = render("<script>alert(1)</script> & rows", {"bundle": "<b>"}, figures)
+        evaluation = evaluate(file, 200)
+    text = render("<script>alert(1)</script> & rows", {"bundle": "<b>"}, evaluation)
     page = Page(text)
     assert "script" not in page.tags
     assert page.links == []
     assert not re.search(r"@import|url\(", text)
-    assert page.tags.count("svg") == 2
+    assert page.tags.count("svg") == 1
     for relation in RELATIONS:
         assert f"<td>{relation}</td>" in text
-    for figure in (f"{figures.micro_f1:.2f}", f"{figures.auprc:.2f}"):
+    for figure in (f"{evaluation.micro_f1:.2f}", f"{evaluation.auprc:.2f}"):
         assert f"<td>{figure}</td>" in text
-    cells = np.count_nonzero(figures.confusion)
-    assert len(re.findall(r"<title>[a-z_:/]+ as ", text)) == cells
+    cells = np.count_nonzero(evaluation.confusion)
+    assert len(re.findall(r"title=\"[a-z_:/]+ as ", text)) == cells
 
 
 @pytest.mark.usefixtures("engine")

@@ -7,18 +7,25 @@ import random
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from test_scoring import as_csv, as_jsonl, engine, lines_of, matrix, refusal, summary_of, tuned  # noqa: F401 (fixtures)
+from scoring_files import as_csv, as_jsonl, lines_of, matrix, refusal, summary_of
 
 from loadtest.sentences import make_long_rows
+from models.ensemble import EncodedExample, Ensemble
+from models.example import Prediction
 from scoring.__main__ import main
 from scoring.compare import read_predictions
+from scoring.journal import Finished, Journal, Tally
+from scoring.paths import Paths
 
 ROOT = Path(__file__).parents[1]
 KILLS = 20
+PARTS_AND_STATE = ["out.jsonl.partial.rejects", "out.jsonl.partial.labelled", "out.jsonl.partial.state.new"]
 
 KILLED = """
 import os, signal, sys
@@ -34,7 +41,7 @@ def local(frame, event, argument):
     return local
 
 from scoring.__main__ import main
-import scoring.parquet, scoring.report
+import scoring.parquet, scoring.report, scoring.run
 sys.settrace(lambda frame, event, argument: local if part in frame.f_code.co_filename else None)
 status = main(sys.argv[1:])
 sys.settrace(None)
@@ -65,6 +72,7 @@ def job(folder: Path, tiny_bundle: Path, name: str = "rows.jsonl", output: str =
     return [str(folder / name), str(folder / output), *flags]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "output"),
     [
@@ -153,7 +161,7 @@ def test_another_job_is_refused(
         with (tmp_path / "rows.jsonl").open("ab") as file:
             file.write(b"\n")
     elif change == "device":  # the same command on another machine
-        monkeypatch.setattr("scoring.__main__.choose_device", lambda *_: ("cuda", "there is one here"))
+        monkeypatch.setattr("scoring.run.choose_device", lambda *_: ("cuda", "there is one here"))
     elif change == "options":
         arguments[arguments.index("30")] = "29"
     elif change == "bundle":
@@ -165,7 +173,7 @@ def test_another_job_is_refused(
         path = tmp_path / "out.jsonl.partial.state"
         state = {**json.loads(path.read_bytes()), "tally": {"lines": 3}}  # another version's, say
         path.write_text("[]" if change == "state" else json.dumps(state))
-        reason = "no state of a run"
+        reason = "not the state of a run"
     left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert main(arguments) == 2
     assert reason in refusal(capsys)
@@ -209,7 +217,7 @@ def test_a_full_disk_is_one_plain_line_and_costs_no_finished_row(tiny_bundle: Pa
     assert full.returncode == 2
     assert "Traceback" not in full.stderr
     assert "File too large; " in full.stderr.splitlines()[-1]
-    assert "rows are finished and kept: --resume goes on after them" in full.stderr.splitlines()[-1]
+    assert "rows are finished and kept: --resume continues after them" in full.stderr.splitlines()[-1]
     again = run(arguments)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["resumed_after_rows"] > 0
@@ -220,19 +228,49 @@ def test_a_full_disk_is_one_plain_line_and_costs_no_finished_row(tiny_bundle: Pa
 def test_ctrl_c_keeps_what_is_finished(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from scoring.journal import Finished, Journal, Tally
+    answer, answered = Ensemble.run, [0]
 
-    commit = Journal.commit
-
-    def interrupted(self: Journal, finished: Finished, tally: Tally, complete: bool = False) -> None:
-        if tally.rows == 15:
+    def interrupted(self: Ensemble, rows: Sequence[EncodedExample], *arguments: Any) -> list[Prediction]:
+        answered[0] += len(rows)
+        if answered[0] > 20:  # two windows of five rows are finished by then
             raise KeyboardInterrupt
-        commit(self, finished, tally, complete)
+        return answer(self, rows, *arguments)
 
     arguments = job(tmp_path, tiny_bundle)
-    monkeypatch.setattr(Journal, "commit", interrupted)
-    assert main(arguments) == 130
-    assert "10 rows are finished and kept" in capsys.readouterr().err
-    monkeypatch.setattr(Journal, "commit", commit)
+    with monkeypatch.context() as patched:
+        patched.setattr(Ensemble, "run", interrupted)
+        assert main(arguments) == 130
+    assert "rows are finished and kept" in capsys.readouterr().err
     assert main(arguments) == 0
-    assert summary_of(capsys)["resumed_after_rows"] == 10
+    assert summary_of(capsys)["resumed_after_rows"] >= 10
+    assert len(lines_of(tmp_path / "out.jsonl")) == 60
+
+
+def test_a_window_is_on_the_disk_before_the_state_counts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power failure between any two steps loses no finished row: first the parts, then the new state, then its
+    name."""
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    paths = Paths(tmp_path / "out.jsonl")
+    state: list[list[str]] = []
+    with Journal(paths, {}, resume=False) as journal:
+        for rows in (1, 2):
+            before = paths.state.read_bytes() if rows == 2 else None
+            replace = Path.replace
+
+            def replaced(self: Path, target: Path, replace: Any = replace, before: Any = before) -> Path:
+                assert (paths.state.read_bytes() if paths.state.exists() else None) == before
+                state.append(list(synced))
+                return Path(replace(self, target))
+
+            with monkeypatch.context() as patched:
+                patched.setattr(Path, "replace", replaced)
+                journal.commit(Finished(b"o", b"r", b"l"), Tally(rows, rows))
+            assert state.pop() == synced == ["out.jsonl.partial", *PARTS_AND_STATE]
+            synced.clear()

@@ -1,6 +1,5 @@
 """Ensembles in the serving code: batch by batch, then over HTTP."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,8 +11,7 @@ from benchmarks.gpu.work import BatchWork, Timed
 from engine.cores import available_cores
 from engine.lanes import Lanes
 from engine.split import Split
-from export.__main__ import GOLDEN_ROWS
-from export.proof import machine, provider, with_golden_and_quality
+from export.proof import GOLDEN_ROWS, golden_examples, machine, provider, with_golden_and_quality
 from loadtest.sentences import Row
 from loadtest.server import running
 from loadtest.traffic import make_requests, measure
@@ -75,9 +73,11 @@ def make_bundle(folder: Path, graph: ProvenGraph, members: int, like: Bundle) ->
         quality={},
         source=Source(encoder="random weights", data="none", licences=[]),
     )
-    examples = [json.loads(line) for line in GOLDEN_ROWS.read_text(encoding="utf-8").splitlines()]
     rows = read_labelled(GOLDEN_ROWS)
-    write(folder, with_golden_and_quality(folder, manifest, [graph.device], examples, GOLDEN_ROWS, rows))
+    write(
+        folder,
+        with_golden_and_quality(folder, manifest, [graph.device], golden_examples(), GOLDEN_ROWS, rows),
+    )
     return Bundle.open(folder)
 
 

@@ -1,0 +1,136 @@
+"""Checkpoints into a bundle: every member is exported and proven, then the ensemble as a whole."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.lanes import Lanes
+from export.checkpoint import Checkpoint, load
+from export.errors import InvalidOptions
+from export.evaluate import check_window, read_rows
+from export.member import ProofRows, export_member
+from export.options import ExportOptions
+from export.proof import at_work, golden_examples, has_gpu, with_golden_and_quality
+from models import bundle
+from models.bundle import Bundle, Manifest, Member, Source
+from models.labels import RELATIONS
+from models.precision import PRECISIONS
+from models.restriction import TypeRestriction, learn_restriction
+from models.rows import LabelledExample, label_ids, read_labelled
+from models.voting import fit_weights
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """The files of an export, read and checked.
+
+    Attributes:
+        checkpoints: with their weights, the cheapest first, all with the same window.
+    """
+
+    checkpoints: list[tuple[Checkpoint, float]]
+    rows: ProofRows
+    weights_rows: list[LabelledExample]
+    restriction: TypeRestriction | None
+
+
+def export_ensemble(options: ExportOptions) -> Manifest:
+    """Write one bundle.
+
+    1. Read the rows and load the checkpoints. Refuse a row that does not fit into the window.
+    2. Convert, fuse, quantise and prove every member, the cheapest first.
+    3. Fit the weights of the vote, if the options ask for it.
+    4. Record golden rows and quality of the ensemble on each device.
+    5. Write the manifest, open the bundle and prove it.
+    6. Rename the finished folder to `options.output`.
+
+    Raises:
+        InvalidOptions, InvalidCheckpoint, InvalidRows: an input cannot be used.
+        ConversionFailed, ParityFailed: the export is not the ensemble that was trained.
+        After any error, nothing is written.
+    """
+    options.check()
+    for precision in options.precisions if options.precisions != "auto" else ():
+        if not PRECISIONS[precision].runs_on_cpu and not has_gpu():
+            raise InvalidOptions(f"--precision {precision}: only a machine with a GPU can prove it")
+    inputs = _read(options)
+    output = options.output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
+        folder = Path(scratch) / "bundle"
+        (folder / "tokenizers").mkdir(parents=True)
+        for notice in options.notices:
+            shutil.copy(notice, folder / notice.name)
+        members = [
+            export_member(
+                checkpoint, f"{number}-{checkpoint.name}", weight, folder, inputs.rows, options.precisions
+            )
+            for number, (checkpoint, weight) in enumerate(inputs.checkpoints, start=1)
+        ]
+        manifest = _manifest(options, inputs, members)
+        if options.weights == "fit":
+            manifest = _with_fitted_weights(folder, manifest, inputs.weights_rows)
+        devices = Bundle(folder, manifest).devices()
+        manifest = with_golden_and_quality(
+            folder, manifest, devices, golden_examples(), options.data, inputs.rows.proof
+        )
+        bundle.write(folder, manifest)
+        written = Bundle.open(folder)
+        for device in written.devices():
+            if device == "cpu" or has_gpu():
+                Lanes.load(written, device).ensemble.prove()
+        folder.rename(output)
+    return manifest
+
+
+def _read(options: ExportOptions) -> _Inputs:
+    rows = read_rows(options.data)
+    calibration = read_labelled(options.calibration) if options.calibration else rows
+    weights_rows = read_labelled(options.weights_data) if options.weights_data else rows
+    restriction = None
+    if options.type_restriction:
+        restriction = learn_restriction(read_labelled(options.type_restriction))
+    loaded = [
+        load(folder, style) for folder, style in zip(options.checkpoints, options.member_markers, strict=True)
+    ]
+    window = min(checkpoint.window for checkpoint in loaded)
+    loaded = [checkpoint.with_window(window) for checkpoint in loaded]
+    files = {
+        options.data: rows,
+        options.calibration or options.data: calibration,
+        options.weights_data or options.data: weights_rows,
+    }
+    for checkpoint in loaded:
+        for path, read in files.items():
+            check_window(path, read, checkpoint.encoder.encode)
+    pairs = zip(loaded, options.member_weights, strict=True)
+    cheapest_first = sorted(pairs, key=lambda pair: pair[0].cost)
+    return _Inputs(cheapest_first, ProofRows(rows, calibration), weights_rows, restriction)
+
+
+def _manifest(options: ExportOptions, inputs: _Inputs, members: list[Member]) -> Manifest:
+    return Manifest(
+        format_version=bundle.FORMAT_VERSION,
+        name=options.name or options.output.name,
+        labels=list(RELATIONS),
+        max_length=inputs.checkpoints[0][0].window,
+        voting="weighted_mean_probability",
+        type_restriction=inputs.restriction,
+        members=members,
+        golden={},
+        quality={},
+        source=options.source or Source(encoder="not stated", data=options.data.name, licences=[]),
+    )
+
+
+def _with_fitted_weights(folder: Path, manifest: Manifest, rows: list[LabelledExample]) -> Manifest:
+    """The manifest with the weights that make the labels of these rows most likely."""
+    unweighted = Bundle(folder, manifest)
+    lanes = at_work(unweighted, unweighted.devices()[0])
+    weights = fit_weights(lanes.member_probabilities([row.example for row in rows]), label_ids(rows))
+    members = [
+        member.model_copy(update={"weight": weight})
+        for member, weight in zip(manifest.members, weights.tolist(), strict=True)
+    ]
+    return manifest.model_copy(update={"members": members})

@@ -1,0 +1,158 @@
+"""The thresholds of a cascade: fitted on labelled rows, measured by cross-fitting."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.lanes import Lanes
+from export.cascade_plot import CurvePoint, plot
+from export.evaluate import check_window, describe, read_rows
+from export.replace import recover, replacing
+from models.bundle import Bundle, BundleRefused, Cascade, Quality, write
+from models.metrics import auprc, micro_f1
+from models.rows import label_ids, sentence_halves
+from models.voting import weighted_mean_probability
+
+PLOT: Final = "cascade.svg"
+STEPS: Final = np.round(np.arange(1.0, 0.29, -0.02), 2)
+"""Thresholds to try, from nearly never stopping down."""
+HALVINGS: Final = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Votes:
+    """The votes of an ensemble on labelled rows.
+
+    Attributes:
+        stages: the vote of the first member, of the first two, …: shape (members, rows, 30).
+        labels: shape (rows,).
+    """
+
+    stages: NDArray[np.float64]
+    labels: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, members: NDArray[np.float64], weights: Sequence[float], labels: NDArray[np.int64]) -> "Votes":
+        """From each member's own probabilities, shape (members, rows, 30)."""
+        stages = [
+            weighted_mean_probability(members[:count], np.array(weights[:count]))
+            for count in range(1, len(members) + 1)
+        ]
+        return cls(np.stack(stages), labels)
+
+    def half(self, chosen: NDArray[np.bool_]) -> "Votes":
+        return Votes(self.stages[:, chosen], self.labels[chosen])
+
+    def stopped(self, thresholds: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The cascade's votes, shape (rows, 30), and how many members voted on each row, shape (rows,)."""
+        voted = np.full(len(self.labels), len(self.stages))
+        for stage in reversed(range(len(thresholds))):
+            voted[self.stages[stage].max(axis=1) >= thresholds[stage]] = stage + 1
+        return self.stages[voted - 1, np.arange(len(voted))], voted
+
+    def quality(self, probabilities: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """Micro-F1 and AUPRC of probabilities, shape (rows, 30); by default those of all members together."""
+        voted = self.stages[-1] if probabilities is None else probabilities
+        return np.array([micro_f1(self.labels, voted.argmax(axis=1)), auprc(self.labels, voted)])
+
+    def loss(self, thresholds: Sequence[float]) -> NDArray[np.float64]:
+        """Points of micro-F1 and of AUPRC that the cascade loses."""
+        return self.quality() - self.quality(self.stopped(thresholds)[0])
+
+
+def fit(
+    votes: Votes, halves: NDArray[np.bool_], allowed: NDArray[np.float64]
+) -> tuple[list[float], NDArray[np.float64]]:
+    """Fit thresholds, and show what they lose on new rows.
+
+    1. Fit thresholds on each half of the rows, and apply them to the other half.
+    2. If the loss over both halves is allowed, fit the thresholds on all rows and return them.
+    3. Else repeat with half of the allowed loss.
+    4. If no loss is small enough, every member votes on every row.
+
+    Args:
+        halves: the half of each row, shape (rows,).
+        allowed: points of micro-F1 and of AUPRC that can be lost.
+
+    Returns:
+        The thresholds; and the votes of step 1, shape (rows, 30).
+    """
+    for halvings in range(HALVINGS):
+        budget = allowed / 2**halvings
+        crossed = np.empty_like(votes.stages[0])
+        for side in (False, True):
+            thresholds = _fit(votes.half(halves != side), budget)
+            crossed[halves == side] = votes.half(halves == side).stopped(thresholds)[0]
+        if (votes.quality() - votes.quality(crossed) <= allowed).all():
+            return _fit(votes, budget), crossed
+    return [1.0] * (len(votes.stages) - 1), votes.stages[-1]
+
+
+def _fit(votes: Votes, allowed: NDArray[np.float64]) -> list[float]:
+    """Stage by stage, lower the threshold until the stage's share of the loss is used up."""
+    stages = len(votes.stages) - 1
+    thresholds = [np.inf] * stages
+    for stage in range(stages):
+        for threshold in STEPS:
+            tried = [*thresholds[:stage], threshold, *thresholds[stage + 1 :]]
+            if not (votes.loss(tried) <= allowed * (stage + 1) / stages).all():
+                break
+            thresholds[stage] = float(threshold)
+    return [min(threshold, 1.0) for threshold in thresholds]
+
+
+def fit_bundle(path: Path, data: Path, loss: float, auprc_loss: float) -> Cascade:
+    """Fit the cascade of the bundle at `path`; write its manifest, its sums and a plot of quality against
+    cost. After an error, the bundle is as it was.
+
+    Args:
+        loss, auprc_loss: points of micro-F1 and of AUPRC that can be lost.
+
+    Raises:
+        BundleRefused, InvalidRows, DeviceUnavailable, OSError: as `Bundle.open`, `read_rows`, `Lanes.load`,
+            `replacing`.
+    """
+    recover(path)
+    bundle = Bundle.open(path)
+    members = bundle.manifest.members
+    if len(members) < 2:
+        raise BundleRefused(f"bundle {path}: a cascade needs two members, this bundle has one")
+    rows = read_rows(data)
+    lanes = Lanes.load(bundle, cascade_caution=1.0)
+    check_window(data, rows, lanes.ensemble.encode)
+    probabilities = lanes.member_probabilities([row.example for row in rows])
+    votes = Votes.of(probabilities, [member.weight for member in members], label_ids(rows))
+    thresholds, crossed = fit(votes, sentence_halves(rows), np.array([loss, auprc_loss]))
+    cascade = _measured(votes, thresholds, crossed, describe(data))
+    layers = [member.layers for member in members]
+    with replacing(path) as copy:
+        (copy / PLOT).write_text(plot(_curve(votes, layers), cascade, layers), encoding="utf-8")
+        write(copy, bundle.manifest.model_copy(update={"cascade": cascade}))
+    return cascade
+
+
+def _measured(votes: Votes, thresholds: list[float], crossed: NDArray[np.float64], data: str) -> Cascade:
+    def quality(probabilities: NDArray[np.float64]) -> Quality:
+        f1, area = votes.quality(probabilities).tolist()
+        return Quality(rows=len(votes.labels), data=data, micro_f1=f1, auprc=area)
+
+    stopped, voted = votes.stopped(thresholds)
+    shares = [float(np.mean(voted == count)) for count in range(1, len(votes.stages) + 1)]
+    return Cascade(
+        thresholds=thresholds, shares=shares, quality=quality(stopped), cross_fitted=quality(crossed)
+    )
+
+
+def _curve(votes: Votes, layers: Sequence[int]) -> list[CurvePoint]:
+    """Cost and quality for the same threshold after every member."""
+    costs = np.cumsum(layers)
+    curve = []
+    for step in STEPS:
+        probabilities, voted = votes.stopped([step] * (len(layers) - 1))
+        cost = float(costs[voted - 1].mean() / costs[-1])
+        curve.append(CurvePoint(cost, *votes.quality(probabilities).tolist()))
+    return curve

@@ -1,0 +1,197 @@
+"""What one run of scoring is told: its options, from the command line and the environment.
+
+The flags of the engine are the fields of `EngineSettings`: one rule checks a flag and its `KORE_` variable,
+and the flag wins. Nothing heavy is imported here, so --help answers at once.
+"""
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from pydantic import ValidationError
+
+from engine.settings import EngineSettings
+from models.labels import RELATIONS
+from scoring.forms import INPUT_FORMS, LABEL_ORDERS, OUTPUT_FORMS, InputForm, LabelOrder, OutputForm
+
+ENGINE_FIELDS: Final = tuple(name for name in EngineSettings.model_fields if name != "all_cores_for_one")
+"""`all_cores_for_one` is for lone requests; a file has none."""
+
+WINDOW_ROWS: Final = 2048
+"""Rows that are sorted by length together. A kill costs at most two windows. With this many rows, batches
+contain hardly any padding."""
+
+USER_ERROR: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringOptions:
+    """One run: what is read, what is written, and how.
+
+    Attributes:
+        input, output: paths; `-` is standard input or output.
+        resume: continue an earlier run of the same job, or start.
+        strict: stop at the first row that cannot be scored, without an output.
+        input_form, output_form: `None`: the name tells, or else the content.
+        top_k: probabilities per row, highest first.
+        label_order: of a submission's probabilities.
+        window: rows that are sorted and finished together.
+        engine: which bundle runs, and how.
+    """
+
+    input: str
+    output: str
+    resume: bool
+    strict: bool
+    input_form: InputForm | None
+    output_form: OutputForm | None
+    top_k: int
+    label_order: LabelOrder
+    window: int
+    engine: EngineSettings
+
+
+class ScoringParser(argparse.ArgumentParser):
+    """A parser that reports a wrong argument on one line.
+
+    Args:
+        command: `scoring`, or `scoring.` and the name of its module.
+        text: the module's docstring. Its first line is the summary; --help shows the rest after the options.
+    """
+
+    def __init__(self, command: str, text: str) -> None:
+        summary, _, rest = text.partition("\n")
+        super().__init__(
+            prog=f"python -m {command}",
+            description=summary,
+            epilog=rest,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.command = command
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_ERROR, f"{self.command}: {message} (--help lists the options)\n")
+
+    def add_label_order(self) -> None:
+        self.add_argument(
+            "--label-order",
+            choices=LABEL_ORDERS,
+            default="competition",
+            help="order of a submission's 30 probabilities (default: competition)",
+        )
+
+    def add_scoring_options(self) -> None:
+        """The options that every way to score has."""
+        add = self.add_argument
+        add("--strict", action="store_true", help="stop at the first row that cannot be scored; no output")
+        add(
+            "--from", choices=INPUT_FORMS, help="form of the input (default: its ending or its content tells)"
+        )
+        add("--to", choices=OUTPUT_FORMS, help="form of the output (default: its ending tells)")
+        add(
+            "--top-k",
+            type=_whole_number(len(RELATIONS)),
+            default=1,
+            metavar="K",
+            help=f"probabilities per row, highest first; 1 to {len(RELATIONS)} (default: 1)",
+        )
+        self.add_label_order()
+        add(
+            "--window",
+            type=_whole_number(1_000_000),
+            default=WINDOW_ROWS,
+            metavar="ROWS",
+            help=f"rows that are sorted by length and finished together (default: {WINDOW_ROWS})",
+        )
+        for name in ENGINE_FIELDS:
+            add(_flag(name), metavar=name.rpartition("_")[2].upper(), help=_engine_help(name))
+
+    def scoring_options(
+        self, given: argparse.Namespace, source: str = "", output: str = "", resume: bool = True
+    ) -> ScoringOptions:
+        """The options of one run, from the parsed arguments."""
+        return ScoringOptions(
+            input=source,
+            output=output,
+            resume=resume,
+            strict=given.strict,
+            input_form=getattr(given, "from"),
+            output_form=given.to,
+            top_k=given.top_k,
+            label_order=given.label_order,
+            window=given.window,
+            engine=self._engine_settings(given),
+        )
+
+    def _engine_settings(self, given: argparse.Namespace) -> EngineSettings:
+        flags: dict[str, Any] = {
+            name: value for name in ENGINE_FIELDS if (value := getattr(given, name)) is not None
+        }
+        try:
+            return EngineSettings(**flags, all_cores_for_one=False)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            name = str(fault["loc"][0]).lower()
+            where = _flag(name) if name in flags else _variable(name)
+            self.error(f"argument {where}: {fault['msg']}, not {fault['input']!r}")
+
+
+def parse(argv: list[str] | None, text: str) -> ScoringOptions:
+    """Read the arguments of `python -m scoring`.
+
+    Args:
+        text: the command's docstring, for --help.
+
+    Raises:
+        SystemExit: 2 after one line on stderr if an argument or a `KORE_` variable is wrong; 0 after --help.
+    """
+    parser = ScoringParser("scoring", text)
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help="rows: JSON, JSONL, competition CSV (also .gz or .zst) or Parquet; - is standard input",
+    )
+    parser.add_argument(
+        "output",
+        metavar="OUTPUT",
+        help="predictions: .jsonl, .csv (also .gz or .zst), .parquet or submission.csv; - is standard output",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue an earlier run of the same job that was stopped, or start",
+    )
+    parser.add_scoring_options()
+    given = parser.parse_args(argv)
+    return parser.scoring_options(given, given.input, given.output, given.resume)
+
+
+def _engine_help(name: str) -> str:
+    field = EngineSettings.model_fields[name]
+    text = (field.description or "").replace("%", "%%")
+    if field.default is None:
+        return f"{text} ({_variable(name)})"
+    default = os.path.relpath(field.default) if isinstance(field.default, Path) else field.default
+    return f"{text} ({_variable(name)}; default: {default})"
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _variable(name: str) -> str:
+    return f"KORE_{name.upper()}"
+
+
+def _whole_number(most: int) -> Callable[[str], int]:
+    """An argument type: a whole number from 1 to `most`."""
+
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"a whole number from 1 to {most:,} is required, not {text!r}")
+        return int(text)
+
+    return read

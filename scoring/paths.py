@@ -1,0 +1,100 @@
+"""The files of an output, and a check of all paths before a model is loaded."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from scoring.errors import Refused
+from scoring.forms import STANDARD
+from scoring.options import ScoringOptions
+
+PARTS: Final = ("output", "rejects", "labelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The files of one output."""
+
+    output: Path
+
+    @classmethod
+    def of(cls, output: str) -> "Paths":
+        """The files of an output by its name. For a symbolic link, they are next to the file that it points
+        to, and the link stays."""
+        return cls(Path(os.path.realpath(output)) if Path(output).is_symlink() else Path(output))
+
+    def with_ending(self, ending: str) -> Path:
+        return self.output.with_name(self.output.name + ending)
+
+    @property
+    def rejects(self) -> Path:
+        return self.with_ending(".rejects.jsonl")
+
+    @property
+    def report(self) -> Path:
+        return self.with_ending(".report.html")
+
+    @property
+    def state(self) -> Path:
+        return self.with_ending(".partial.state")
+
+    @property
+    def converted(self) -> Path:
+        return self.with_ending(".partial.parquet")
+
+    def part(self, name: str) -> Path:
+        return self.with_ending(".partial" if name == "output" else f".partial.{name}")
+
+    def all(self) -> list[Path]:
+        """Every file that a run can write."""
+        final = [self.output, self.rejects, self.report]
+        return [*final, self.state, unfinished(self.state), self.converted, *map(self.part, PARTS)]
+
+
+def unfinished(path: Path) -> Path:
+    """The name of a file while it is written."""
+    return path.with_name(path.name + ".new")
+
+
+def can_be_read_again(name: str) -> bool:
+    """Whether it is a regular file. Standard input and a named pipe can be read only once."""
+    return name != STANDARD and Path(name).is_file()
+
+
+def check_paths(options: ScoringOptions) -> None:
+    """Refuse paths that would fail only after the models are loaded.
+
+    Raises:
+        Refused: INPUT is a folder; OUTPUT or one of its other files is INPUT or cannot be written; --resume
+            cannot work.
+    """
+    source, output = options.input, options.output
+    if options.resume and STANDARD in (source, output):
+        raise Refused(
+            "--resume needs files: standard input cannot be read twice; standard output cannot be cut"
+        )
+    if source != STANDARD and Path(source).is_dir():
+        raise Refused(f"{source}: this is a folder; name a file")
+    if options.resume and Path(source).exists() and not can_be_read_again(source):
+        raise Refused(f"{source}: --resume needs a regular file; this one cannot be read twice")
+    if output != STANDARD:
+        _check_output(source, output)
+
+
+def _check_output(source: str, output: str) -> None:
+    if not Path(output).name or Path(output).is_dir():
+        raise Refused(f"{output}: this is a folder; name a file")
+    paths = Paths.of(output)
+    folder = paths.output.parent
+    if not folder.is_dir():
+        raise Refused(f"{output}: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK):
+        raise Refused(f"{output}: the folder {folder} cannot be written")
+    for path in [Path(output), *paths.all()]:
+        if path.exists() and not path.is_file():
+            raise Refused(
+                f"{path}: a run writes a file here, but this is not a regular file; remove or rename it"
+            )
+        if source != STANDARD and path.exists() and path.samefile(source):
+            raise Refused(f"{path}: this is the input; it would be overwritten")
