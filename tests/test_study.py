@@ -77,7 +77,9 @@ def test_rows_are_drawn_by_sentence(rows: list[Row], tmp_path: Path) -> None:
 def test_a_study_trains_each_method_over_the_seeds_and_goes_on_where_it_was(
     recipe_file: Path, tmp_path: Path, in_process: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fields = {"base": str(recipe_file), "rows": 60, "seeds": [1, 2], "output": str(tmp_path / "study")}
+    base = tmp_path / "base.yaml"
+    base.write_text(json.dumps(json.loads(recipe_file.read_text(encoding="utf-8")) | {"epochs": 1}))
+    fields = {"base": str(base), "rows": 60, "seeds": [1, 2], "output": str(tmp_path / "study")}
     fields |= {
         "figures": str(tmp_path / "kept" / "figures.json"),
         "table": str(tmp_path / "docs" / "table.md"),
