@@ -100,7 +100,7 @@ def recipe_page() -> str:
     from training.augmentation.methods import METHODS
     from training.data.folds import Fold
     from training.run.recipe import ContextualRecipe, PretrainingRecipe, Recipe
-    from training.run.search_space import SearchSpace
+    from training.trials.space import SearchSpace
 
     sections = [
         _section("A member: `python -m training.train`", Recipe),

@@ -58,11 +58,17 @@ def sentence(row: LabelledExample) -> str:
 
 
 def sentence_halves(rows: Sequence[LabelledExample]) -> NDArray[np.bool_]:
-    """Which of two halves a row is in, shape (rows,): by its sentence, for the rows of one sentence resemble
-    each other."""
-    return np.array(
+    """The half of each row, for cross-fitting: bool of shape (rows,). Rows of one sentence are in one half.
+
+    Raises:
+        InvalidRows: one half is empty.
+    """
+    halves = np.array(
         [hashlib.sha256(sentence(row).encode("utf-8", "surrogatepass")).digest()[0] % 2 == 1 for row in rows]
     )
+    if halves.all() or not halves.any():
+        raise InvalidRows("too few sentences: rows for two halves are required")
+    return halves
 
 
 def _read(path: Path, parse: Callable[[dict[str, Any]], Row]) -> list[Row]:

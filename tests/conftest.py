@@ -55,7 +55,7 @@ def encoder_folder(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) ->
     weights."""
 
     def make(folder: Path) -> None:
-        from training.tiny_encoder import write_encoder
+        from training.model.tiny_encoder import write_encoder
 
         write_encoder(folder, [str(row["sentence"]) for row in rows])
 

@@ -1,9 +1,9 @@
 """What a run leaves, that it stays the same after an interruption, and how two runs compare."""
 
 import hashlib
+import importlib.util
 import json
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,9 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from models.labels import RELATIONS
 from training.compare import main as compare
-from training.run.experiment import Predictions, begin, claim, code
-from training.run.recipe import InvalidRecipe, Recipe
-from training.run.significance import label_f1, mcnemar, micro_f1_difference
+from training.errors import InvalidRecipe
+from training.experiments.significance import label_f1, mcnemar, micro_f1_difference
+from training.run.predictions import Predictions
+from training.run.recipe import Recipe
+from training.run.record import begin, claim, code
 from training.run.trainer import RelationTrainer
 from training.tiny_encoder import main as write_tiny_encoder
 from training.train import main
@@ -61,7 +63,7 @@ def test_a_run_leaves_a_record_to_return_to(runs: list[Path]) -> None:
     facts = json.loads((run / "run.json").read_bytes())
     assert facts["data"]["train"] == {"sha256": hashlib.sha256(ROWS.read_bytes()).hexdigest(), "rows": 72}
     assert (facts["seed"], facts["rows"], facts["versions"]["torch"]) == (1, 72, torch.__version__)
-    assert ("kiwipiepy" in facts["versions"]) == (find_spec("kiwipiepy") is not None)
+    assert ("kiwipiepy" in facts["versions"]) == (importlib.util.find_spec("kiwipiepy") is not None)
     assert facts["encoder"] == json.loads((at_the_end / "run.json").read_bytes())["encoder"]
     assert [(line["epoch"], line["step"]) for line in epochs(run)] == [(1, 9), (2, 18)]
     assert [line["epoch"] for line in epochs(at_the_end)] == [2]
@@ -113,14 +115,14 @@ def test_a_folder_takes_no_other_run(
         Path(tiny_recipe[0]),
         {**overrides, "bf16": "null", "encoder": str(encoder), "output": str(tmp_path / "run")},
     )
-    monkeypatch.setattr("training.run.experiment.bf16_pays", lambda: True)
+    monkeypatch.setattr("training.run.record.bf16_pays", lambda: True)
     run = claim(recipe)
     assert run == recipe.changed({"bf16": True}), "the machine decides"
     begin(run, rows=72)
     assert claim(recipe.changed({"seed": 5, "bf16": False})).seed == 5, "nothing came of it yet"
 
     (tmp_path / "run" / "metrics.json").write_text("{}")
-    monkeypatch.setattr("training.run.experiment.bf16_pays", lambda: False)
+    monkeypatch.setattr("training.run.record.bf16_pays", lambda: False)
     assert claim(recipe) == claim(run) == run, "what the machine decided once stays"
     claim(recipe.changed({"train": rows, "save_steps": 7, "report_to": ["tensorboard"], "evaluate": "end"}))
 
@@ -151,6 +153,7 @@ def test_tensorboard_is_told_of_losses_and_metrics(runs: list[Path]) -> None:
     assert told == pytest.approx([line["micro_f1"] for line in epochs(runs[0])])
 
 
+@pytest.mark.slow
 def test_weights_and_biases_is_told_offline(
     tiny_recipe: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +170,8 @@ def test_weights_and_biases_is_told_offline(
 def test_a_tracker_that_is_not_there_gets_one_plain_line(
     tiny_recipe: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "wandb" else find_spec(name))
     assert main([*tiny_recipe, *settings(report_to=["wandb"])]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "wandb is not installed" in line

@@ -3,6 +3,7 @@ depends on padding."""
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from loadtest.sentences import Row
 from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS, OnnxClassifier, feed
 from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import Example
+from training.errors import InvalidCheckpoint
 from training.model.conditional import ConditionalMaskedLM
-from training.model.heads import POOLED_VECTORS, RelationClassifier
+from training.model.heads import POOLED_VECTORS, HeadOptions, RelationClassifier
 from training.model.masked import load_masked_lm
-from training.model.member import InvalidCheckpoint, TrainedMember
+from training.model.member import TrainedMember
 
 PAD = 1
 INPUTS = (INPUT_IDS, ATTENTION_MASK, ENTITY_POSITIONS)
@@ -35,9 +37,8 @@ def encoded(encoder_folder: Path, rows: list[Row]) -> list[Encoded]:
 def test_no_pooling_reads_padding_before_or_after_export(
     encoder_folder: Path, encoded: list[Encoded], pooling: str, tmp_path: Path
 ) -> None:
-    model = RelationClassifier.from_encoder(
-        str(encoder_folder), pooling, "typed_punctuation", 128, dropout=0.1
-    ).eval()
+    options = HeadOptions(pooling, "typed_punctuation", 128, dropout=0.1)
+    model = RelationClassifier.from_encoder(str(encoder_folder), options).eval()
     with torch.no_grad():  # random weights of the usual size make all rows nearly the same
         for weight in model.parameters():
             weight *= 5 if weight.dim() > 1 else 1
@@ -70,15 +71,10 @@ def test_no_pooling_reads_padding_before_or_after_export(
 def test_the_encoder_drops_out_as_its_checkpoint_or_the_recipe_says(
     encoder_folder: Path, asked: float | None, probability: float
 ) -> None:
-    model = RelationClassifier.from_encoder(
-        str(encoder_folder),
-        "entity_start",
-        "typed_punctuation",
-        128,
-        dropout=0.2,
-        layers=1,
-        encoder_dropout=asked,
+    options = HeadOptions(
+        "entity_start", "typed_punctuation", 128, dropout=0.2, layers=1, encoder_dropout=asked
     )
+    model = RelationClassifier.from_encoder(str(encoder_folder), options)
     inside = {module.p for module in model.encoder.modules() if isinstance(module, torch.nn.Dropout)}
     assert inside == {probability}
     assert model.encoder.encoder.layer[0].attention.self.dropout_prob == probability, (
@@ -90,24 +86,21 @@ def test_the_encoder_drops_out_as_its_checkpoint_or_the_recipe_says(
 def test_a_finished_member_goes_on_with_its_head_and_a_checkpoint_that_lacks_weights_is_refused(
     checkpoints: list[Path], encoder_folder: Path, tmp_path: Path
 ) -> None:
-    member = RelationClassifier.from_encoder(
-        str(checkpoints[0]), "entity_start", "typed_punctuation", 64, dropout=0.3
-    )
+    options = HeadOptions("entity_start", "typed_punctuation", 64, dropout=0.3)
+    member = RelationClassifier.from_encoder(str(checkpoints[0]), options)
     stored = load_file(checkpoints[0] / "model.safetensors")
     assert all(torch.equal(weight, stored[name]) for name, weight in member.state_dict().items())
     assert (member.config.window, member.dropout.p) == (64, 0.3)
     for pooling, markers in (("mean", "typed_punctuation"), ("entity_start", "entity_tokens")):
         with pytest.raises(ValueError, match="is a finished member with"):
-            RelationClassifier.from_encoder(str(checkpoints[0]), pooling, markers, 64, dropout=0.3)
-    with pytest.raises(ValueError, match=r"lacks 16 of its weights, the first of them encoder\.layer\.2\."):
-        RelationClassifier.from_encoder(
-            str(encoder_folder), "entity_start", "typed_punctuation", 64, dropout=0.3, layers=3
-        )
+            RelationClassifier.from_encoder(
+                str(checkpoints[0]), HeadOptions(pooling, markers, 64, dropout=0.3)
+            )
+    with pytest.raises(ValueError, match=r"lacks 16 of its weights, the first one is encoder\.layer\.2\."):
+        RelationClassifier.from_encoder(str(encoder_folder), replace(options, layers=3))
     (tmp_path / "config.json").write_text('{"model_type": "distilbert"}')
     with pytest.raises(ValueError, match="encoder_dropout has no effect on a distilbert"):
-        RelationClassifier.from_encoder(
-            str(tmp_path), "mean", "typed_punctuation", 64, dropout=0.3, encoder_dropout=0.0
-        )
+        RelationClassifier.from_encoder(str(tmp_path), replace(options, encoder_dropout=0.0))
     for load in (load_masked_lm, partial(ConditionalMaskedLM.from_encoder, window=64)):
         with pytest.raises(ValueError, match=r"lacks \d+ of its weights"):
             load(str(checkpoints[0]))
@@ -118,9 +111,8 @@ def test_a_finished_member_that_lost_a_weight_is_no_member(checkpoints: list[Pat
     weights = load_file(tmp_path / "broken" / "model.safetensors")
     del weights["head.bias"]
     save_file(weights, tmp_path / "broken" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"lacks 1 of its weights, the first of them head\.bias"):
-        RelationClassifier.from_encoder(
-            str(tmp_path / "broken"), "entity_start", "typed_punctuation", 64, dropout=0.3
-        )
-    with pytest.raises(InvalidCheckpoint, match=r"lacks 1 of its weights, the first of them head\.bias"):
+    options = HeadOptions("entity_start", "typed_punctuation", 64, dropout=0.3)
+    with pytest.raises(ValueError, match=r"lacks 1 of its weights, the first one is head\.bias"):
+        RelationClassifier.from_encoder(str(tmp_path / "broken"), options)
+    with pytest.raises(InvalidCheckpoint, match=r"lacks 1 of its weights, the first one is head\.bias"):
         TrainedMember.load(tmp_path / "broken")

@@ -3,22 +3,32 @@ get one plain line."""
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
+from pydantic import BaseModel
 from safetensors.torch import load_file
 
 from loadtest.sentences import Row
 from models.encoding import MARKER_STYLES, Encoder
 from models.rows import read_labelled
 from training.augment import main as augment
+from training.augmentation.methods import METHODS
 from training.data.dataset import LengthBucketSampler, RelationDataset
-from training.run.experiment import last_checkpoint
-from training.run.recipe import InvalidRecipe, Recipe
+from training.data.folds import Fold
+from training.errors import InvalidRecipe
+from training.experiments.study import Study
+from training.run.recipe import ContextualRecipe, PretrainingRecipe, Recipe
+from training.run.record import last_checkpoint
 from training.run.trainer import RelationTrainer
-from training.train import main, prepare
+from training.run.training import prepare
+from training.train import main
+from training.trials.space import SearchSpace
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +201,7 @@ def test_a_row_whose_entities_lie_too_far_apart_is_named(
     assert "far.jsonl, line 21: sentence: the two entities are too far apart" in line
 
 
-@pytest.mark.parametrize("method", ["eda, morphemes: particles", "aeda", "entity_mask", "entity_swap"])
+@pytest.mark.parametrize("method", ["eda", "aeda", "entity_mask", "entity_swap"])
 def test_augmentation_is_a_block_of_a_recipe(
     recipe_file: Path, rows: list[Row], tmp_path: Path, method: str
 ) -> None:
@@ -229,3 +239,50 @@ def test_the_tokens_that_mark_entities_begin_unlike_each_other(recipe_file: Path
         trainer.processing_class.convert_tokens_to_ids(list(tokens))
     ]
     assert torch.cosine_similarity(rows[:, None], rows[None], dim=-1).fill_diagonal_(0).abs().max() < 0.9
+
+
+@pytest.mark.parametrize(
+    "kind", [Recipe, PretrainingRecipe, ContextualRecipe, Study, SearchSpace, Fold, *METHODS.values()]
+)
+def test_every_field_is_described_in_a_sentence(kind: type[BaseModel]) -> None:
+    for name, field in kind.model_fields.items():
+        assert name == "method" or (field.description or "").endswith("."), name
+
+
+COMMANDS = sorted(path.stem for path in (ROOT / "training").glob("*.py") if "def main(" in path.read_text())
+
+CALL_EACH = """
+import sys
+from importlib import import_module
+heavy = {"torch", "transformers", "optuna", "ray", "matplotlib"}
+for command in sys.argv[1].split(","):
+    for arguments in sys.argv[2:]:
+        try:
+            status = import_module(f"training.{command}").main(arguments.split())
+        except SystemExit as left:
+            status = left.code
+        print("STATUS", command, status, *sorted(heavy & set(sys.modules)))
+"""
+
+
+def call_each(commands: list[str], *arguments: str) -> tuple[str, list[str]]:
+    """Stdout of commands called in one new process, and for each call its status and what it has loaded."""
+    call = [sys.executable, "-c", CALL_EACH, ",".join(commands), *arguments]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [line.removeprefix("STATUS ") for line in done.stdout.splitlines() if line.startswith("STATUS")]
+    return done.stdout, lines
+
+
+def test_help_and_wrong_arguments_load_nothing_heavy() -> None:
+    text, statuses = call_each(COMMANDS, "--help", "--no-such-option")
+    assert statuses == [f"{command} {status}" for command in COMMANDS for status in (0, 2)]
+    for command in COMMANDS:
+        assert f"usage: python -m training.{command} " in text
+        assert f"\n    python -m training.{command} " in text, "an example"
+
+
+def test_an_unreadable_recipe_is_refused_before_pytorch_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("epochs: [")
+    commands = ["contextual", "pretrain", "search", "train"]
+    _, statuses = call_each(commands, str(tmp_path / "recipe.yaml"))
+    assert statuses == [f"{command} 2" for command in commands]

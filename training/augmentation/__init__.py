@@ -1,10 +1,12 @@
-"""New training rows out of old ones, both entities and the label kept true.
+"""New training rows from old ones. Both entities and the label stay true.
 
-    methods.py   the methods by name, as a recipe's `augmentation` block names them
-    variants.py  what every method shares: how many rows, which labels, no row twice
-    words.py     a sentence as words around its two entities
+    methods.py     the methods by name, as a recipe's `augmentation` block names them
+    variants.py    shared by all methods: how many rows, which labels, no row twice
+    words.py       a sentence as words around its two entities
     eda.py, aeda.py, contextual.py, entities.py   the methods
-    refill.py    what contextual.py does, with PyTorch
+    synonyms.py, nouns.py   EDA's synonyms, and the nouns that have some
+    refill.py      the PyTorch part of contextual.py
+    options.py, rows_file.py   for the command: options as flags, augmentation of a file
 
-A further method is a subclass of `variants.Augmentation` in a file of its own and a name in methods.py.
+A new method is a subclass of `variants.Augmentation` in its own file, and a name in methods.py.
 """

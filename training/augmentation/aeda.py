@@ -1,7 +1,7 @@
-"""An easier data augmentation: punctuation at random places.
+"""AEDA: punctuation at random places.
 
 Karimi et al., "AEDA: An Easier Data Augmentation Technique for Text Classification", 2021 (arXiv:2108.13230).
-No word is lost or moved, so no label can become false.
+No word is removed or moved, so no label becomes false.
 """
 
 from typing import Literal
@@ -17,11 +17,11 @@ PUNCTUATION = (".", ";", "?", ":", "!", ",")
 
 
 class Aeda(Augmentation):
-    """Put one of . ; ? : ! , in front of 1 to n/3 of a sentence's n words."""
+    """Put one of . ; ? : ! , before 1 to n/3 of a sentence's n words."""
 
     method: Literal["aeda"] = "aeda"
     ratio: float = Field(
-        1 / 3, gt=0, le=1, description="largest share of the words that get a sign in front of them"
+        1 / 3, gt=0, le=1, description="Largest share of the words that get a punctuation mark before them."
     )
 
     def vary(self, example: Example, generator: np.random.Generator) -> Example | None:

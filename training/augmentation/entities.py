@@ -1,4 +1,4 @@
-"""Entity masking and entity swap: the two methods that mean the entities themselves."""
+"""Entity masking and entity swap: the two methods that change the entities themselves."""
 
 from typing import Literal
 
@@ -23,42 +23,41 @@ REVERSED = {
     "per:employee_of": "org:top_members/employees",
     "org:top_members/employees": "per:employee_of",
 }
-"""Relation -> the one that then holds from object to subject, by KLUE's definitions.
+"""Each relation with the relation from object to subject that follows from it, by KLUE's definitions.
 
-KLUE's training set has some pairs both ways, and there its annotators agree with this table: per:spouse 206
-of 211 times,
-per:alternate_names 22 of 24, org:alternate_names 48 of 53, per:employee_of 167 of 189,
-org:top_members/employees 167 of 186, per:siblings 24 of 27, per:children 75 of 84, per:parents 76 of 87,
-org:member_of 25 of 36, org:members 25 of 38; otherwise they mostly said no_relation.
-Two symmetric relations are left out, for there it was nearly every second time: per:other_family agrees 34 of
-58 times, per:colleagues 30 of 57. no_relation is not here either: that none of the 30 holds one way says
-nothing of the other.
+Some pairs of KLUE's training set are labelled in both directions. How often the annotators agree with this
+table: per:spouse 206 of 211, per:alternate_names 22 of 24, org:alternate_names 48 of 53, per:employee_of 167
+of 189, org:top_members/employees 167 of 186, per:siblings 24 of 27, per:children 75 of 84, per:parents 76 of
+87, org:member_of 25 of 36, org:members 25 of 38. The other pairs are mostly labelled no_relation.
+
+Three relations are left out. Two symmetric ones, because the annotators agree only half of the time:
+per:other_family 34 of 58, per:colleagues 30 of 57. And no_relation, because no relation in one direction
+says nothing about the other direction.
 """
 
 SUBJECT_TYPES = {"per": "PER", "org": "ORG"}
 
 
 class EntityMask(Augmentation):
-    """Replace an entity by the Korean word for its type (사람, 단체, …), so that the relation must be read from
-    the context.
+    """Replace an entity by the Korean word for its type (사람, 단체, …). Only the context shows the relation.
 
-    The words are those of the typed markers (models/encoding.py). An entity without a type becomes 대상. A
-    particle behind the entity stays as it is, whether it fits the new word or not.
+    The words are those of the typed markers (models/encoding.py). An entity without a type becomes 대상. The
+    particle after the entity stays, even if it does not fit the new word.
     """
 
     method: Literal["entity_mask"] = "entity_mask"
     entity: Literal["either", "subject", "object", "both"] = Field(
-        "either", description="which entity is masked; either draws one"
+        "either", description="Which entity is masked; `either` draws one of the two."
     )
     placeholder: str | None = Field(
-        None, description="text put in the entity's place; by default the word for its type"
+        None, description="Text that replaces the entity; by default the Korean word for its type."
     )
 
     @field_validator("placeholder")
     @classmethod
     def _check_placeholder(cls, placeholder: str | None) -> str | None:
         if placeholder is not None and not placeholder.strip():
-            raise ValueError("a placeholder is not blank")
+            raise ValueError("a placeholder that is not blank is required")
         return placeholder
 
     def vary(self, example: Example, generator: np.random.Generator) -> Example | None:
@@ -84,11 +83,10 @@ class EntityMask(Augmentation):
 
 
 class EntitySwap(Augmentation):
-    """Exchange subject and object where the relation is symmetric or has an inverse (`REVERSED`); the
-    sentence stays.
+    """Exchange subject and object where the relation is symmetric or has an inverse (`REVERSED`).
 
-    Not where the new subject is of another type than the relation's subjects are: KLUE-RE has per: only of
-    persons and org: only of organisations, and no served model would be asked otherwise.
+    The sentence stays. A row is left out when the type of its new subject does not fit the new relation:
+    in KLUE-RE the subjects of per: are persons and those of org: are organisations.
     """
 
     method: Literal["entity_swap"] = "entity_swap"

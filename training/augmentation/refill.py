@@ -1,5 +1,7 @@
-"""Masked words of many rows refilled under the rows' relations. The words go back one by one into the
-sentence as it was written, so nothing around them changes, and the entities least of all."""
+"""Words of many rows refilled by a model that knows the rows' relations.
+
+Each new word replaces its old word in the original sentence, so the text around it and the entities stay.
+"""
 
 from collections.abc import Sequence
 
@@ -10,15 +12,17 @@ from transformers import AutoTokenizer
 
 from models.example import Example
 from models.rows import LabelledExample
+from training.augmentation.contextual import Contextual
 from training.augmentation.words import join, split
-from training.data.masking import MaskedWords, WordMasker, choose, refill
+from training.data.masked_words import MaskedWords, WordMasker, choose, refill
 from training.model.conditional import ConditionalMaskedLM
+from training.model.pretrained import accelerator
 
 ROWS_A_BATCH = 32
 
 
 class Draft:
-    """A row on its way to its variant: its tokens, of which the chosen words are refilled step by step."""
+    """A row that is being changed: its tokens, in which the chosen words are refilled step by step."""
 
     def __init__(
         self, row: LabelledExample, words: MaskedWords, generator: np.random.Generator, mask_token_id: int
@@ -32,37 +36,30 @@ class Draft:
         self.original = words.input_ids
 
     def open(self, step: int) -> list[int]:
-        """The tokens to be refilled in this step: of each chosen word the piece number `step`, where it has
-        so many."""
+        """The tokens to refill in this step: token number `step` of each chosen word that has one."""
         return [start + step for _, start, stop in self.spans if start + step < stop]
 
 
 class Refiller:
-    """Chooses words of rows and refills them, words of several pieces from the left.
+    """Chooses words of rows and refills them.
 
-    Of a word each piece is drawn from the `top_k` likeliest Hangul pieces that can stand where the word's own
-    piece stood: at its beginning or within it. What comes of a row depends on its generator, and on the other
-    rows only as far as rounding goes.
+    1. Choose words at random, `alpha` of the sentence's words, at least one.
+    2. Mask all their tokens.
+    3. Refill the first token of each chosen word, then the second one, and so on. Each token is drawn from
+       the `top_k` likeliest Hangul tokens that are allowed at its place: the start of a word or within it.
+
+    A row's result depends on its own generator. The other rows change it only by rounding.
 
     Args:
-        folder: a checkpoint of `ConditionalMaskedLM` with its tokenizer.
-        alpha: words refilled, per word of the sentence; at least one.
-        temperature: divides the logits.
+        options: `options.model` is a checkpoint folder of `ConditionalMaskedLM` with its tokenizer.
     """
 
-    def __init__(self, folder: str, alpha: float, temperature: float, top_k: int) -> None:
-        device = (
-            torch.accelerator.current_accelerator()
-            if torch.accelerator.is_available()
-            else torch.device("cpu")
-        )
-        self.model = ConditionalMaskedLM.load(folder).to(device)
-        self.masker = WordMasker(AutoTokenizer.from_pretrained(folder), self.model.config.window)
-        self.alpha = alpha
-        self.temperature = temperature
-        self.top_k = top_k
-        # What may stand at a piece's place, by whether a word can begin with that piece; shape (2,
-        # vocabulary).
+    def __init__(self, options: Contextual) -> None:
+        device = accelerator()
+        self.options = options
+        self.model = ConditionalMaskedLM.load(options.model).to(device)
+        self.masker = WordMasker(AutoTokenizer.from_pretrained(options.model), self.model.config.window)
+        # Tokens that are allowed within a word and at its start; shape (2, vocabulary).
         allowed = np.stack([self.masker.continues, self.masker.opens])
         self.forbidden = ~torch.from_numpy(
             np.pad(allowed, [(0, 0), (0, self.model.config.vocab_size - allowed.shape[1])])
@@ -71,7 +68,7 @@ class Refiller:
     def __call__(
         self, rows: Sequence[LabelledExample], generators: Sequence[np.random.Generator]
     ) -> list[Example | None]:
-        """The rows' examples with words refilled; None for a row without a word that can be."""
+        """The rows' examples with refilled words; None for a row without a word that can be refilled."""
         drafts = [self._draft(row, generator) for row, generator in zip(rows, generators, strict=True)]
         by_length = sorted((draft for draft in drafts if draft.spans), key=lambda draft: len(draft.ids))
         for low in range(0, len(by_length), ROWS_A_BATCH):
@@ -79,7 +76,7 @@ class Refiller:
         return [self._example(draft) if draft.spans else None for draft in drafts]
 
     def _draft(self, row: LabelledExample, generator: np.random.Generator) -> Draft:
-        words = self.masker.encode(row.example, choose(row.example, self.alpha, generator))
+        words = self.masker.encode(row.example, choose(row.example, self.options.alpha, generator))
         return Draft(row, words, generator, self.masker.mask_token_id)
 
     def _refill(self, drafts: Sequence[Draft]) -> None:
@@ -92,7 +89,7 @@ class Refiller:
             step += 1
 
     def _draw(self, drafts: Sequence[Draft], step: int) -> list[int]:
-        """Pieces for the open tokens of the drafts, in their order."""
+        """New token ids for the open tokens of the drafts, in their order."""
         device = self.forbidden.device
         pad = self.masker.pad_token_id
         input_ids = pad_sequence(
@@ -110,14 +107,14 @@ class Refiller:
         with torch.inference_mode():
             logits = self.model(input_ids, attention_mask, relation_ids, masked).logits
             logits = logits.masked_fill(self.forbidden[torch.tensor(opens, device=device).long()], -torch.inf)
-            likeliest = logits.topk(min(self.top_k, logits.shape[1]))
-        # not every accelerator has doubles
-        chances = torch.softmax(likeliest.values.cpu().double() / self.temperature, dim=1).numpy()
-        pieces = likeliest.indices.cpu().numpy()
+            likeliest = logits.topk(min(self.options.top_k, logits.shape[1]))
+        # on the CPU: some accelerators have no float64
+        chances = torch.softmax(likeliest.values.cpu().double() / self.options.temperature, dim=1).numpy()
+        tokens = likeliest.indices.cpu().numpy()
         generators = (draft.generator for draft in drafts for _ in draft.open(step))
         return [
             int(generator.choice(some, p=chance))
-            for some, chance, generator in zip(pieces, chances, generators, strict=True)
+            for some, chance, generator in zip(tokens, chances, generators, strict=True)
         ]
 
     def _example(self, draft: Draft) -> Example:

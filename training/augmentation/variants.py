@@ -1,5 +1,4 @@
-"""What every method of augmentation shares: how many new rows are made, out of which, and that none says the
-same twice."""
+"""Shared by all methods: how many new rows are made, from which rows, and no row twice."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,44 +13,43 @@ from models.example import Example
 from models.labels import RELATION_IDS, RELATIONS
 from models.rows import LabelledExample
 
-# to get a row that is not there yet; a method that has no further one to give then gives up this row
 TRIES = 10
+"""Attempts to make a row that does not exist yet. After them the row gives no more variants."""
 
 Vary = Callable[[Sequence[LabelledExample], Sequence[np.random.Generator]], list[Example | None]]
-"""Changes examples, several at once: each row's own generator decides what becomes of it, and None says that
-nothing could be changed."""
+"""Changes several examples at once, each with its own generator. None: the example could not be changed."""
 
 
 class Augmentation(BaseModel):
-    """One method with its options: the `augmentation` block of a recipe. A subclass makes the rows."""
+    """A method with its options: the `augmentation` block of a recipe. Each method is a subclass."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    batch: ClassVar[int] = 1  # rows that are changed at a time
+    batch: ClassVar[int] = 1  # rows that are changed at once
 
     method: str
     copies: int | None = Field(
-        None, ge=1, description="most new rows from one row; 1 by default, with balance as many as it takes"
+        None, ge=1, description="Most new rows from one row. Default: 1; with `balance`: no limit."
     )
     balance: int | None = Field(
-        None, ge=1, description="only labels with fewer rows get new ones, up to this number of rows"
+        None, ge=1, description="Only labels with fewer rows than this get new rows, up to this number."
     )
 
     def relation(self, relation: str) -> str | None:
-        """The relation of a new row made from a row with `relation`; None where the method does not apply."""
+        """The relation of a row made from a row with `relation`. None: the method does not apply."""
         return relation
 
     def fits(self, example: Example, relation: str) -> bool:
-        """Whether a row of this example may get the new `relation`."""
+        """Whether a row of this example can get the new `relation`."""
         return True
 
     def vary(self, example: Example, generator: np.random.Generator) -> Example | None:
-        """A changed example, or None if nothing could be changed. All chance comes from `generator`."""
+        """A changed example, or None if it could not be changed. All random numbers come from `generator`."""
         raise NotImplementedError
 
     def start(self) -> Vary:
-        """What changes the rows: `vary`, one by one. A method that works on many rows, or asks for their
-        labels, brings its own."""
+        """The function that changes rows: `vary` on each row. A method that needs several rows or their
+        labels overrides it."""
         return lambda rows, generators: [
             self.vary(row.example, generator) for row, generator in zip(rows, generators, strict=True)
         ]
@@ -59,7 +57,12 @@ class Augmentation(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A new row, the index of the row it was made from, and which of that row's new rows it is, from 1."""
+    """A new row.
+
+    Attributes:
+        source: index of the row that it was made from.
+        number: its number among the new rows of that row, from 1.
+    """
 
     row: LabelledExample
     source: int
@@ -67,17 +70,17 @@ class Variant:
 
 
 def variants(rows: Sequence[LabelledExample], augmentation: Augmentation, seed: int) -> Iterator[Variant]:
-    """The new rows that `augmentation` asks for: the same for the same rows, options and seed.
+    """The new rows of an augmentation: the same for the same rows, options and seed.
 
-    No row comes twice, and none has a sentence and spans that are in `rows` already: there the annotators'
-    label stands.
+    No row is made twice. No new row has the sentence and spans of one of `rows`, whose label comes from
+    annotators.
     """
     seen = {_pair(row.example) for row in rows}
     targets = [_target(row, augmentation) for row in rows]
     vary = augmentation.start()
 
     def make(wanted: Sequence[tuple[int, int]]) -> list[Variant]:
-        """The variants of these (source, number), as far as there are any."""
+        """The variants for these (source, number), without those that could not be made."""
         made: dict[tuple[int, int], Variant] = {}
         for attempt in range(TRIES):
             left = [key for key in wanted if key not in made]
@@ -110,7 +113,7 @@ def variants(rows: Sequence[LabelledExample], augmentation: Augmentation, seed: 
         order = np.random.default_rng((seed, label_id)).permutation(sources)
         missing = augmentation.balance - rows_of[label_id]
         for number in count(1) if augmentation.copies is None else range(1, augmentation.copies + 1):
-            # One new row from each before any gives a second one; a round without a new row is the last.
+            # Each row gives one new row before any row gives a second one. A round without a new row ends it.
             before, waiting = missing, iter([(int(source), number) for source in order])
             while missing > 0 and (wanted := list(islice(waiting, min(augmentation.batch, missing)))):
                 made = make(wanted)

@@ -1,7 +1,7 @@
-"""A sentence as words, of which those that hold an entity stand fixed.
+"""A sentence as words. A word that contains an entity is fixed: augmentation does not change it.
 
-The whole word is fixed, particles included, not the entity alone: in 세종의 아들 문종 the particle tells who is
-whose parent, so a change to it would make the label false.
+The whole word is fixed, particles included. In 세종의 아들 문종 the particle shows who is the parent, so a
+change to it would make the label false.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from models.example import Entity, Example, Mention
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A run of characters between white space, with the white space in front of it.
+    """A run of characters between white space, with the white space before it.
 
     Attributes:
         opens: (field, offset) for each entity of the example that begins in this word, offsets in code
@@ -30,8 +30,10 @@ class Word:
 
 
 def split(example: Example) -> tuple[list[Word], str]:
-    """The words of an example, and the white space behind the last one. White space within an entity does not
-    split it."""
+    """The words of an example, and the white space after the last word.
+
+    White space within an entity does not split it.
+    """
     sentence, entities = example.sentence, _entities(example)
     inside = {index for entity in entities.values() for index in range(entity.start_idx, entity.end_idx + 1)}
     blank = [character.isspace() and index not in inside for index, character in enumerate(sentence)]
@@ -59,8 +61,7 @@ def split(example: Example) -> tuple[list[Word], str]:
 def free(words: Sequence[Word], example: Example) -> list[int]:
     """The places of the words in which neither entity occurs.
 
-    A second mention of an entity is not free: that the sentence goes on about the same person may be what the
-    label rests on.
+    A second mention of an entity is not free, because the label can depend on it.
     """
     entities = example.subject_entity.word, example.object_entity.word
     return [
@@ -80,7 +81,7 @@ def starts(words: Sequence[Word]) -> Iterator[int]:
 
 
 def join(words: Sequence[Word], space: str, original: Example) -> Example:
-    """The example that the changed words spell: the entities of `original`, wherever their words stand now.
+    """The example of the changed words, with the entities of `original` at their new places.
 
     Raises:
         InvalidExample: a fixed word was changed.
@@ -101,8 +102,7 @@ def join(words: Sequence[Word], space: str, original: Example) -> Example:
 
 
 def insert(words: Sequence[Word], place: int, text: str) -> list[Word]:
-    """Put a word in front of the word at `place`, or behind the last one, parted by a space from its
-    neighbours."""
+    """Put a word before the word at `place`, or after the last word, with a space on both sides."""
     if place == len(words):
         return [*words, Word(text, " ")]
     follower = words[place]
@@ -115,7 +115,7 @@ def insert(words: Sequence[Word], place: int, text: str) -> list[Word]:
 
 
 def delete(words: Sequence[Word], place: int) -> list[Word]:
-    """Take a word out together with one of the two spaces around it."""
+    """Remove a word and one of the two spaces around it."""
     rest = list(words[place + 1 :])
     if rest:
         rest[0] = Word(rest[0].text, words[place].space, rest[0].opens)

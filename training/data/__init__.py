@@ -1,1 +1,1 @@
-"""Rows as training sees them: the dataset, folds, masking, and files written whole or not at all."""
+"""Rows as training sees them: the dataset, folds, masked words, and files that are written whole."""

@@ -1,12 +1,12 @@
-"""Labelled rows as a dataset, and the order in which they are shown.
+"""Labelled rows as a dataset, and the order of its batches.
 
-Both depend on (seed, epoch, row) alone, never on a generator's state, so a run resumed in the middle of an
-epoch sees the rows it would have seen.
+Both depend on (seed, epoch, row) only, not on the state of a generator. So a run that is resumed in the
+middle of an epoch sees the same rows in the same order.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -14,29 +14,29 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from models.encoding import Encoded, EncodedBatch, Encoder
-from models.example import Entity
 from models.rows import LabelledExample
 
-# rows are sorted by length within so many shuffled batches: little padding, and order still random
-BATCHES_A_BUCKET = 50
+BATCHES_A_BUCKET: Final = 50
+"""Rows are sorted by length within this many shuffled batches: little padding, and the order stays random."""
 
-ORDER = "tokens"
-"""What rows are sorted by within a bucket; a run that was begun in another order is not gone on with."""
-
-# tokens: on a CPU every new shape costs compiled kernels and memory, so batches come in few lengths
-LENGTH_STEP = 8
+LENGTH_STEP: Final = 8
+"""Batches have a multiple of this many tokens. On a CPU each new shape costs compiled kernels and memory."""
 
 Sample = tuple[Encoded, int, NDArray[np.float32] | None]
-"""A row, its label, and the teachers' probabilities for it, shape (30,), where a recipe has teachers."""
+"""A row, its label, and the teachers' probabilities of shape (30,), if the recipe has teachers."""
 
 
 class RelationDataset(Dataset[Sample]):
-    """Encodes rows as they are asked for; each entity loses its type with probability `type_dropout`, anew
-    each epoch.
+    """Encodes a row when it is read.
 
-    Type dropout is what lets the served model answer callers who do not know an entity's type. `teacher`,
-    shape (rows, 30), is what teachers said who saw the types. `lengths` counts each row's tokens with its
-    types.
+    In each epoch, each entity loses its type with probability `type_dropout`. So the served model can also
+    answer requests without entity types.
+
+    Args:
+        teacher: the teachers' probabilities, shape (rows, 30). The teachers saw the types.
+
+    Attributes:
+        lengths: number of tokens of each row with its types.
     """
 
     def __init__(
@@ -64,13 +64,10 @@ class RelationDataset(Dataset[Sample]):
             subject_dropped, object_dropped = (
                 np.random.default_rng((self.seed, self.epoch, index)).random(2) < self.type_dropout
             )
-            example = replace(
-                example,
-                subject_entity=_untyped(example.subject_entity)
-                if subject_dropped
-                else example.subject_entity,
-                object_entity=_untyped(example.object_entity) if object_dropped else example.object_entity,
-            )
+            if subject_dropped:
+                example = replace(example, subject_entity=replace(example.subject_entity, type=None))
+            if object_dropped:
+                example = replace(example, object_entity=replace(example.object_entity, type=None))
         return (
             self.encoder.encode(example),
             self.rows[index].label_id,
@@ -79,17 +76,17 @@ class RelationDataset(Dataset[Sample]):
 
 
 class Epochs(Protocol):
-    """A dataset that is another one in each epoch; the lengths of its rows, in tokens, hardly change."""
+    """A dataset that changes with the epoch. The lengths of its rows, in tokens, hardly change."""
 
     lengths: Sequence[int]
     epoch: int
 
 
 class LengthBucketSampler(Sampler[int]):
-    """A random order in which neighbours have similar lengths, so that a batch carries little padding.
+    """A random order in which neighbours have similar lengths, so that batches have little padding.
 
-    Lengths in tokens: of KLUE-RE's rows, sorted by them, 8 % of what a batch holds is padding; sorted by
-    characters 19 %.
+    Lengths are counted in tokens: then 8 % of KLUE-RE's batches is padding. Sorted by characters it is 19 %.
+    record.ORDER names this order; change it together with the order.
     """
 
     def __init__(self, dataset: Epochs, batch_size: int, seed: int) -> None:
@@ -113,8 +110,7 @@ class LengthBucketSampler(Sampler[int]):
             bucket = shuffled[start : start + size]
             bucket = bucket[np.argsort(self.lengths[bucket], kind="stable")]
             batches += [bucket[low : low + self.batch_size] for low in range(0, len(bucket), self.batch_size)]
-        # The one short batch stays last: moved forward it would shift the batches the loader cuts from this
-        # order.
+        # The short batch stays last. At another place it would shift the batches that the loader cuts.
         full = [batch for batch in batches if len(batch) == self.batch_size]
         short = [batch for batch in batches if len(batch) < self.batch_size]
         for place in [*generator.permutation(len(full)), *range(len(full), len(full) + len(short))]:
@@ -122,13 +118,17 @@ class LengthBucketSampler(Sampler[int]):
 
 
 def shortest_first(dataset: Epochs) -> list[int]:
-    """Where no order is asked for: all rows, so that a batch carries little padding."""
+    """All rows sorted by length, for evaluation: little padding."""
     return sorted(range(len(dataset.lengths)), key=dataset.lengths.__getitem__)
 
 
 def collate(rows: Sequence[Sample], pad_token_id: int, window: int) -> dict[str, torch.Tensor]:
-    """Input tensors as `EncodedBatch` describes them (token types where there is a second segment), `labels`
-    of shape (rows,), and `teacher` of shape (rows, 30) where there is one."""
+    """A batch of tensors.
+
+    Returns:
+        The inputs that `EncodedBatch` describes (token types only if a row has a second segment), `labels`
+        of shape (rows,), and with teachers `teacher` of shape (rows, 30).
+    """
     encoded, labels, teacher = zip(*rows, strict=True)
     tokens = min(-(-max(map(len, encoded)) // LENGTH_STEP) * LENGTH_STEP, window)
     batch = EncodedBatch.collate(encoded, pad_token_id, tokens)
@@ -143,7 +143,3 @@ def collate(rows: Sequence[Sample], pad_token_id: int, window: int) -> dict[str,
     if teacher[0] is not None:
         tensors["teacher"] = torch.from_numpy(np.stack(teacher))
     return tensors
-
-
-def _untyped(entity: Entity) -> Entity:
-    return replace(entity, type=None)

@@ -1,1 +1,1 @@
-"""What is trained: encoders, heads and losses, and a finished member at work in PyTorch."""
+"""Networks and losses, finished members, and calibration."""

@@ -1,9 +1,10 @@
-"""A pretrained encoder with a relation head on top, as an ordinary Hugging Face checkpoint folder.
+"""A pretrained encoder with a relation head, as an ordinary Hugging Face checkpoint folder.
 
-The folder holds the encoder's own `config.json` (with `pooling`, `markers` and `window` added),
-`model.safetensors` and `tokenizer.json`: everything that export needs to know about a member travels in it.
+The folder has the encoder's `config.json` with the fields `pooling`, `markers` and `window` added,
+`model.safetensors` and `tokenizer.json`. Export needs nothing else.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,16 +16,38 @@ from models.labels import RELATIONS
 from training.model.pretrained import require, require_encoder
 
 POOLED_VECTORS = {"entity_start": 2, "cls": 1, "cls_entity_start": 3, "mean": 1}
+"""Number of the encoder's vectors that the head reads, for each pooling."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadOptions:
+    """How a `RelationClassifier` is built on an encoder.
+
+    Attributes:
+        pooling: a name in `POOLED_VECTORS`.
+        markers: a name in `models.encoding.MARKER_STYLES`.
+        window: tokens.
+        dropout: before the head.
+        layers: number of the encoder's first layers to keep; all by default.
+        encoder_dropout: of the encoder's states and attention; by default the value in its checkpoint.
+    """
+
+    pooling: str
+    markers: str
+    window: int
+    dropout: float
+    layers: int | None = None
+    encoder_dropout: float | None = None
 
 
 class RelationClassifier(PreTrainedModel):
     """Encoder, pooling, dropout and one linear layer to the 30 relations.
 
-    Pooling, none of which reads padding:
+    Pooling, which never reads padding:
         entity_start: the states of the two opening markers, concatenated (Baldini Soares et al., 2019,
             arXiv:1906.03158).
-        cls: the first token's state.
-        cls_entity_start: the first token's state and the two of entity_start.
+        cls: the state of the first token.
+        cls_entity_start: the state of the first token and the two of entity_start.
         mean: the mean over all tokens.
     """
 
@@ -42,45 +65,28 @@ class RelationClassifier(PreTrainedModel):
         nn.init.zeros_(self.head.bias)
 
     @classmethod
-    def from_encoder(
-        cls,
-        name: str,
-        pooling: str,
-        markers: str,
-        window: int,
-        dropout: float,
-        layers: int | None = None,
-        encoder_dropout: float | None = None,
-    ):
-        """A new head on a pretrained encoder (a folder or a hub name), of which `layers` keeps the first
-        layers; or a finished member of this project's, to go on from, with the head that it has.
+    def from_encoder(cls, name: str, options: HeadOptions) -> "RelationClassifier":
+        """A new head on a pretrained encoder, or a finished member with its own head, to train it again.
 
         Args:
-            dropout: before the head.
-            encoder_dropout: of the encoder's states and attention; by default what its checkpoint says.
+            name: a folder or a hub name.
 
         Raises:
-            OSError, ValueError: neither a checkpoint folder nor a name on the hub, a checkpoint that lacks
-                weights of the encoder, or a member with another pooling or other markers.
+            OSError, ValueError: neither a checkpoint folder nor a hub name, a checkpoint with missing
+                weights, or a member with another pooling or other markers.
         """
         config = AutoConfig.from_pretrained(name)
         finished = config.architectures == [cls.__name__]
-        for field, asked in (("pooling", pooling), ("markers", markers)):
-            if finished and getattr(config, field) != asked:
-                raise ValueError(
-                    f"{name} is a finished member with {field} {getattr(config, field)}, not {asked}"
-                )
-        config.num_hidden_layers = layers or config.num_hidden_layers
-        if encoder_dropout is not None:
-            if not (
-                hasattr(config, "hidden_dropout_prob") and hasattr(config, "attention_probs_dropout_prob")
-            ):
-                raise ValueError(
-                    f"{name}: encoder_dropout has no effect on a {config.model_type}, which calls its dropout otherwise"
-                )
-            config.hidden_dropout_prob = config.attention_probs_dropout_prob = encoder_dropout
+        for field in ("pooling", "markers"):
+            has, wanted = getattr(config, field, None), getattr(options, field)
+            if finished and has != wanted:
+                raise ValueError(f"{name} is a finished member with {field} {has}, not {wanted}")
+        config.num_hidden_layers = options.layers or config.num_hidden_layers
+        if options.encoder_dropout is not None:
+            _set_dropout(config, name, options.encoder_dropout)
         config.architectures = [cls.__name__]
-        config.pooling, config.markers, config.window, config.head_dropout = pooling, markers, window, dropout
+        config.pooling, config.markers = options.pooling, options.markers
+        config.window, config.head_dropout = options.window, options.dropout
         config.id2label = dict(enumerate(RELATIONS))
         config.label2id = {relation: index for index, relation in enumerate(RELATIONS)}
         kind = cls if finished else AutoModel
@@ -91,7 +97,7 @@ class RelationClassifier(PreTrainedModel):
             require(name, report["missing_keys"])
             return model
         require_encoder(model, name, report["missing_keys"])
-        # one and the same: an encoder that is given more tokens says so there
+        # the encoder's own config object: it changes when the encoder gets more tokens
         return cls(model.config, model)
 
     def forward(
@@ -101,19 +107,15 @@ class RelationClassifier(PreTrainedModel):
         entity_positions: Tensor,
         token_type_ids: Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Logits of shape (rows, 30). The loss is not the model's affair: training/model/losses.py.
+        """Logits of shape (rows, 30). The trainer computes the loss (training/model/losses.py).
 
         Args:
             input_ids, attention_mask: shape (rows, tokens).
             entity_positions: shape (rows, 2), the tokens that open subject and object.
-            token_type_ids: shape (rows, tokens); left out, or of an encoder with one type only, they do not
-                count.
+            token_type_ids: shape (rows, tokens); not read by an encoder with one token type.
         """
-        types = (
-            {}
-            if token_type_ids is None or not reads_types(self.config)
-            else {"token_type_ids": token_type_ids}
-        )
+        read = token_type_ids is not None and reads_types(self.config)
+        types = {"token_type_ids": token_type_ids} if read else {}
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
         logits = self.head(self.dropout(self._pool(states, attention_mask, entity_positions)))
         return SequenceClassifierOutput(logits=logits)
@@ -124,21 +126,29 @@ class RelationClassifier(PreTrainedModel):
             return (states * mask).sum(1) / mask.sum(1)
         if self.config.pooling == "cls":
             return states[:, 0]
-        # gather, not an indexed arange: tracing would freeze the number of rows into the ONNX graph.
+        # gather, because indexing with arange would fix the number of rows in the ONNX graph
         starts = states.gather(1, entity_positions.unsqueeze(-1).expand(-1, -1, states.size(-1))).flatten(1)
         return starts if self.config.pooling == "entity_start" else torch.cat([states[:, 0], starts], dim=1)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Nothing: the encoder comes pretrained and the head is set in `__init__`."""
+        """Nothing: the encoder is pretrained, and `__init__` sets the head."""
 
 
 def positions(config: PretrainedConfig) -> int:
-    """How many tokens an encoder has positions for: RoBERTa and XLM-R count them from behind the padding's id
-    on."""
+    """The most tokens that an encoder takes. RoBERTa and XLM-R count positions from after the padding id."""
     reserved = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
     return int(config.max_position_embeddings - reserved)
 
 
 def reads_types(config: PretrainedConfig) -> bool:
-    """Whether an encoder tells a second segment from the first by token type."""
+    """Whether an encoder has token types for a second segment."""
     return getattr(config, "type_vocab_size", 0) > 1
+
+
+def _set_dropout(config: PretrainedConfig, name: str, dropout: float) -> None:
+    if not (hasattr(config, "hidden_dropout_prob") and hasattr(config, "attention_probs_dropout_prob")):
+        raise ValueError(
+            f"{name}: encoder_dropout has no effect on a {config.model_type}, whose dropout fields "
+            "have other names; leave it out"
+        )
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout

@@ -1,8 +1,7 @@
-"""What training minimises: cross-entropy or focal loss, with class weights and label smoothing, or either
-beside a teacher's answers.
+"""The losses: cross-entropy or focal loss, with class weights and label smoothing, and distillation from
+teachers on top of either.
 
-The loss stands here and not in the model: export and evaluation read logits, and a checkpoint is the same
-thing whatever it was trained with.
+The loss is not part of the model. Export and evaluation read logits, so a checkpoint does not depend on it.
 """
 
 from typing import Literal
@@ -14,23 +13,23 @@ from torch import Tensor, nn
 
 ClassWeights = Literal["none", "inverse_frequency", "effective_number"]
 
-# rows of a label beyond about 1 / (1 - beta) add nothing: KLUE-RE's labels have 40 to 9,534
 EFFECTIVE_BETA = 0.999
+"""Rows of a label beyond about 1 / (1 - beta) add nothing. KLUE-RE's labels have 40 to 9,534 rows."""
 
 
 class FocalLoss(nn.Module):
-    """Cross-entropy in which rows that are right already count little: FL = -alpha_t (1 - p_t)^gamma log p_t.
+    """Cross-entropy with a small weight for rows that are right already.
 
-    Lin et al., "Focal Loss for Dense Object Detection", 2017 (arXiv:1708.02002). With label smoothing the
+    FL = -alpha_t (1 - p_t)^gamma log p_t, of Lin et al., "Focal Loss for Dense Object Detection", 2017
+    (arXiv:1708.02002). With label smoothing the
     target is the distribution q = (1 - smoothing) onehot + smoothing / classes, and each class has its own
-    focal term: sum_c q_c alpha_c (1 - p_c)^gamma (-log p_c). The batch's mean is weighted as PyTorch's is:
-    the sum of the rows' losses over the sum of their labels' alpha. So gamma 0 is
-    `torch.nn.functional.cross_entropy(logits, labels, weight=alpha, label_smoothing=smoothing)`, for every
-    alpha and smoothing.
+    focal term: sum_c q_c alpha_c (1 - p_c)^gamma (-log p_c). The batch's mean is weighted as in PyTorch:
+    the sum of the rows' losses divided by the sum of their labels' alpha. So gamma 0 gives
+    `torch.nn.functional.cross_entropy(logits, labels, weight=alpha, label_smoothing=smoothing)`.
 
     Args:
-        gamma: focusing parameter, at least 0; the paper's best is 2.
-        alpha: weight of each class, shape (classes,), or None for 1 everywhere.
+        gamma: focusing parameter, at least 0; 2 is best in the paper.
+        alpha: weight of each class, shape (classes,); None: 1 for every class.
         label_smoothing: share of the target that is spread over all classes, from 0 to below 1.
 
     Raises:
@@ -52,10 +51,10 @@ class FocalLoss(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss, a scalar, of logits of shape (rows, classes) and labels of shape (rows,).
 
-        Computed in float32 at least: logits arrive in bfloat16 under autocast.
+        Computed at least in float32, because autocast gives logits in bfloat16.
         """
         log_p = widen(logits).log_softmax(dim=1)
-        # expm1 keeps 1 - p exact where p is nearly 1, and the floor keeps the power's slope finite at 0 for a
+        # expm1 keeps 1 - p exact where p is near 1. The floor keeps the slope of the power finite at 0 for a
         # gamma below 1.
         away = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
         terms = -(away**self.gamma) * log_p
@@ -67,24 +66,23 @@ class FocalLoss(nn.Module):
 
 
 class CrossEntropy(nn.CrossEntropyLoss):
-    """PyTorch's own, in float32 at least."""
+    """PyTorch's cross-entropy, at least in float32."""
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         return super().forward(widen(logits), labels)
 
 
 class Distillation(nn.Module):
-    """A loss on labels beside what teachers say: (1 - weight) labels + weight T^2 KL(teachers at T || student
-    at T).
+    """A loss on labels and on teachers: (1 - weight) labels + weight T^2 KL(teachers at T || student at T).
 
     Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015 (arXiv:1503.02531). At a
-    temperature T a distribution p is p^(1 / T), scaled to sum to 1; the factor T^2 keeps the size of the
-    gradient. The divergence is the mean over the batch's rows.
+    temperature T a distribution p becomes p^(1 / T), scaled to sum to 1. The factor T^2 keeps the size of the
+    gradient. The divergence is the mean over the rows of the batch.
 
     Args:
         labels: the loss on labels.
-        weight: the teachers' share, above 0 and up to 1.
-        temperature: T, above 0; above 1 the small probabilities count for more.
+        weight: the teachers' share of the loss, above 0 and up to 1.
+        temperature: T, above 0; above 1 it gives small probabilities more influence.
     """
 
     def __init__(
@@ -96,10 +94,10 @@ class Distillation(nn.Module):
         self.temperature = temperature
 
     def forward(self, logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> Tensor:
-        """The loss, a scalar; without a teacher, as in evaluation, that on labels alone.
+        """The loss, a scalar; without a teacher, as in evaluation, the loss on labels alone.
 
         Args:
-            logits, teacher: shape (rows, classes), the teacher's as probabilities.
+            logits, teacher: shape (rows, classes); the teacher's are probabilities.
             labels: shape (rows,).
         """
         from_labels = self.labels(logits, labels)
@@ -112,18 +110,18 @@ class Distillation(nn.Module):
 
 
 def widen(logits: Tensor) -> Tensor:
-    """Half-precision logits as float32; float32 and float64 as they are."""
+    """Half-precision logits as float32; float32 and float64 stay."""
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 def class_weights(kind: ClassWeights, label_ids: NDArray[np.int64], classes: int) -> Tensor | None:
-    """Weights against skewed labels, from the labels of the training rows; their mean over those rows is 1.
+    """Weights against skewed labels, from the labels of the training rows. Their mean over these rows is 1.
 
         inverse_frequency: 1 / n_c for a class of n_c rows.
         effective_number: (1 - beta) / (1 - beta^n_c) with beta 0.999; Cui et al., "Class-Balanced Loss Based
             on Effective Number of Samples", 2019 (arXiv:1901.05555).
 
-    A class without rows weighs as much as the rarest one that has some.
+    A class without rows gets the weight of the rarest class that has rows.
 
     Args:
         label_ids: shape (rows,), at least one row.

@@ -1,4 +1,4 @@
-"""A finished member at work in PyTorch: what calibration and distillation ask it."""
+"""A finished member in PyTorch, for calibration and distillation."""
 
 import json
 from collections.abc import Sequence
@@ -16,17 +16,15 @@ from models.encoding import Encoder
 from models.example import Example
 from models.labels import RELATIONS
 from training.data.dataset import collate
+from training.errors import InvalidCheckpoint
+from training.model.calibration import Calibration
 from training.model.heads import RelationClassifier
-from training.model.pretrained import require
-
-
-class InvalidCheckpoint(ValueError):
-    """A folder that is not a finished member; the message names the folder and what is wrong."""
+from training.model.pretrained import accelerator, require
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedMember:
-    """A checkpoint folder that `training.train` finished, loaded."""
+    """A loaded checkpoint folder that `training.train` has finished."""
 
     folder: Path
     model: RelationClassifier
@@ -34,16 +32,15 @@ class TrainedMember:
 
     @classmethod
     def load(cls, folder: Path) -> "TrainedMember":
-        """Load a member, in evaluation mode.
+        """Load a member in evaluation mode.
 
         Raises:
             InvalidCheckpoint: the folder or one of its files is missing or of another kind.
         """
+        kind = RelationClassifier.__name__
         try:
-            if json.loads((folder / "config.json").read_bytes()).get("architectures") != [
-                RelationClassifier.__name__
-            ]:
-                raise ValueError(f"not a {RelationClassifier.__name__}")
+            if json.loads((folder / "config.json").read_bytes()).get("architectures") != [kind]:
+                raise ValueError(f"not a {kind}")
             config = AutoConfig.from_pretrained(folder)
             encoder = Encoder.from_file(
                 folder / "tokenizer.json", config.markers, config.window, config.pad_token_id
@@ -58,17 +55,12 @@ class TrainedMember:
 
     @torch.inference_mode()
     def logits(self, examples: Sequence[Example]) -> NDArray[np.float32]:
-        """Shape (rows, 30), in the order of the examples, in float32 on a GPU where there is one; a progress
-        bar on stderr.
+        """Logits of shape (rows, 30), in the order of the examples, in float32, on a GPU if there is one.
 
         Raises:
             InvalidExample: an example's two entities do not fit into the window together.
         """
-        device = (
-            torch.accelerator.current_accelerator()
-            if torch.accelerator.is_available()
-            else torch.device("cpu")
-        )
+        device = accelerator()
         model = self.model.to(device)
         encoded = [self.encoder.encode(example) for example in examples]
         order = np.argsort([len(row) for row in encoded], kind="stable")
@@ -76,14 +68,18 @@ class TrainedMember:
         with tqdm(total=len(encoded), desc=self.folder.name, unit="row") as bar:
             for cut in cut_sorted([len(encoded[index]) for index in order]):
                 places = order[cut.start : cut.stop]
-                batch = collate(
-                    [(encoded[place], 0, None) for place in places],
-                    self.encoder.pad_token_id,
-                    self.encoder.max_length,
-                )
+                rows = [(encoded[place], 0, None) for place in places]
+                batch = collate(rows, self.encoder.pad_token_id, self.encoder.max_length)
                 del batch["labels"]
-                logits[places] = (
-                    model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits.cpu().numpy()
-                )
+                inputs = {name: tensor.to(device) for name, tensor in batch.items()}
+                logits[places] = model(**inputs).logits.cpu().numpy()
                 bar.update(len(places))
         return logits
+
+    @torch.no_grad()
+    def fold(self, calibration: Calibration) -> None:
+        """Put a calibration into the head's weights, so that its logits are the calibrated ones."""
+        head = self.model.head
+        head.weight /= calibration.temperature
+        head.bias /= calibration.temperature
+        head.bias += torch.from_numpy(calibration.shift).to(head.bias)

@@ -1,19 +1,19 @@
-"""Checkpoints, whole or not at all: what a checkpoint lacks, transformers fills with random numbers and no
-more than a warning."""
+"""Checkpoints that are complete. transformers fills missing weights with random numbers and only warns."""
 
 from collections.abc import Collection
 
+import torch
 from transformers import PreTrainedModel
 
 
 def require_encoder(model: PreTrainedModel, name: str, missing: Collection[str]) -> None:
-    """Refuse an encoder that is partly random. A pooler and a head are not the encoder's, and may be new.
+    """Refuse an encoder with random weights. A pooler and a head are not part of the encoder and can be new.
 
     Args:
         missing: the weights that the checkpoint `name` lacks, as `from_pretrained` reports them.
 
     Raises:
-        ValueError: some of them are the encoder's.
+        ValueError: a weight of the encoder is missing.
     """
     encoder = "" if model.base_model is model else f"{model.base_model_prefix}."
     require(
@@ -22,6 +22,12 @@ def require_encoder(model: PreTrainedModel, name: str, missing: Collection[str])
 
 
 def require(name: str, missing: Collection[str]) -> None:
-    """Refuse a model that lacks a weight; raises ValueError."""
+    """Refuse a model with missing weights; raises ValueError."""
     if missing:
-        raise ValueError(f"{name} lacks {len(missing)} of its weights, the first of them {min(missing)}")
+        raise ValueError(f"{name} lacks {len(missing)} of its weights, the first one is {min(missing)}")
+
+
+def accelerator() -> torch.device:
+    """The GPU, or the CPU where there is no GPU."""
+    current = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return current or torch.device("cpu")

@@ -1,1 +1,1 @@
-"""A run: its recipe, the Trainer, what it leaves in its folder, and searches over runs."""
+"""One run: its recipe, its trainer, and the record in its folder."""

@@ -1,20 +1,21 @@
-"""Whether to train in bfloat16, where a recipe leaves that to the machine. A run decides it once:
-training/run/experiment.py."""
+"""Whether to train in bfloat16, for recipes that leave it to the machine."""
 
 import time
 from functools import cache
 from typing import Final
 
-import torch
-
 BF16_SHARE: Final = 0.7
-"""Of the seconds that float32 takes: casting costs something too."""
+"""bfloat16 has to take less than this share of float32's time, because casting costs time too."""
 
 
 @cache
 def bf16_pays() -> bool:
-    """Whether this machine multiplies bfloat16 matrices clearly faster than float32 ones. On a CPU it is
-    timed: one with AVX512_BF16 but without AMX took twice as long for them (docs/log.md)."""
+    """Whether this machine multiplies bfloat16 matrices clearly faster than float32 ones.
+
+    A CPU is measured: one with AVX512_BF16 but without AMX took twice as long in bfloat16 (docs/log.md).
+    """
+    import torch
+
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
 
@@ -27,8 +28,7 @@ def bf16_pays() -> bool:
             times.append(time.perf_counter() - began)
         return min(times)
 
+    # Without bfloat16 instructions a CPU takes a hundred times as long, and the full measurement a minute.
     if seconds(torch.bfloat16, 16) > 3 * seconds(torch.float32, 16):
-        # without instructions for it (AVX2 alone) it takes a hundred times as long, and timing all of it a
-        # minute
         return False
     return seconds(torch.bfloat16, 2048) < BF16_SHARE * seconds(torch.float32, 2048)

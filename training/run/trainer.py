@@ -1,37 +1,78 @@
-"""The Hugging Face Trainer, told four things: rows are bucketed by length, the head learns faster than the
-body, the recipe chooses the loss, and KLUE's metrics decide."""
+"""The Hugging Face Trainer with this project's choices.
 
+Rows are sorted into batches by length, new weights learn faster than pretrained ones, the recipe chooses the
+loss, and KLUE's metrics are measured. Methods without type hints override the Trainer's or a callback's.
+"""
+
+import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
-from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.trainer_callback import ProgressCallback, TrainerControl, TrainerState
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_callback import ProgressCallback
 
-from models.encoding import Encoder
 from models.labels import RELATIONS
 from models.rows import label_ids
 from models.voting import softmax
-from training.data.dataset import LengthBucketSampler, RelationDataset, Sample, collate, shortest_first
+from training.data.dataset import LengthBucketSampler, RelationDataset, collate, shortest_first
+from training.data.files import write
+from training.errors import Diverged
 from training.model.heads import RelationClassifier
 from training.model.losses import CrossEntropy, Distillation, FocalLoss, class_weights
-from training.run.experiment import CHECKPOINTS, Predictions, Record
-from training.run.recipe import Diverged, Recipe, Run
+from training.run.predictions import Predictions
+from training.run.recipe import Recipe, RunRecipe
+from training.run.record import CHECKPOINTS, EPOCHS, METRICS
 
 
-class RelationTrainer(Trainer):
-    """Trains a `RelationClassifier` as a `Recipe` says.
+class BucketTrainer(Trainer):
+    """A Trainer that sorts rows into batches by length, with two learning rates.
+
+    Subclasses name the new weights, by the start of their names, and set `new_learning_rate` for them.
+    """
+
+    new_weights: ClassVar[str] = ""
+
+    def __init__(self, recipe: RunRecipe, new_learning_rate: float | None = None, **options: Any) -> None:
+        self.recipe = recipe
+        self.new_learning_rate = new_learning_rate
+        super().__init__(**options)
+
+    def _get_train_sampler(self, train_dataset=None):
+        dataset = train_dataset or self.train_dataset
+        return LengthBucketSampler(dataset, self.args.train_batch_size, self.args.seed)
+
+    def create_optimizer(self):
+        if self.new_learning_rate is None:
+            return super().create_optimizer()
+        if self.optimizer is None:
+            decayed = set(self.get_decay_parameter_names(self.model))
+            groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+            for name, parameter in self.model.named_parameters():
+                is_new = name.startswith(self.new_weights)
+                rate = self.new_learning_rate if is_new else self.recipe.learning_rate
+                decay = self.recipe.weight_decay if name in decayed else 0.0
+                groups.setdefault((rate, decay), []).append(parameter)
+            options = [
+                {"params": parameters, "lr": rate, "weight_decay": decay}
+                for (rate, decay), parameters in groups.items()
+            ]
+            self.optimizer = torch.optim.AdamW(options, fused=True)
+        return self.optimizer
+
+
+class RelationTrainer(BucketTrainer):
+    """Trains a `RelationClassifier` from a `Recipe`.
 
     Attributes:
-        predictions: of the last evaluation; None before the first.
+        predictions: of the last evaluation; None before the first one.
     """
+
+    new_weights = "head."
 
     def __init__(
         self,
@@ -39,17 +80,18 @@ class RelationTrainer(Trainer):
         model: RelationClassifier,
         train: RelationDataset,
         validation: RelationDataset,
-        encoder: Encoder,
         tokenizer: PreTrainedTokenizerFast | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        self.recipe = recipe
         self.predictions: Predictions | None = None
+        encoder = train.encoder
         super().__init__(
+            recipe,
+            recipe.head_learning_rate,
             model=model,
             args=arguments(
                 recipe,
-                # at the end training/run/experiment.py asks for it
+                # `Record` requests the evaluation at the end of the run
                 eval_strategy="epoch" if recipe.evaluate == "epoch" else "no",
                 report_to=recipe.report_to,
             ),
@@ -63,74 +105,67 @@ class RelationTrainer(Trainer):
         self.add_callback(Bar)
         self.loss = loss(recipe, train).to(self.args.device)
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
-    ) -> Tensor | tuple[Tensor, SequenceClassifierOutput]:
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         targets = {name: inputs[name] for name in ("labels", "teacher") if name in inputs}
         outputs = model(**{name: tensor for name, tensor in inputs.items() if name not in targets})
         value = self.loss(outputs.logits, **targets)
         return (value, outputs) if return_outputs else value
 
-    def evaluate(self, *arguments: object, **keywords: object) -> dict[str, float]:
-        # Its loader draws a number: without this, a run resumed at the end of an epoch, just before it, would
-        # draw other dropout masks.
+    def evaluate(self, *arguments, **keywords):
+        # The evaluation's loader draws a random number. Without the fork, a run that is resumed just before
+        # an evaluation would get other dropout masks.
         with torch.random.fork_rng(devices=[]):
             return super().evaluate(*arguments, **keywords)
 
     def evaluation_loop(
-        self,
-        dataloader: DataLoader[Sample],
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        # The rows came shortest first; whoever asked wants them as they stand in the file.
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ):
         output = super().evaluation_loop(dataloader, description, False, ignore_keys, metric_key_prefix)
-        # all rows would get the same answer, whose metrics look like some model's
+        # With NaN, all rows would get the same prediction, whose metrics look like those of a model.
         if not np.isfinite(output.predictions).all():
             raise Diverged
+        # The rows were evaluated shortest first; the result has the order of the file.
         back = np.argsort(shortest_first(dataloader.dataset))
         logits, labels = output.predictions[back], output.label_ids[back]
         self.predictions = Predictions(labels, softmax(logits))
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.predictions.metrics.items()}
         return output._replace(predictions=logits, label_ids=labels, metrics=output.metrics | metrics)
 
-    def _get_eval_sampler(self, eval_dataset: RelationDataset) -> list[int]:
+    def _get_eval_sampler(self, eval_dataset):
         return shortest_first(eval_dataset)
 
-    def _get_train_sampler(self, train_dataset: RelationDataset | None = None) -> Sampler[int]:
-        return LengthBucketSampler(
-            train_dataset or self.train_dataset, self.args.train_batch_size, self.args.seed
-        )
 
-    def create_optimizer(self) -> torch.optim.Optimizer:
-        if self.optimizer is None:
-            decayed = set(self.get_decay_parameter_names(self.model))
-            self.optimizer = adamw(self.model, self.recipe, decayed, "head.", self.recipe.head_learning_rate)
-        return self.optimizer
+class Record(TrainerCallback):
+    """Requests the evaluation at the end of a run, and writes `epochs.jsonl` after each evaluation."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.path = recipe.output / EPOCHS
+
+    def on_epoch_end(self, args, state, control, **_):
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = True
+
+    def on_evaluate(self, args, state, control, **_):
+        # The whole file each time: a resumed run repeats the epoch of its last checkpoint.
+        text = ""
+        for entry in state.log_history:
+            if "eval_micro_f1" in entry:
+                metrics = {name: entry[f"eval_{name}"] for name in METRICS}
+                text += json.dumps({"epoch": entry["epoch"], "step": entry["step"], **metrics}) + "\n"
+        write(self.path, text)
 
 
 class Bar(ProgressCallback):
-    """The Trainer's bar on stderr, with the newest loss and metrics at its end. As it comes, it prints them
-    all to stdout."""
+    """The Trainer's progress bar on stderr, with the newest loss and metrics.
+
+    The Trainer's own callback prints all metrics to stdout, where the command's summary has to be alone.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.newest: dict[str, float] = {}
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float],
-        **_: object,
-    ) -> None:
+    def on_log(self, args, state, control, logs, **_):
         if self.training_bar is not None:
             self.newest |= {
                 name: logs[name] for name in ("loss", "eval_micro_f1", "eval_auprc") if name in logs
@@ -138,29 +173,8 @@ class Bar(ProgressCallback):
             self.training_bar.set_postfix(self.newest)
 
 
-def adamw(
-    model: nn.Module, recipe: Run, decayed: Collection[str], new: str, new_learning_rate: float
-) -> torch.optim.AdamW:
-    """The optimizer of a recipe. What is `new`, by the beginning of its name, learns at a rate of its own;
-    only `decayed` names decay."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        groups.setdefault((name.startswith(new), name in decayed), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "lr": new_learning_rate if is_new else recipe.learning_rate,
-                "weight_decay": recipe.weight_decay if is_decayed else 0.0,
-            }
-            for (is_new, is_decayed), parameters in groups.items()
-        ],
-        fused=True,
-    )
-
-
-def arguments(recipe: Run, **more: Any) -> TrainingArguments:
-    """The Trainer's arguments for a recipe, and `more` of them by their names."""
+def arguments(recipe: RunRecipe, **more: Any) -> TrainingArguments:
+    """The Trainer's arguments for a recipe, and `more` of them by name."""
     return TrainingArguments(
         output_dir=str(recipe.output / CHECKPOINTS),
         seed=recipe.seed,
@@ -171,12 +185,12 @@ def arguments(recipe: Run, **more: Any) -> TrainingArguments:
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         warmup_ratio=recipe.warmup_ratio,
-        bf16=bool(recipe.bf16),  # decided before anything is trained: training/run/experiment.py
+        bf16=bool(recipe.bf16),  # `claim` has decided it
         use_cpu=not torch.accelerator.is_available(),
         save_strategy="steps",
         save_steps=recipe.save_steps,
         save_total_limit=1,
-        logging_steps=0.02,  # of all steps: fifty points on the curve of any run
+        logging_steps=0.02,  # a share of all steps: fifty points on the curve of each run
         remove_unused_columns=False,
         label_names=["labels"],
         dataloader_pin_memory=torch.cuda.is_available(),
@@ -188,25 +202,29 @@ def arguments(recipe: Run, **more: Any) -> TrainingArguments:
 
 
 def loss(recipe: Recipe, train: RelationDataset) -> CrossEntropy | FocalLoss | Distillation:
-    """The loss that a recipe names, its class weights taken from the rows trained on."""
+    """The loss of a recipe. Its class weights come from the rows that are trained on."""
     weights = class_weights(recipe.class_weights, label_ids(train.rows), len(RELATIONS))
     on_labels: CrossEntropy | FocalLoss
     if recipe.loss == "focal":
-        on_labels = FocalLoss(
-            2.0 if recipe.focal_gamma is None else recipe.focal_gamma, weights, recipe.label_smoothing
-        )
+        gamma = 2.0 if recipe.focal_gamma is None else recipe.focal_gamma
+        on_labels = FocalLoss(gamma, weights, recipe.label_smoothing)
     else:
         on_labels = CrossEntropy(weights, label_smoothing=recipe.label_smoothing)
     if train.teacher is None:
         return on_labels
-    weight, temperature = recipe.distillation_weight, recipe.distillation_temperature
-    return Distillation(
-        on_labels, 0.5 if weight is None else weight, 2.0 if temperature is None else temperature
-    )
+    return Distillation(on_labels, recipe.distillation_weight or 0.5, recipe.distillation_temperature or 2.0)
+
+
+def masked_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy over masked tokens, shape (masked tokens, vocabulary); 0 where nothing is masked.
+
+    The mean over no token would be NaN, and all weights with it.
+    """
+    return nn.functional.cross_entropy(logits.float(), targets, reduction="sum") / max(1, len(targets))
 
 
 def finite(loss: float) -> float:
-    """A loss that is a number; raises Diverged where it is none."""
+    """The loss, if it is a finite number. Raises Diverged if not."""
     if not math.isfinite(loss):
         raise Diverged
     return loss

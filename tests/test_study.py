@@ -1,4 +1,4 @@
-"""The ablation's arithmetic by hand, its draw by sentence, and a small study from the command."""
+"""A study: its arithmetic by hand, its draw by sentence, and small studies from the command."""
 
 import json
 import shutil
@@ -12,9 +12,31 @@ import yaml
 
 from loadtest.sentences import Row
 from models.rows import read_labelled, sentence
-from training.study import WITHOUT_TRAINING, Study, draw, main, summarise, table
+from training.experiments.study import WITHOUT_TRAINING, Study, draw_rows
+from training.experiments.study_figures import summarise, table
+from training.study import main
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+class InProcess:
+    """Replaces `subprocess.Popen` for a study: each command runs in this process, one at a time."""
+
+    turn = threading.Lock()
+
+    def __init__(self, command: list[str], **_: object) -> None:
+        _, _, module, *arguments = command
+        with self.turn:
+            self._status = import_module(module).main(arguments)
+
+    def wait(self) -> int:
+        return int(self._status)
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies train in this process, without importing PyTorch for each run."""
+    monkeypatch.setattr("training.experiments.study_runs.subprocess", SimpleNamespace(Popen=InProcess))
 
 
 def test_a_gain_or_a_harm_is_larger_than_the_spread_of_the_plain_runs() -> None:
@@ -40,7 +62,7 @@ def test_rows_are_drawn_by_sentence(rows: list[Row], tmp_path: Path) -> None:
     twice = [{**row, "guid": f"{row['guid']}-{copy}"} for copy in (1, 2) for row in rows]
     source, drawn = tmp_path / "rows.jsonl", tmp_path / "out" / "drawn.jsonl"
     source.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in twice), encoding="utf-8")
-    draw(source, drawn, 100)
+    draw_rows(source, drawn, 100)
     kept = read_labelled(drawn)
     assert len(kept) == 100
     everywhere = [sentence(row) for row in read_labelled(source)]
@@ -48,29 +70,16 @@ def test_rows_are_drawn_by_sentence(rows: list[Row], tmp_path: Path) -> None:
     split = [text for text in set(texts) if texts.count(text) != everywhere.count(text)]
     assert len(split) <= 1, "only the last sentence may be cut"
     again = tmp_path / "again.jsonl"
-    draw(source, again, 100)
+    draw_rows(source, again, 100)
     assert again.read_bytes() == drawn.read_bytes()
 
 
-class InProcess:
-    """Stands for `subprocess.Popen`: the command runs here, one at a time, without importing everything once
-    more."""
-
-    turn = threading.Lock()
-
-    def __init__(self, command: list[str], **_: object) -> None:
-        _, _, module, *arguments = command
-        with self.turn:
-            self._status = import_module(module).main(arguments)
-
-    def wait(self) -> int:
-        return int(self._status)
-
-
 def test_a_study_trains_each_method_over_the_seeds_and_goes_on_where_it_was(
-    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recipe_file: Path, tmp_path: Path, in_process: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fields = {"base": str(recipe_file), "rows": 60, "seeds": [1, 2], "output": str(tmp_path / "study")}
+    base = tmp_path / "base.yaml"
+    base.write_text(json.dumps(json.loads(recipe_file.read_text(encoding="utf-8")) | {"epochs": 1}))
+    fields = {"base": str(base), "rows": 60, "seeds": [1, 2], "output": str(tmp_path / "study")}
     fields |= {
         "figures": str(tmp_path / "kept" / "figures.json"),
         "table": str(tmp_path / "docs" / "table.md"),
@@ -79,13 +88,12 @@ def test_a_study_trains_each_method_over_the_seeds_and_goes_on_where_it_was(
     study.write_text(
         yaml.safe_dump(fields | {"methods": {"label smoothing": {"label_smoothing": 0.1}}}), encoding="utf-8"
     )
-    assert main([str(study), "--jobs", "2"]) == 0
+    assert main([str(study)]) == 0
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(first["methods"]) == {"plain", *WITHOUT_TRAINING, "label smoothing"}
     assert len(list((tmp_path / "study").rglob("model.safetensors"))) == 4
     assert "| label smoothing |" in (tmp_path / "docs" / "table.md").read_text(encoding="utf-8")
     shutil.rmtree(tmp_path / "study")
-    monkeypatch.setattr("training.study.subprocess", SimpleNamespace(Popen=InProcess))
     assert main([str(study)]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first, (
         "on another machine the kept figures will do"
@@ -106,7 +114,8 @@ def test_a_study_trains_each_method_over_the_seeds_and_goes_on_where_it_was(
     assert "methods.odd: no_such_field" in capsys.readouterr().err
 
 
-def test_a_run_that_fails_is_named_with_its_log(
+@pytest.mark.slow
+def test_a_run_that_fails_is_named_with_its_log_and_the_same_command_goes_on(
     recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fields = {
@@ -125,13 +134,19 @@ def test_a_run_that_fails_is_named_with_its_log(
     assert main([str(study)]) == 1
     assert f"{folder}: ended with status" in (said := capsys.readouterr().err)
     assert str(folder / "log.txt") in said
+    (folder / "model.safetensors").rmdir()
+    assert main([str(study), "--jobs", "2"]) == 0
+    assert set(json.loads(capsys.readouterr().out.splitlines()[-1])["methods"]) == {
+        "plain",
+        *WITHOUT_TRAINING,
+    }
 
 
 def test_the_shipped_study_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("KORE_ENCODER", "an-encoder")
     monkeypatch.setenv("KLUE_RE_DATA", "a-folder")
-    study = Study.read(Path("recipes/ablation/study.yaml"))
+    study = Study.read(Path("recipes/study/study.yaml"))
     assert study.rows == 8000
     (tmp_path / "config.json").write_text('{"architectures": ["ConditionalMaskedLM"]}')
     study.methods["contextual augmentation"]["augmentation"]["model"] = str(tmp_path)

@@ -1,4 +1,4 @@
-"""Whether one model is better than another on the same rows, or was lucky."""
+"""Whether the difference between two models on the same rows can be chance."""
 
 from math import comb
 from typing import Final
@@ -6,17 +6,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.labels import NO_RELATION, RELATION_IDS, RELATIONS
+from models.labels import NO_RELATION, RELATION_IDS
+from models.metrics import confusion_matrix
 
 RESAMPLES: Final = 2000
-"""Of the rows; the ends of an interval then wander by a few hundredths of its width."""
+"""Bootstrap samples. The ends of an interval vary by a few hundredths of its width."""
 
 
 def mcnemar(
     label_ids: NDArray[np.integer], first_ids: NDArray[np.integer], second_ids: NDArray[np.integer]
 ) -> float:
-    """Chance that two models which are right equally often differ at least so much: McNemar's exact test,
-    two-sided (McNemar, 1947).
+    """p-value of McNemar's exact test, two-sided (McNemar, 1947): do two models differ in accuracy?
 
     Args:
         label_ids: true labels, shape (rows,).
@@ -36,11 +36,10 @@ def micro_f1_difference(
     second_ids: NDArray[np.integer],
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Interval that holds 95 % of the difference in micro-F1, second less first, times 100: paired bootstrap
-    over the rows.
+    """95 % interval of the difference in micro-F1, second minus first, times 100.
 
-    Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13; paired as in Koehn, 2004
-    (W04-3250).
+    Paired bootstrap over the rows: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13;
+    paired as in Koehn, 2004 (W04-3250).
 
     Args:
         label_ids: true labels, shape (rows,).
@@ -64,14 +63,11 @@ def micro_f1_difference(
 
 
 def label_f1(label_ids: NDArray[np.integer], predicted_ids: NDArray[np.integer]) -> NDArray[np.float64]:
-    """F1 of each relation, times 100, shape (30,); NaN for one that is neither true nor predicted anywhere.
+    """F1 of each relation, times 100, shape (30,); NaN for a relation that no row has or gets.
 
     Args:
         label_ids, predicted_ids: shape (rows,).
     """
-    correct, claimed, true = (
-        np.bincount(ids, minlength=len(RELATIONS))
-        for ids in (label_ids[label_ids == predicted_ids], predicted_ids, label_ids)
-    )
-    both = (claimed + true).astype(np.float64)
-    return 200 * correct / np.where(both, both, np.nan)
+    confusion = confusion_matrix(label_ids, predicted_ids)
+    both = (confusion.sum(axis=0) + confusion.sum(axis=1)).astype(np.float64)
+    return 200 * confusion.diagonal() / np.where(both, both, np.nan)

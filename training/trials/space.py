@@ -1,4 +1,4 @@
-"""What `python -m training.search` may change about a recipe and what it looks for: the recipe's `search` block."""
+"""What a search can change about a recipe, and what it looks for: the recipe's `search` block."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -31,18 +31,20 @@ class _Range(_Parameter):
 
 
 class LogUniform(_Range):
-    """A number whose logarithm is drawn evenly: for learning rates."""
+    """A number from `low` to `high` whose logarithm is drawn evenly, for learning rates."""
 
     type: Literal["log_uniform"]
     low: float = Field(gt=0)
 
 
 class Uniform(_Range):
+    """A number from `low` to `high`, drawn evenly."""
+
     type: Literal["uniform"]
 
 
 class Integer(_Range):
-    """A whole number, `high` included."""
+    """A whole number from `low` to `high`, both included."""
 
     type: Literal["int"]
     low: int
@@ -50,7 +52,7 @@ class Integer(_Range):
 
 
 class Choice(_Parameter):
-    """One of several values, which may be blocks, as an `augmentation` is."""
+    """One of several values. A value can be a block, such as an `augmentation`."""
 
     type: Literal["choice"]
     choices: list[Any] = Field(min_length=1)
@@ -61,7 +63,7 @@ class Choice(_Parameter):
 
     @property
     def labels(self) -> list[str | int | float | bool | None]:
-        """The choices as the back ends take them: a block is its JSON."""
+        """The choices for the search libraries, which take no blocks: a block becomes its JSON."""
         return [json.dumps(choice) if isinstance(choice, dict | list) else choice for choice in self.choices]
 
 
@@ -74,24 +76,32 @@ class SearchSpace(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     parameters: dict[str, Parameter] = Field(
-        min_length=1, description="what is drawn for which field of the recipe"
+        min_length=1,
+        description="Fields of the recipe and how their values are drawn, for example "
+        "`learning_rate: {type: log_uniform, low: 1e-5, high: 1e-3}`. Types: log_uniform, uniform, int, "
+        "choice.",
     )
     objective: str = Field(
         "micro_f1",
-        description="micro_f1, auprc, micro_f1+auprc, or a dotted path to a function of the metrics",
+        description="What is optimised: micro_f1, auprc, micro_f1+auprc, or a Python function of the metrics "
+        "as package.module.function.",
     )
-    direction: Literal["maximize", "minimize"] = "maximize"
-    trials: int = Field(10, ge=1, description="runs in all, those before an interruption included")
+    direction: Literal["maximize", "minimize"] = Field(
+        "maximize", description="Whether the objective is maximised or minimised."
+    )
+    trials: int = Field(10, ge=1, description="Number of runs in all, with those before an interruption.")
     parallel: int = Field(
-        1, ge=1, description="trials at a time, each with its share of the cores and GPUs; Ray Tune only"
+        1, ge=1, description="Trials at a time; they share the cores and GPUs. Only ray runs more than one."
     )
     pruner: Literal["none", "median", "halving"] = Field(
-        "none", description="what stops a poor trial after an epoch"
+        "none", description="Rule that stops a bad trial after an epoch."
     )
-    seed: int = Field(42, ge=0, lt=2**31, description="of what is drawn; a run's own seed is the recipe's")
+    seed: int = Field(
+        42, ge=0, lt=2**31, description="Seed of the drawn values. The recipe's `seed` is that of each run."
+    )
 
     def fields(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
-        """Fields of a recipe from what a back end drew, which may hold entries of its own beside them."""
+        """Fields of a recipe from the values that a library drew. Other entries of `drawn` are ignored."""
         return {name: _value(parameter, drawn[name]) for name, parameter in self.parameters.items()}
 
     def corners(self) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""Several members: trained over folds and seeds, weighted in the vote, and as teachers."""

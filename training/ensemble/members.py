@@ -1,0 +1,157 @@
+"""The members of an ensemble, over folds and seeds of one or more recipes, and their weights in the vote."""
+
+import itertools
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.rows import LabelledExample, label_ids, read_labelled
+from models.voting import fit_weights
+from training.data.files import whole, write
+from training.data.folds import Fold, parts
+from training.ensemble.weights import cross_fitted, out_of_fold, vote_metrics
+from training.errors import InvalidRecipe
+from training.run.predictions import Predictions, klue_metrics
+from training.run.recipe import Recipe
+from training.run.record import CHECKPOINTS, HELD_OUT, PREDICTIONS, claim, is_finished
+from training.run.training import train
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FinishedMember:
+    """A finished member and its probabilities, each of shape (rows, 30).
+
+    Attributes:
+        validation: for the validation rows.
+        held_out: for the rows that its fold holds out; None without a fold.
+    """
+
+    recipe: Recipe
+    validation: NDArray[np.float64]
+    held_out: NDArray[np.float64] | None
+
+
+def members(recipe: Recipe, folds: int | None, seeds: Sequence[int]) -> list[Recipe]:
+    """The recipes of the members: one for each seed and each fold.
+
+    Raises:
+        InvalidRecipe: a seed is out of range.
+    """
+    made = []
+    for seed, number in itertools.product(seeds or [None], range(1, folds + 1) if folds else [None]):
+        changes: dict[str, Any] = {}
+        names = []
+        if number is not None:
+            changes["fold"] = Fold(of=folds, number=number)
+            names.append(f"fold-{number}")
+        if seed is not None:
+            changes["seed"] = seed
+            names.append(f"seed-{seed}")
+        made.append(recipe.changed({**changes, "output": recipe.output / "-".join(names)}))
+    return made
+
+
+def make_ensemble(
+    recipes: Sequence[Recipe], folds: int | None, seeds: Sequence[int], output: Path
+) -> dict[str, Any]:
+    """Train all members, fit their weights and write the files into `output`.
+
+    Args:
+        folds: number of parts of the training rows, or None.
+        seeds: a member for each; empty: the recipes' own seeds.
+
+    Returns:
+        The content of ensemble.json.
+
+    Raises:
+        InvalidRecipe: the recipes cannot vote together, or a recipe cannot be run.
+        InvalidRows: a data file cannot be used.
+    """
+    for field in ("train", "validation"):
+        if len({getattr(recipe, field) for recipe in recipes}) > 1:
+            raise InvalidRecipe(f"{field}: the recipes of an ensemble need the same rows")
+    if len({recipe.output for recipe in recipes}) < len(recipes):
+        raise InvalidRecipe("output: every recipe needs its own folder")
+    planned = [members(recipe, folds, seeds) for recipe in recipes]
+    groups = [[_finish(member) for member in group] for group in planned]
+    everyone = [member for group in groups for member in group]
+    rows = read_labelled(recipes[0].validation)
+    voters = np.stack([member.validation for member in everyone])
+    if folds:
+        train_rows = read_labelled(recipes[0].train)
+        held_out = np.stack([_out_of_fold(group, train_rows) for group in groups])
+        for recipe, probabilities in zip(recipes, held_out, strict=True):
+            _write_out_of_fold(recipe.output, folds, train_rows, probabilities)
+        of_recipe = fit_weights(held_out, label_ids(train_rows))
+        weights = np.repeat(of_recipe, len(groups[0])) / len(groups[0])
+        ensemble = {
+            "weights_fitted_on": "out_of_fold",
+            "out_of_fold": vote_metrics(train_rows, held_out, of_recipe),
+            "validation": vote_metrics(rows, voters, weights),
+        }
+    else:
+        weights = fit_weights(voters, label_ids(rows))
+        expected = klue_metrics(label_ids(rows), cross_fitted(voters, rows))
+        ensemble = {
+            "weights_fitted_on": "validation",
+            "validation": vote_metrics(rows, voters, weights) | {"cross_fitted": expected},
+        }
+    ensemble["members"] = [
+        {"folder": str(member.recipe.output), "weight": float(weight)}
+        for member, weight in zip(everyone, weights, strict=True)
+    ]
+    with whole(output / "validation.npz") as file:
+        np.savez(file, probabilities=voters.astype(np.float32), label_ids=label_ids(rows))
+    write(output / "ensemble.json", json.dumps(ensemble, indent=2) + "\n")
+    return ensemble
+
+
+def export_command(ensemble: dict[str, Any], bundle: Path, data: Path) -> str:
+    """The command that exports the members of an ensemble with their weights."""
+    folders = [member["folder"] for member in ensemble["members"]]
+    weights = ",".join(f"{member['weight']:.6g}" for member in ensemble["members"])
+    options = ["--weights", weights, "--output", str(bundle), "--data", str(data)]
+    return shlex.join(["python", "-m", "export", *folders, *options])
+
+
+def _finish(recipe: Recipe) -> FinishedMember:
+    """Train a member or go on with it, unless it is finished. Raises the errors of `train`."""
+    print(f"training.members: {recipe.output}", file=sys.stderr)
+    recipe = claim(recipe)
+    if not is_finished(recipe.output):
+        train(recipe)
+    shutil.rmtree(recipe.output / CHECKPOINTS, ignore_errors=True)
+
+    def probabilities(name: str) -> NDArray[np.float64]:
+        return Predictions.load(recipe.output / name).probabilities.astype(np.float64)
+
+    held_out = None if recipe.fold is None else probabilities(HELD_OUT)
+    return FinishedMember(recipe, probabilities(PREDICTIONS), held_out)
+
+
+def _out_of_fold(group: Sequence[FinishedMember], rows: Sequence[LabelledExample]) -> NDArray[np.float64]:
+    """The out-of-fold probabilities of one recipe's members for the training rows, shape (rows, 30)."""
+    folds = [member.recipe.fold for member in group]
+    numbers = [fold.number for fold in folds]
+    return out_of_fold(parts(rows, folds[0].of), numbers, [member.held_out for member in group])
+
+
+def _write_out_of_fold(
+    output: Path, folds: int, rows: Sequence[LabelledExample], probabilities: NDArray[np.float64]
+) -> None:
+    with whole(output / "out_of_fold.npz") as file:
+        np.savez(
+            file,
+            probabilities=probabilities.astype(np.float32),
+            label_ids=label_ids(rows),
+            row=np.arange(len(rows)),
+            fold=parts(rows, folds),
+        )

@@ -1,0 +1,100 @@
+"""A calibrated copy of a finished member: `python -m training.calibrate`."""
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from models.rows import InvalidRows, label_ids, read_examples, read_labelled, sentence_halves
+from training.data.folds import apart
+from training.ensemble.teachers import KEPT
+from training.errors import InvalidArguments
+from training.model.calibration import (
+    NONE,
+    STRENGTH,
+    PriorShift,
+    ProbabilityQuality,
+    ShiftOptions,
+    cross_fit,
+    fit,
+    smoothed_share,
+)
+from training.model.member import TrainedMember
+from training.run.record import CHECKPOINTS, RESULTS
+
+REPORT: Final = "calibration.json"
+NOT_COPIED: Final = (CHECKPOINTS, KEPT, *RESULTS)
+"""Files of a member that describe the uncalibrated one, or that only its training needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationOptions:
+    """What a member is calibrated on, and how.
+
+    Attributes:
+        data: labelled rows to fit on. Rows whose sentence is in `train` are not used.
+        train: the rows that the member was trained on. A prior shift requires them.
+        method: how the share of `no_relation` among the target rows is estimated.
+        target: rows for `em`, without labels; `data` by default.
+        strength: part of the prior shift that is applied, above 0 and up to 1.
+    """
+
+    data: Path
+    train: Path | None = None
+    method: PriorShift = "none"
+    target: Path | None = None
+    strength: float = STRENGTH
+
+
+def calibrate(checkpoint: Path, output: Path, options: CalibrationOptions) -> dict[str, Any]:
+    """Write a calibrated copy of a member; returns the fit and the quality before and after.
+
+    Raises:
+        InvalidCheckpoint, InvalidRows, InvalidArguments, InvalidExample: an input cannot be used.
+    """
+    if output.exists():
+        raise InvalidArguments(f"--output: {output} exists already; name another folder")
+    if (checkpoint / REPORT).exists():
+        raise InvalidArguments(
+            f"checkpoint {checkpoint}: it is calibrated already; name the member that it was made from"
+        )
+    train_rows = read_labelled(options.train) if options.train else []
+    rows = apart(read_labelled(options.data), train_rows)
+    if not rows:
+        raise InvalidArguments(
+            f"--data: every sentence of {options.data} is in --train; name rows that the member has not seen"
+        )
+    try:
+        halves = sentence_halves(rows)
+    except InvalidRows as error:
+        raise InvalidRows(f"--data: {options.data}: {error}") from None
+    member = TrainedMember.load(checkpoint)
+    logits, labels = member.logits([row.example for row in rows]), label_ids(rows)
+    shift = ShiftOptions(
+        options.method,
+        smoothed_share(sum(row.label_id == NONE for row in train_rows), len(train_rows)),
+        member.logits(read_examples(options.target)) if options.target else None,
+        options.strength,
+    )
+    calibration = fit(logits, labels, shift)
+    summary = {
+        "checkpoint": str(output),
+        "rows": len(rows),
+        "temperature": calibration.temperature,
+        "prior_shift": options.method,
+        "no_relation_shift": float(calibration.shift[NONE]),
+        "before": asdict(ProbabilityQuality.of(logits, labels)),
+        "after": asdict(ProbabilityQuality.of(calibration(logits), labels)),
+        "cross_fitted": asdict(ProbabilityQuality.of(cross_fit(logits, labels, halves, shift), labels)),
+    }
+    member.fold(calibration)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
+        folder = Path(scratch) / "member"
+        shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        member.model.save_pretrained(folder)
+        (folder / REPORT).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        folder.rename(output)
+    return summary

@@ -1,0 +1,93 @@
+"""Task-adaptive pretraining of an encoder: masked language modelling on the sentences of the task."""
+
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel, set_seed
+from transformers.modeling_outputs import BaseModelOutput
+
+from models.rows import InvalidRows, read_labelled
+from training.data.dataset import LENGTH_STEP
+from training.data.folds import apart
+from training.data.masked_words import NOT_MASKED
+from training.data.sentences import Masking, Sentences
+from training.errors import InvalidRecipe
+from training.model.heads import positions
+from training.model.masked import load_masked_lm
+from training.run.recipe import PretrainingRecipe
+from training.run.record import begin, claim, last_checkpoint, write_metrics
+from training.run.trainer import BucketTrainer, arguments, finite, masked_cross_entropy
+
+
+class MaskedLMTrainer(BucketTrainer):
+    """Trains a masked language model. Only masked tokens go through its head."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels = inputs["labels"]
+        masked = labels != NOT_MASKED
+
+        def only_masked(_: nn.Module, __: object, output: BaseModelOutput) -> BaseModelOutput:
+            output.last_hidden_state = output.last_hidden_state[masked]
+            return output
+
+        # For all tokens the vocabulary's matrix would cost more than the encoder. A model on several GPUs
+        # splits the rows itself, so it computes all tokens.
+        single = isinstance(model, PreTrainedModel)
+        hook = model.base_model.register_forward_hook(only_masked) if single else None
+        try:
+            outputs = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
+        finally:
+            if hook:
+                hook.remove()
+        logits = outputs.logits if hook else outputs.logits[masked]
+        value = masked_cross_entropy(logits, labels[masked])
+        return (value, outputs) if return_outputs else value
+
+
+def pretrain(recipe: PretrainingRecipe) -> dict[str, Any]:
+    """Pretrain and save an encoder.
+
+    The saved encoder has no masked-LM head.
+
+    Returns:
+        The number of sentences, and the loss on held-out sentences before and after, in nats for each masked
+        token.
+
+    Raises:
+        InvalidRows: a data file cannot be used.
+        InvalidRecipe: the encoder is neither a checkpoint folder nor a hub name, or has no masked language
+            model, or the recipe's folder has another run.
+        Diverged: the model's outputs are not finite.
+    """
+    recipe = claim(recipe)
+    set_seed(recipe.seed)
+    rows = recipe.training_rows()
+    held_out = apart(read_labelled(recipe.validation), rows)
+    if not held_out:
+        raise InvalidRows(f"{recipe.validation}: all its sentences are in the training rows; name other rows")
+    held_out.sort(key=lambda row: len(row.example.sentence))  # little padding
+    try:
+        model, tokenizer = load_masked_lm(recipe.encoder, recipe.layers)
+    except (OSError, ValueError) as error:
+        raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
+    window = min(recipe.max_length, tokenizer.model_max_length, positions(model.config))
+    window -= window % LENGTH_STEP  # batches are padded to a multiple of it
+    sentences, others = (Sentences(some, tokenizer, window, recipe.seed) for some in (rows, held_out))
+    trainer = MaskedLMTrainer(
+        recipe,
+        model=model,
+        args=arguments(recipe),
+        train_dataset=sentences,
+        eval_dataset=others,
+        data_collator=Masking(tokenizer, mlm_probability=recipe.masked_share, pad_to_multiple_of=LENGTH_STEP),
+    )
+    begin(recipe, rows=len(sentences))
+    before = trainer.evaluate()["eval_loss"]
+    trainer.train(resume_from_checkpoint=last_checkpoint(recipe.output))
+    after = finite(trainer.evaluate()["eval_loss"])
+    trainer.model.base_model.save_pretrained(recipe.output)
+    tokenizer.save_pretrained(recipe.output)
+    counts = {"sentences": len(sentences), "held_out": len(others)}
+    summary = {**counts, "loss_before": before, "loss_after": after}
+    write_metrics(recipe, summary)
+    return summary

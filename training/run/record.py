@@ -1,0 +1,242 @@
+"""The record that a run leaves in its folder, for comparison (`training.compare`) and to go on from.
+
+    recipe.yaml      the recipe as it ran, with overrides, defaults, and what the machine decided
+    run.json         seed, hashes of data, encoder and teachers, versions, commit, start time
+    epochs.jsonl     loss and metrics on the validation rows, one line for each evaluation
+    metrics.json     the metrics at the end; written last: a run with this file is finished
+    predictions.npz  labels and probabilities of the validation rows
+    held_out.npz     the same of the rows that the recipe's fold holds out
+    curves.svg, confusion.svg
+
+`training.pretrain` and `training.contextual` leave recipe.yaml, run.json and metrics.json. A folder with a
+record takes no other run (`claim`).
+"""
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import yaml
+
+from training.augmentation.contextual import Contextual
+from training.data.files import write
+from training.errors import InvalidRecipe
+from training.run.precision import bf16_pays
+from training.run.predictions import Predictions
+from training.run.recipe import Recipe, RunRecipe
+
+AnyRecipe = TypeVar("AnyRecipe", bound=RunRecipe)
+
+RECIPE: Final = "recipe.yaml"
+RUN: Final = "run.json"
+EPOCHS: Final = "epochs.jsonl"
+FINISHED: Final = "metrics.json"
+PREDICTIONS: Final = "predictions.npz"
+HELD_OUT: Final = "held_out.npz"
+CHECKPOINTS: Final = "checkpoints"
+CURVES, CONFUSION = "curves.svg", "confusion.svg"
+RESULTS: Final = (EPOCHS, FINISHED, PREDICTIONS, HELD_OUT, CURVES, CONFUSION)
+"""The files that describe the quality of the trained model."""
+
+TRAINER_STATE: Final = "trainer_state.json"
+"""The file of a checkpoint that the Trainer writes last."""
+ORDER: Final = "tokens"
+"""How training rows are sorted into batches (data/dataset.py). A run with another order cannot go on."""
+UNDECISIVE: Final = frozenset(
+    {"output", "train", "validation", "evaluate", "report_to", "save_steps", "search"}
+)
+"""Fields that do not change the trained model. Of data files the content counts, not the path."""
+PACKAGES: Final = ("torch", "transformers", "tokenizers", "accelerate", "numpy")
+OPTIONAL_PACKAGES: Final = ("kiwipiepy",)  # augmentation finds nouns with it
+METRICS: Final = ("loss", "micro_f1", "auprc")
+
+
+def claim(recipe: AnyRecipe) -> AnyRecipe:
+    """The recipe for a run in its folder, with `bf16` decided: as in the folder's run, or by measurement.
+
+    Raises:
+        InvalidRecipe: the folder has another run that is finished or has a checkpoint, or its record is lost.
+    """
+    bf16 = recipe.bf16
+    if is_finished(recipe.output) or last_checkpoint(recipe.output):
+        fields, run = _read_record(recipe.output)
+        if bf16 is None:
+            bf16 = fields.get("bf16")
+        wanted = recipe.model_copy(update={"bf16": bf16}).model_dump(mode="json", exclude_none=True)
+        made_of = fingerprints(recipe)
+        recorded = {**run, **run.get("data", {})}
+        changed = [
+            name
+            for name in wanted | fields
+            if name not in UNDECISIVE and wanted.get(name) != fields.get(name)
+        ]
+        current = {name: made_of["data"].get(name) for name in ("train", "validation")}
+        current |= {name: made_of[name] for name in made_of if name != "data"}
+        changed += [name for name in current if name not in changed and current[name] != recorded.get(name)]
+        if changed:
+            raise InvalidRecipe(
+                f"output: {recipe.output} was begun with another {', '.join(changed)}; remove the folder or "
+                "name another one"
+            )
+    return recipe.model_copy(update={"bf16": bf16_pays() if bf16 is None else bf16})
+
+
+def is_finished(output: Path) -> bool:
+    """Whether a folder has a finished run."""
+    return (output / FINISHED).exists()
+
+
+def last_checkpoint(output: Path) -> str | None:
+    """The newest complete checkpoint of a run. A kill can leave an incomplete one."""
+    checkpoints = output.glob(f"{CHECKPOINTS}/checkpoint-*")
+    for checkpoint in sorted(checkpoints, key=lambda path: int(path.name.partition("-")[2]), reverse=True):
+        try:
+            json.loads((checkpoint / TRAINER_STATE).read_bytes())
+        except (OSError, ValueError):
+            continue
+        return str(checkpoint)
+    return None
+
+
+def begin(recipe: RunRecipe, rows: int) -> None:
+    """Write `recipe.yaml` and `run.json`.
+
+    Args:
+        rows: number of rows to train on, with augmented ones.
+    """
+    import torch
+
+    recipe.write(recipe.output / RECIPE)
+    run = {
+        "began": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "seed": recipe.seed,
+        "rows": rows,
+        **fingerprints(recipe),
+        "versions": versions(),
+        "machine": {
+            "platform": platform.platform(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "threads": torch.get_num_threads(),
+        },
+        "code": code(),
+    }
+    write(recipe.output / RUN, json.dumps(run, indent=2) + "\n")
+
+
+def finish(recipe: Recipe, predictions: Predictions, history: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Write the predictions, the plots and the metrics; returns the metrics.
+
+    Args:
+        predictions: for the validation rows.
+        history: the Trainer's log.
+    """
+    from training.run.plots import draw_confusion, draw_curves
+
+    predictions.save(recipe.output / PREDICTIONS)
+    draw_curves(history, recipe.output / CURVES)
+    draw_confusion(predictions.label_ids, predictions.predicted_ids, recipe.output / CONFUSION)
+    metrics = predictions.metrics
+    write_metrics(recipe, {**metrics, "rows": len(predictions.label_ids)})
+    return metrics
+
+
+def write_metrics(recipe: RunRecipe, metrics: dict[str, Any]) -> None:
+    """Write `metrics.json`, which makes the run finished."""
+    write(recipe.output / FINISHED, json.dumps(metrics, indent=2) + "\n")
+
+
+def fingerprints(recipe: RunRecipe) -> dict[str, Any]:
+    """What a run is made of: hashes of its data files, encoder, teachers and augmentation model.
+
+    Raises:
+        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub.
+    """
+    files = {"train": recipe.train, "validation": recipe.validation}
+    made_of: dict[str, Any] = {
+        "data": {name: fingerprint(path) for name, path in files.items() if path is not None}
+    }
+    try:
+        made_of["encoder"] = encoder_fingerprint(recipe.encoder)
+    except (OSError, ValueError) as error:
+        raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
+    made_of["order"] = ORDER
+    if isinstance(recipe, Recipe):
+        if recipe.teachers:
+            made_of["teachers"] = [weights_fingerprint(folder) for folder in recipe.teachers]
+        if recipe.teacher_probabilities:
+            made_of["teacher_probabilities"] = fingerprint(recipe.teacher_probabilities)["sha256"]
+        if isinstance(recipe.augmentation, Contextual):
+            made_of["augmentation"] = weights_fingerprint(Path(recipe.augmentation.model))
+    return made_of
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """A data file's SHA-256 and its number of rows."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        return {"sha256": digest, "rows": sum(1 for line in file if line.strip())}
+
+
+def encoder_fingerprint(name: str) -> str | None:
+    """SHA-256 of the weights in a checkpoint folder, or the commit of a name on the hub."""
+    if Path(name).is_dir():
+        return weights_fingerprint(Path(name))
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(name)._commit_hash
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """SHA-256 of the weights in a checkpoint folder."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change the trained model."""
+    found = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    for name in OPTIONAL_PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def code() -> dict[str, Any] | None:
+    """The commit of this repository and whether files differ from it. None without git or a repository."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit, changes = (
+            subprocess.run(
+                [*git, *words], capture_output=True, text=True, check=True, timeout=30
+            ).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "changed": bool(changes)}
+
+
+def _read_record(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a folder's recipe.yaml, and its run.json."""
+    try:
+        fields = yaml.safe_load((folder / RECIPE).read_bytes())
+        run = json.loads((folder / RUN).read_bytes())
+        if not (isinstance(fields, dict) and isinstance(run, dict)):
+            raise ValueError("not a record")
+    except (OSError, ValueError, yaml.YAMLError):
+        raise InvalidRecipe(
+            f"output: {folder} has a run whose recipe.yaml or run.json is lost; remove the folder or name "
+            "another one"
+        ) from None
+    return fields, run

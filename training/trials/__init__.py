@@ -1,0 +1,1 @@
+"""A search: its space, its objective, the libraries that choose trials, and the trials."""
