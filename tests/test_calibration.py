@@ -14,7 +14,7 @@ from loadtest.sentences import Row
 from models.encoding import EncodedBatch
 from models.example import Example
 from models.labels import NO_RELATION, RELATION_IDS
-from models.reliability import Reliability
+from models.metrics import reliability
 from models.rows import read_labelled, sentence_halves
 from models.voting import softmax
 from training.calibrate import main
@@ -37,10 +37,11 @@ def drawn(logits: np.ndarray, seed: int) -> np.ndarray:
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    reliability = Reliability()
-    for piece in np.array_split(np.arange(len(labels)), 2):
-        reliability.add(labels[piece], probabilities[piece])
-    return reliability.error
+    one, other = np.array_split(np.arange(len(labels)), 2)
+    binned = reliability(labels[one], probabilities[one], 15) + reliability(
+        labels[other], probabilities[other], 15
+    )
+    return binned.calibration_error
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.labels import NO_RELATION, RELATION_IDS, RELATIONS
-from models.metrics import auprc, micro_f1
-from models.reliability import Reliability
+from models.metrics import auprc, micro_f1, reliability
 from models.voting import softmax
 
 PriorShift = Literal["none", "em", "labels"]
 
 NONE: Final = RELATION_IDS[NO_RELATION]
+BINS: Final = 15  # as Guo et al. (2017)
 COLDEST, HOTTEST = 0.05, 20.0
 """Limits of the temperature. A model that is right, or wrong, about every row would get 0 or infinity."""
 STRENGTH: Final = 0.5
@@ -78,11 +78,9 @@ class ProbabilityQuality:
     def of(cls, logits: NDArray[np.floating], labels: NDArray[np.int64]) -> "ProbabilityQuality":
         """From logits of shape (rows, 30) and labels of shape (rows,)."""
         probabilities = softmax(logits)
-        reliability = Reliability()
-        reliability.add(labels, probabilities)
         return cls(
             negative_log_likelihood(probabilities, labels),
-            reliability.error,
+            reliability(labels, probabilities, BINS).calibration_error,
             micro_f1(labels, probabilities.argmax(axis=1)),
             auprc(labels, probabilities),
         )
