@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 import export.ensemble
 from export import checkpoint
 from export.__main__ import main as export_door
+from export.command import ExportParser
 from export.errors import InvalidOptions
-from export.options import ExportOptions
+from export.options import ExportOptions, parse
 from export.parity import answer
 from loadtest.sentences import Row
 from models.example import Entity, Example
@@ -335,8 +336,10 @@ def test_folds_and_seeds_together_make_a_member_for_each_pair(recipe_files: list
 def test_a_weight_near_zero_is_still_one_that_export_takes() -> None:
     ensemble = {"members": [{"folder": "a b", "weight": 1 - 2e-7}, {"folder": "c", "weight": 2e-7}]}
     printed = members_door.export_command(ensemble, Path("bundles/x"), Path("rows.jsonl"))
-    assert shlex.split(printed)[3:7] == ["a b", "c", "--weights", "1,2e-07"]
-    assert export_door._weights("1,2e-07") == [1, 2e-7]
+    words = shlex.split(printed)
+    assert words[3:7] == ["a b", "c", "--weights", "1,2e-07"]
+    parser = ExportParser("export", "")
+    assert parse(parser, words[3:]).weights == (1, 2e-7)
 
 
 def test_augmentation_brings_no_held_out_sentence_back(recipe_files: list[Path], tmp_path: Path) -> None:
