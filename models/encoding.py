@@ -159,11 +159,13 @@ class Encoded:
         entity_positions: int64 of shape (2,): the tokens that open the subject and the object.
         second_segment: how many tokens at the end are of type 1, where the tokenizer tells a second segment
             from the first by type.
+        truncated: whether the sentence was cut to the model's window.
     """
 
     input_ids: NDArray[np.int64]
     entity_positions: NDArray[np.int64]
     second_segment: int = 0
+    truncated: bool = False
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -283,6 +285,7 @@ class Encoder:
             np.array(input_ids, dtype=np.int64),
             np.array([subject + offset, object_ + offset], dtype=np.int64),
             len(question) + len(frame.closing) if frame.types else 0,
+            truncated=high - low < len(ids) or max(len(before), len(after)) > reach,
         )
 
     def _tokenise(self, pieces: list[str]) -> tuple[list[int], list[int]]:

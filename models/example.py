@@ -144,11 +144,13 @@ class Prediction:
     Attributes:
         probabilities: float64 of shape (30,), in the order of `RELATIONS`, summing to 1.
         members: how many members of the ensemble voted.
+        truncated: whether the sentence was longer than the model's window, so that it was cut.
         label_id: the likeliest relation.
     """
 
     probabilities: NDArray[np.float64]
     members: int
+    truncated: bool = False
     # Found where the probabilities are made: on a server's event loop they would lie in another core's
     # caches.
     label_id: int = dataclasses.field(init=False)
@@ -168,7 +170,13 @@ class Prediction:
         """The prediction as JSON: over HTTP and in JSONL the same fields."""
         likeliest = self.top(top_k)
         relation, score = next(iter(likeliest.items()))
-        return {"relation": relation, "score": score, "probabilities": likeliest, "members": self.members}
+        return {
+            "relation": relation,
+            "score": score,
+            "probabilities": likeliest,
+            "members": self.members,
+            "truncated": self.truncated,
+        }
 
     def top(self, k: int) -> dict[str, float]:
         """The `k` likeliest relations with their probabilities, likeliest first (ties in label order)."""

@@ -48,7 +48,7 @@ def test_one_example_is_answered_by_the_prediction_itself(client: httpx.Client) 
     answer = post(client, asked(top_k=3))
     assert answer.status_code == 200
     prediction = answer.json()
-    assert list(prediction) == ["relation", "score", "probabilities", "members"]
+    assert list(prediction) == ["relation", "score", "probabilities", "members", "truncated"]
     assert prediction["relation"] in RELATIONS
     assert len(prediction["probabilities"]) == 3
     assert list(prediction["probabilities"].values()) == sorted(

@@ -85,8 +85,8 @@ def test_a_line_has_the_fields_of_https_prediction(
     assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl"), "--top-k", "3"]) == 0
     named, unnamed = lines_of(tmp_path / "out.jsonl")
     (prediction,) = tuned.lanes.predict([Example.from_row(row)])
-    assert list(named) == ["guid", "relation", "score", "probabilities", "members"]
-    assert list(unnamed) == ["relation", "score", "probabilities", "members"]
+    assert list(named) == ["guid", "relation", "score", "probabilities", "members", "truncated"]
+    assert list(unnamed) == ["relation", "score", "probabilities", "members", "truncated"]
     assert named == {"guid": row["guid"], **unnamed}
     assert list(named["probabilities"]) == list(prediction.top(3))
     assert next(iter(named["probabilities"])) == named["relation"]
@@ -207,7 +207,9 @@ def test_rows_of_no_file_leave_an_output_without_rows(
     for name, data in {"none.jsonl": b"\n \n", "none.json": b" [ ]\n", "none.csv": as_csv([])}.items():
         (tmp_path / name).write_bytes(data)
         assert main([str(tmp_path / name), str(tmp_path / "out.csv")]) == 0
-        assert (tmp_path / "out.csv").read_text() == "guid,id,relation,score,probabilities,members\n"
+        assert (tmp_path / "out.csv").read_text() == (
+            "guid,id,relation,score,probabilities,members,truncated\n"
+        )
         assert summary_of(capsys)["rows"] == 0
 
 
