@@ -8,8 +8,8 @@ span cannot move it.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,137 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.example import Entity, EntityType, Example, InvalidExample, Problem
+from models.example import Example, InvalidExample, Problem
+from models.markers import MARKER_STYLES, Token
 
 CHARACTERS_A_TOKEN: Final = 64
 """Text farther than so many characters for each token of the window is not even tokenised: megabytes of it
 would take seconds."""
-
-TYPE_WORDS: Final[dict[EntityType, str]] = {
-    "PER": "사람",
-    "ORG": "단체",
-    "LOC": "장소",
-    "DAT": "날짜",
-    "POH": "기타",
-    "NOH": "수량",
-}
-"""The entity types in the encoder's own language: a pretrained encoder knows these words, not KLUE's
-abbreviations."""
-
-ENTITY_TOKENS: Final = ("<subj>", "</subj>", "<obj>", "</obj>")
-
-
-class Token(str):
-    """A piece that is one token of the vocabulary; the same letters in a user's text are text."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Marked:
-    """A sentence in pieces. `subject` and `object_` are the indices of the pieces that open the two entities;
-    the pieces from `first` to `last` hold both entities with all their markers. A `question` is a second
-    segment behind the sentence."""
-
-    pieces: list[str]
-    subject: int
-    object_: int
-    first: int
-    last: int
-    question: str = ""
-
-
-def typed_punctuation(example: Example) -> Marked:
-    """Typed entity markers made of punctuation: `@ * 사람 * 이순신 @ 은 조선 중기의 # ^ 기타 ^ 무신 # 이다.`
-
-    Zhou and Chen, "An Improved Baseline for Sentence-level Relation Extraction", 2022 (arXiv:2102.01373). The
-    subject stands between '@', the object between '#'; an entity without a type has no type word.
-    """
-    return _marked(
-        example, _punctuated(example.subject_entity, "@", "*"), _punctuated(example.object_entity, "#", "^")
-    )
-
-
-def typed_punctuation_question(example: Example) -> Marked:
-    """`typed_punctuation`, and a question as second segment: `이순신 및 무신의 관계는 무엇인가?`
-
-    '및' joins two words whatever the first one ends in; '과' and '와' depend on its last sound, which digits and
-    Latin letters hide.
-    """
-    question = f"{example.subject_entity.word} 및 {example.object_entity.word}의 관계는 무엇인가?"
-    return replace(typed_punctuation(example), question=question)
-
-
-def entity_tokens(example: Example) -> Marked:
-    """KLUE's own markers (Park et al., 2021, arXiv:2105.09680): `<subj>이순신</subj>은 조선 중기의 <obj>무신</obj>이다.`
-
-    Each of the four is one token, which whoever fine-tunes adds to the vocabulary. Entity types are not
-    shown.
-    """
-    opens_subject, closes_subject, opens_object, closes_object = map(Token, ENTITY_TOKENS)
-    return _marked(
-        example,
-        [opens_subject, example.subject_entity.word, closes_subject],
-        [opens_object, example.object_entity.word, closes_object],
-    )
-
-
-def _marked(example: Example, subject_pieces: list[str], object_pieces: list[str]) -> Marked:
-    """The sentence with the pieces of each entity in the entity's place."""
-    subject, object_ = example.subject_entity, example.object_entity
-    subject_leads = subject.start_idx < object_.start_idx
-    leading, trailing = (subject, object_) if subject_leads else (object_, subject)
-    leading_pieces, trailing_pieces = (
-        (subject_pieces, object_pieces) if subject_leads else (object_pieces, subject_pieces)
-    )
-    sentence = example.sentence
-    pieces = [
-        sentence[: leading.start_idx],
-        *leading_pieces,
-        sentence[leading.end_idx + 1 : trailing.start_idx],
-        *trailing_pieces,
-        sentence[trailing.end_idx + 1 :],
-    ]
-    leading_opens, trailing_opens = 1, len(leading_pieces) + 2
-    return Marked(
-        pieces,
-        subject=leading_opens if subject_leads else trailing_opens,
-        object_=trailing_opens if subject_leads else leading_opens,
-        first=leading_opens,
-        last=len(pieces) - 2,
-    )
-
-
-def _punctuated(entity: Entity, fence: str, type_fence: str) -> list[str]:
-    type_pieces = [type_fence, TYPE_WORDS[entity.type], type_fence] if entity.type else []
-    return [fence, *type_pieces, entity.word, fence]
-
-
-@dataclass(frozen=True, slots=True)
-class MarkerStyle:
-    """How examples are marked.
-
-    Attributes:
-        mark: an example into pieces.
-        tokens: tokens that the vocabulary must have.
-        words: other pieces of the markers, which are the same in every example.
-        asks: whether a question follows as second segment.
-    """
-
-    mark: Callable[[Example], Marked]
-    tokens: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
-    asks: bool = False
-
-
-_PUNCTUATION: Final = ("@", "*", "#", "^", *TYPE_WORDS.values())
-
-MARKER_STYLES: Final[dict[str, MarkerStyle]] = {
-    "typed_punctuation": MarkerStyle(typed_punctuation, words=_PUNCTUATION),
-    "typed_punctuation_question": MarkerStyle(typed_punctuation_question, words=_PUNCTUATION, asks=True),
-    "entity_tokens": MarkerStyle(entity_tokens, tokens=ENTITY_TOKENS),
-}
-"""Marker styles by the name that recipes and manifests use."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -244,7 +119,7 @@ class Encoder:
         self.max_length = max_length
         self.pad_token_id = pad_token_id
         self._tokenizer = tokenizer
-        self._frame = _Frame.of_pair(tokenizer) if style.asks else _Frame.of_one(tokenizer)
+        self._frame = _Frame.of_pair(tokenizer) if style.has_question else _Frame.of_one(tokenizer)
         self._marker_ids = {token: tokenizer.token_to_id(token) for token in style.tokens}
         self._fixed_ids: dict[str, list[int]] = {
             piece: tokenizer.encode(piece, add_special_tokens=False).ids for piece in style.words

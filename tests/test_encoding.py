@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from loadtest.sentences import Row
-from models.encoding import TYPE_WORDS, Encoded, EncodedBatch, Encoder
+from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import Entity, EntityType, Example, InvalidExample
+from models.markers import TYPE_WORDS
 
 PAD = 1
 WIDE = 4096  # a window that cuts no sentence of these tests

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from models.encoding import ENTITY_TOKENS, Encoded, EncodedBatch, Encoder, typed_punctuation
+from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import Example, InvalidExample
+from models.markers import ENTITY_TOKENS, typed_punctuation
 
 PAD, WIDE = 0, 4096
 ALPHABET = sorted(
