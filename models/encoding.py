@@ -1,10 +1,18 @@
-"""Examples into token ids: mark the two entities, tokenise, cut the sentence to the model's window around
-them.
+"""Examples into token ids: mark the two entities, tokenise, cut the sentence to the model's window.
 
-A sentence is tokenised in pieces (text, marker, word, marker, text, ...), never as one marked string, so the
-place of a marker
-is known by construction: a user's own '@' or '<subj>', a decomposed syllable or a zero-width joiner beside a
-span cannot move it.
+A sentence is tokenised in pieces (text, marker, word, marker, text, ...), never as one marked string. So the
+positions of the markers are known, whatever characters the user's text has: '@', '<subj>' or a joiner.
+
+The text reaches the tokenizer in composed form (models/example.py). The rest is left to the tokenizer, as in
+training. With the tokenizer of the shipped bundle (tests/test_encoding.py):
+
+    characters                                 tokens
+    full-width digits, letters, signs          as their ASCII forms
+    compatibility jamo (ㅋㅋ), half-width jamo  as conjoining jamo
+    no-break space, tab, several spaces        as one space
+    hanja                                      kept; a compatibility ideograph as the unified one
+    zero-width space, joiner, byte order mark  as a space: they part a word in two
+    soft hyphen, word joiner                   tokens of their own
 """
 
 from bisect import bisect_left, bisect_right
@@ -21,8 +29,7 @@ from models.example import Example, InvalidExample, Problem
 from models.markers import MARKER_STYLES, Token
 
 CHARACTERS_A_TOKEN: Final = 64
-"""Text farther than so many characters for each token of the window is not even tokenised: megabytes of it
-would take seconds."""
+"""Text further from the entities than this times the window is not tokenised: it could be megabytes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,8 +39,7 @@ class Encoded:
     Attributes:
         input_ids: int64 of shape (tokens,), special tokens included.
         entity_positions: int64 of shape (2,): the tokens that open the subject and the object.
-        second_segment: how many tokens at the end are of type 1, where the tokenizer tells a second segment
-            from the first by type.
+        second_segment: how many tokens at the end have type 1; 0 if the tokenizer gives all of them type 0.
         truncated: whether the sentence was cut to the model's window.
     """
 
@@ -48,7 +54,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedBatch:
-    """Several examples, padded on the right (fused attention assumes that side) to the longest.
+    """Several examples, padded on the right to the longest. Fused attention requires that side.
 
     Attributes:
         input_ids: int64 of shape (rows, tokens).
@@ -89,19 +95,17 @@ class EncodedBatch:
 
 
 class Encoder:
-    """Turns examples into token ids, the same way in training, export and serving. Safe to share between
-    threads.
+    """Turns examples into token ids. Safe to share between threads.
 
     Args:
-        tokenizer: a `tokenizers.Tokenizer`; its special tokens are never matched inside a user's text, nor
-            are the style's.
+        tokenizer: a user's text never matches its special tokens, nor the tokens of the marker style.
         markers: a name in `MARKER_STYLES`.
         max_length: the model's window in tokens, special tokens included.
         pad_token_id: the id that fills short rows of a batch.
 
     Raises:
-        ValueError: the tokenizer lacks a token of the marker style, or special tokens around a segment or
-            between two.
+        ValueError: the tokenizer lacks a token of the marker style, or puts no special tokens around a text,
+            or none between two segments where the style has two.
     """
 
     def __init__(self, tokenizer: Tokenizer, markers: str, max_length: int, pad_token_id: int) -> None:
@@ -113,7 +117,7 @@ class Encoder:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True
-        # as ordinary tokens, which they may be, a user's text would match them
+        # If they were ordinary tokens, a user's text would match them.
         tokenizer.add_special_tokens(list(style.tokens))
         self.mark = style.mark
         self.max_length = max_length
@@ -126,8 +130,7 @@ class Encoder:
         }
         specials = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         unknown = next((i for t in ("<unk>", "[UNK]") if (i := tokenizer.token_to_id(t)) is not None), None)
-        # A unigram vocabulary lists '</s>' as a piece like any other, so a user's '</s>' would end the
-        # sequence.
+        # A unigram vocabulary has '</s>' as an ordinary piece too: a user's '</s>' would end the sequence.
         self._never_from_text = {} if unknown is None else dict.fromkeys(specials, unknown)
 
     @classmethod
@@ -135,11 +138,15 @@ class Encoder:
         return cls(Tokenizer.from_file(str(tokenizer)), markers, max_length, pad_token_id)
 
     def encode(self, example: Example) -> Encoded:
-        """Mark, tokenise and cut one example.
+        """Encode one example.
+
+        1. Mark it.
+        2. Tokenise its pieces. Text that is too far from the entities for the window is left out.
+        3. Keep the tokens of both entities, of the text between them and of the question.
+        4. Fill the window with the text before and after the entities, in equal parts.
 
         Raises:
-            InvalidExample: the two entities, with what stands between them and the question, do not fit into
-                the window together.
+            InvalidExample: the tokens of step 3 do not fit into the window.
         """
         marked, frame = self.mark(example), self._frame
         before, *between, after = marked.pieces
@@ -149,7 +156,7 @@ class Encoder:
             raise _too_far_apart(f"more than {reach} characters", room)
         ids, pieces = self._tokenise([before[-reach:], *between, after[:reach]])
         question = self._tokenise([marked.question])[0] if marked.question else []
-        # Pieces come in order, so a binary search finds where each begins; markers always yield a token.
+        # `pieces` is sorted, so a binary search finds where each piece begins. A marker always has a token.
         subject, object_, first = (
             bisect_left(pieces, piece) for piece in (marked.subject, marked.object_, marked.first)
         )
@@ -170,7 +177,7 @@ class Encoder:
             for piece in pieces
         ]
         texts = [piece for piece, fixed in zip(pieces, known, strict=True) if fixed is None]
-        # fast: without offsets, which nobody reads
+        # "fast" means without offsets, which are not needed here
         read = iter(self._tokenizer.encode_batch_fast(texts, add_special_tokens=False))
         ids: list[int] = []
         origins: list[int] = []
@@ -185,8 +192,7 @@ class Encoder:
 class _Frame:
     """The special tokens that a tokenizer puts around one segment, or around and between two.
 
-    `types` says whether it tells the second segment, with the tokens that close it, from the first by token
-    type.
+    `types` says whether it gives the second segment, with its closing tokens, token type 1.
     """
 
     opening: list[int]
@@ -224,13 +230,15 @@ class _Frame:
 
 
 def _too_far_apart(span: str, room: int) -> InvalidExample:
-    message = f"the two entities are too far apart: they span {span}, the model's window holds {max(room, 0)} tokens"
+    message = (
+        f"the two entities are too far apart: they span {span}, "
+        f"the model's window holds {max(room, 0)} tokens"
+    )
     return InvalidExample(Problem(("sentence",), "window", message))
 
 
 def _window(tokens: int, first: int, stop: int, room: int) -> tuple[int, int]:
-    """The part of the tokens to keep: all, or as much on both sides of the entities [first, stop) as there is
-    room for."""
+    """The tokens to keep, [low, high): the entities [first, stop), and as much on both sides as has room."""
     if tokens <= room:
         return 0, tokens
     spare = room - (stop - first)
