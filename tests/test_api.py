@@ -123,7 +123,7 @@ def test_a_decomposed_sentence_gets_the_composed_sentences_answer(
 
 
 def test_a_span_that_splits_a_composed_character_is_422(client: httpx.Client) -> None:
-    split = {"word": None, "start_idx": 0, "end_idx": 1}
+    split = {"word": None, "start_idx": 0, "end_idx": 2}
     response = post(
         client, asked(sentence=normalize("NFD", SENTENCE), subject_entity=split, object_entity=OBJECT)
     )

@@ -171,9 +171,6 @@ def test_the_role_decides_the_fence_not_the_order(tokenizer: Tokenizer, encoder:
         pytest.param(
             "\u1100\u1161\u11a8 \u1102\u1161", "\u1100\u1161\u11a8", "\u1102\u1161", id="decomposed syllables"
         ),
-        pytest.param(
-            "가\u1112\u1161\u11ab나 무신", "\u1112\u1161", "무신", id="part of a decomposed syllable"
-        ),
         pytest.param("강하늘㍿ ﷺ 무신½", "강하늘㍿", "무신", id="characters that become several"),
         pytest.param("▁강하늘▁▁ ▁무신", "강하늘", "무신", id="the tokenizer's own sign for a space"),
         pytest.param("강\x00하\x07늘\x7f 무신", "강\x00하\x07늘", "무신", id="control characters"),
