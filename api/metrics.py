@@ -54,6 +54,9 @@ ANSWERS: Final = Counter(
 PREDICTIONS: Final = Counter(
     "kore_predictions", "Examples answered, by predicted relation", ["relation"], registry=REGISTRY
 )
+TRUNCATED: Final = Counter(
+    "kore_truncated", "Examples whose sentence was cut to the model's window", registry=REGISTRY
+)
 BUNDLE_SWAPS: Final = Counter(
     "kore_bundle_swaps", "Bundles swapped in at run time, or refused", ["outcome"], registry=REGISTRY
 )

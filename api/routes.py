@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
 from api import __version__
-from api.metrics import REGISTRY, predicted, voted
+from api.metrics import REGISTRY, TRUNCATED, predicted, voted
 from api.reading import SHORT_BODY_BYTES
 from api.requests import LONGEST_TIMEOUT_S, read_body, require_json, timeout_s, while_connected
 from api.schemas import (
@@ -155,6 +155,8 @@ async def relations(request: Request, service: Service, record: Record) -> Respo
     for prediction in answered.predictions:
         voted(prediction.members).inc()
         predicted(prediction.relation).inc()
+        if prediction.truncated:
+            TRUNCATED.inc()
     return Response(to_json(question.answer(answered.predictions)), media_type="application/json")
 
 

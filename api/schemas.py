@@ -59,6 +59,9 @@ class PredictionOut(BaseModel):
     score: float = Field(description="its probability")
     probabilities: dict[str, float] = Field(description="the top_k highest, highest first; all 30 sum to 1")
     members: int = Field(description="how many members of the ensemble voted")
+    truncated: bool = Field(
+        description="whether the sentence was longer than the model's window and was cut around the entities"
+    )
 
 
 class PredictionsOut(BaseModel):

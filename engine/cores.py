@@ -1,4 +1,4 @@
-"""How many cores this process may use."""
+"""How many cores this process can use."""
 
 import math
 import os
@@ -6,15 +6,13 @@ from pathlib import Path
 
 
 def available_cores(most: int | None = None) -> int:
-    """The cores that this process may use: its affinity, capped by the cgroup's quota (v2 or v1), and by
-    `most` where it is given."""
+    """The cores in this process's affinity, at most its cgroup's quota (v2 or v1), at most `most`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, math.ceil(_cgroup_quota() or cores), most or cores))
 
 
 def _cgroup_quota() -> float | None:
-    """The tightest quota in cores on the way from this process's cgroup to the root, or `None` where there is
-    no limit."""
+    """The smallest quota, in cores, of this process's cgroup and those above it; None without a limit."""
     quotas = [quota for folder in _cgroup_folders() if (quota := _quota(folder)) is not None]
     return min(quotas, default=None)
 

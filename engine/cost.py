@@ -1,10 +1,13 @@
-"""What a batch costs: seconds from its number of rows and their padded length, fitted to a few timings on
-this very machine.
+"""Predicts the seconds of a batch from its rows and their padded length, from a few timings on this machine.
 
-A transformer's work grows with the tokens and, in its attention, with the length that each of them attends
-to; starting a run costs something; and from some size on a token costs more, on a CPU because the batch
-outgrows the caches, on a GPU because until then the machine was not full. Which of these rules differs
-between machines: on a GPU batches of dozens pay, on a CPU a handful of rows is best.
+The time of a batch has four parts:
+
+1. Starting a run.
+2. Each row and each token.
+3. Attention: each token, times the length that it attends to.
+4. Above some size each further token costs more. On a CPU the batch then outgrows the caches; a GPU is full.
+
+Which part dominates differs between machines. A GPU is fastest with dozens of rows, a CPU with a handful.
 """
 
 from collections.abc import Sequence
@@ -16,12 +19,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 SIZES: Final = tuple(2**exponent for exponent in range(8, 15))
-"""Tokens from which on each further token may cost more."""
+"""Numbers of tokens above which each further token can cost more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """A batch of equally long rows, and the seconds that it took a lane while all lanes ran such batches."""
+    """The seconds of a batch of equally long rows on a lane, while all lanes run such batches."""
 
     rows: int
     length: int
@@ -30,14 +33,14 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class CostModel:
-    """Seconds of a lane for a batch. No price is negative: more work never costs less.
+    """The prices of a batch, in seconds of a lane. No price is negative: more work never costs less.
 
     Attributes:
-        run: for a run, whatever its size.
-        row: for each row.
-        token: for each token, padding included.
-        token_length: for each token, times the length that it attends to.
-        above: a number of tokens, and what each token above it costs more; for several numbers.
+        run: of a run.
+        row: of each row.
+        token: of each token, padding included.
+        token_length: of each token, times the length that it attends to.
+        above: pairs of a number of tokens and the extra price of each token above it.
     """
 
     run: float
@@ -50,7 +53,9 @@ class CostModel:
     def fit(cls, timings: Sequence[Timing]) -> "CostModel":
         """The prices with the least squared relative error, none negative.
 
-        There are so few of them that every subset is solved and the best without a negative price taken.
+        1. Solve least squares for each subset of the prices. The other prices are 0.
+        2. Drop solutions with a negative price.
+        3. Take the one with the smallest error.
         """
         seconds = np.array([timing.seconds for timing in timings])
         sizes = tuple(size for size in SIZES if size < max(timing.rows * timing.length for timing in timings))
@@ -76,7 +81,7 @@ class CostModel:
         )
 
     def seconds(self, rows: ArrayLike, length: ArrayLike) -> NDArray[np.float64]:
-        """Seconds for `rows` padded to `length` tokens; arrays are broadcast."""
+        """Seconds of `rows` rows padded to `length` tokens. Arrays are broadcast."""
         prices = (self.run, self.row, self.token, self.token_length, *(price for _, price in self.above))
         counts = _counts(np.asarray(rows), np.asarray(length), [size for size, _ in self.above])
         seconds: NDArray[np.float64] = np.zeros_like(counts[2], dtype=np.float64)
@@ -86,7 +91,7 @@ class CostModel:
         return seconds
 
     def error(self, timings: Sequence[Timing]) -> float:
-        """Mean relative error over timings."""
+        """Mean relative error of the predicted seconds of these timings."""
         return float(
             np.mean(
                 [abs(self.seconds(timing.rows, timing.length) / timing.seconds - 1) for timing in timings]
@@ -97,6 +102,6 @@ class CostModel:
 def _counts(
     rows: NDArray[np.int64], length: NDArray[np.int64], sizes: Sequence[int]
 ) -> list[NDArray[np.int64]]:
-    """How often a batch pays each price: arrays that broadcast against each other."""
+    """How often a batch pays each price, as arrays that broadcast against each other."""
     tokens = rows * length
     return [np.array(1), rows, tokens, tokens * length, *(np.maximum(0, tokens - size) for size in sizes)]

@@ -1,5 +1,7 @@
-"""Which device runs a bundle. NVIDIA's driver is asked for GPUs: ONNX Runtime lists its CUDA provider also
-where there is none."""
+"""Chooses the device that runs a bundle.
+
+NVIDIA's driver tells whether there is a GPU. ONNX Runtime lists its CUDA provider even without one.
+"""
 
 import ctypes
 from functools import cache
@@ -15,8 +17,7 @@ from models.precision import Device
 
 @cache
 def gpus() -> tuple[str, ...]:
-    """The names of the GPUs that this process may use, in CUDA's order (`CUDA_VISIBLE_DEVICES` counts); none
-    where there is no driver."""
+    """The names of the GPUs that `CUDA_VISIBLE_DEVICES` allows, in CUDA's order; none without a driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -35,10 +36,9 @@ def _name(driver: ctypes.CDLL, number: int) -> str:
 
 
 def choose_device(bundle: Bundle, asked: Device | Literal["auto"]) -> tuple[Device, str]:
-    """The device to run a bundle on, and why it was taken where that was left to us: a GPU if bundle and
-    machine have one."""
+    """The device to run a bundle on, and the reason. `auto` is a GPU if bundle and machine support one."""
     if asked != "auto":
-        return asked, "it was asked for"
+        return asked, "it was chosen by setting"
     if "cuda" not in bundle.devices():
         return "cpu", f"bundle {bundle.manifest.name} has no graphs for a GPU"
     if lacking := lacking_for_cuda():
@@ -51,10 +51,12 @@ def choose_device(bundle: Bundle, asked: Device | Literal["auto"]) -> tuple[Devi
 
 
 def lacking_for_cuda() -> str | None:
-    """What CUDA lacks here. Asked before a session is made: the library would log a page of errors, or go on
-    without a GPU."""
+    """What CUDA lacks on this machine; None if it can be used.
+
+    Call it before making a session. Without CUDA the library would log a page of errors, or use the CPU.
+    """
     if not gpus():
-        return "this machine has no GPU that NVIDIA's driver knows"
+        return "this machine has no GPU that NVIDIA's driver lists"
     if CUDA not in onnxruntime.get_available_providers():
-        return "this is ONNX Runtime for CPUs: install the extra `cuda` in place of `cpu`"
+        return "this ONNX Runtime is for CPUs: install the extra `cuda` instead of `cpu`"
     return None

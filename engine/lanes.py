@@ -1,7 +1,7 @@
-"""A bundle's members on the lanes of a split, and many examples through all lanes at once.
+"""A bundle's members on the lanes of a split.
 
-The server's queue and offline scoring feed the lanes themselves; export and benchmarks, which have all rows
-at hand, call `predict`.
+The server's queue and scoring give batches to single lanes. Export and benchmarks have all rows at hand:
+they call `predict`, which uses all lanes at once.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,8 +28,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """An ensemble, loaded as often as the lanes of a split need it. A lane is a number below
-    `split.lanes`."""
+    """An ensemble with as many copies as its lanes need. A lane is a number below `split.lanes`."""
 
     ensemble: Ensemble
     split: Split
@@ -43,18 +42,18 @@ class Lanes:
         cascade_caution: float = 0.0,
         provider: str | None = None,
     ) -> "Lanes":
-        """Load every member; by default for one lane of one thread per core, or for one lane on a GPU.
+        """Load every member. The default split is one lane of one thread for each core, or one lane on a GPU.
 
         Args:
             cascade_caution, provider: as `Ensemble.load`.
 
         Raises:
-            DeviceUnavailable: the bundle has no graphs for the device, or the device did not take them.
+            DeviceUnavailable: the bundle has no graphs for the device, or the device refused them.
         """
         provider = provider or PROVIDERS[device]
         split = split or Split(available_cores() if provider == CPU else 1, threads=1)
         if provider == CUDA and device in bundle.devices() and (lacking := lacking_for_cuda()):
-            raise DeviceUnavailable(f"CUDA was asked for, but {lacking}")
+            raise DeviceUnavailable(f"CUDA is required, but {lacking}")
         copies = split.copies if provider == CPU else max(1, min(split.lanes, len(gpus())))
         return cls(Ensemble.load(bundle, device, copies, split.threads, cascade_caution, provider), split)
 
@@ -67,7 +66,7 @@ class Lanes:
         return self._on_all_lanes(examples, self.ensemble.run)
 
     def member_probabilities(self, examples: Sequence[Example]) -> NDArray[np.float64]:
-        """What each member says on its own, within the type restriction: shape (members, rows, 30).
+        """Each member's own probabilities, type restriction applied: shape (members, rows, 30).
 
         Raises:
             InvalidExample: an example's entities do not fit into the models' window.

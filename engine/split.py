@@ -7,31 +7,32 @@ from engine.devices import gpus
 from models.precision import Device
 
 MOST_COPIES: Final = 4
-"""Lanes of several threads hold a copy of the members each: splits into more of them are not tried."""
+"""Each lane of several threads has its own copy of the members. Splits with more such lanes are not tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Cores cut into equal lanes: how many batches run at a time, and on how many threads each."""
+    """Equal lanes: how many there are, and how many threads each has."""
 
     lanes: int
     threads: int
 
     @property
     def copies(self) -> int:
-        """Sets of sessions that the lanes need: lanes of one thread share one, since the thread is the
-        caller's own."""
+        """How many copies of the members the lanes need.
+
+        Lanes of one thread share a copy: a run then uses its caller's thread only.
+        """
         return self.lanes if self.threads > 1 else 1
 
 
 def possible_splits(
     device: Device, cores: int, lanes: int | None = None, threads: int | None = None
 ) -> list[Split]:
-    """The ways to cut a machine into lanes that are worth a measurement; one way only where lanes or threads
-    are given.
+    """The splits of a machine that are worth a measurement; only one if lanes or threads are given.
 
-    On a CPU: one lane a core, all cores in one lane, and what lies between by powers of two. On GPUs: one
-    lane each, or a second one that prepares its batch while the first one's runs.
+    On a CPU: one lane for each core, one lane of all cores, and powers of two between them. On a GPU: one
+    lane, or two, of which one prepares its batch while the other's batch runs.
     """
     if lanes or threads:
         on_cpu = Split(lanes or max(1, cores // (threads or 1)), threads or max(1, cores // (lanes or 1)))

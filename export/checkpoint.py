@@ -24,8 +24,9 @@ from transformers import (
 
 from export.errors import InvalidCheckpoint
 from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS, TOKEN_TYPE_IDS, feed
-from models.encoding import MARKER_STYLES, EncodedBatch, Encoder
+from models.encoding import EncodedBatch, Encoder
 from models.labels import RELATIONS
+from models.markers import MARKER_STYLES
 from training.model.heads import RelationClassifier, positions, reads_types
 
 ARCHITECTURES: Final[dict[str, type[PreTrainedModel]]] = {
@@ -70,7 +71,7 @@ class Checkpoint:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The inputs that the model reads, by the names of models/classifier.py."""
-        types = MARKER_STYLES[self.markers].asks and reads_types(self.model.config)
+        types = MARKER_STYLES[self.markers].has_question and reads_types(self.model.config)
         own = isinstance(self.model, RelationClassifier)
         return (
             INPUT_IDS,

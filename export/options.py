@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from export.command import ExportParser
 from export.errors import InvalidOptions
 from models.bundle import MANIFEST, SUMS, Source
-from models.encoding import MARKER_STYLES
+from models.markers import MARKER_STYLES
 from models.precision import PRECISIONS, Precision
 
 RESERVED: Final = (MANIFEST, SUMS, "members", "tokenizers")

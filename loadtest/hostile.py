@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unicodedata import normalize
 
 import httpx
 
@@ -32,20 +33,26 @@ GOOD_CONNECTIONS = 4
 
 def span_is_honest(asked: dict[str, Any]) -> bool:
     """The rule on spans, written here again so that the server is not its own judge."""
-    spans = []
+    spans, sent = [], asked["sentence"]
+    sentence = normalize("NFC", sent)
     for field in ("subject_entity", "object_entity"):
-        found, sentence = asked[field], asked["sentence"]
-        word, start, end = found.get("word"), found.get("start_idx"), found.get("end_idx")
+        found = asked[field]
+        start, end = found.get("start_idx"), found.get("end_idx")
+        word = None if found.get("word") is None else normalize("NFC", found["word"])
         if start is None and end is None:
             if [sentence.startswith(word, place) for place in range(len(sentence))].count(True) != 1:
                 return False
-            start = sentence.index(word)
-            end = start + len(word) - 1
-        if not 0 <= start <= end < len(sentence) or (word is not None and sentence[start : end + 1] != word):
-            return False
-        spans.append((start, end))
+            before, span = sentence[: sentence.index(word)], word
+        else:
+            if not 0 <= start <= end < len(sent):
+                return False
+            cut = sent[: int(start)], sent[int(start) : int(end) + 1], sent[int(end) + 1 :]
+            before, span, after = (normalize("NFC", part) for part in cut)
+            if before + span + after != sentence or word not in (None, span):
+                return False
+        spans.append((len(before), len(before + span)))
     first, second = sorted(spans)
-    return first[1] < second[0]
+    return first[1] <= second[0]
 
 
 class HostileCaller:

@@ -1,14 +1,13 @@
-"""What a relation is and what predicts it: the one core that training, export, scoring and the API stand on.
+"""Examples, tokens, bundle and ensemble: the code that training, export, scoring and the API share.
 
-Imports neither PyTorch nor transformers nor anything of HTTP, so that serving installs none of what it does
-not need.
+It imports no PyTorch, no transformers and nothing of HTTP, so that serving does not need to install them.
 """
 
 import os
 
-# ONNX Runtime's Linux builds report usage to their maker unless told not to, and write a device id into the
-# home folder. A server that reads other people's sentences must not; who wants it sets the variable to 0.
+# ONNX Runtime's Linux builds report usage to Microsoft by default, and write a device id into the home
+# folder. A server that reads other people's sentences must not do that. Set the variable to 0 to allow it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-# One example at a time is tokenised on the thread that asks: a pool of threads would hand it over and back.
+# Examples are tokenised one at a time. Handing each to a pool of threads and back would cost time.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

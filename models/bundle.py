@@ -18,8 +18,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from models.encoding import MARKER_STYLES
 from models.labels import RELATION_IDS, RELATIONS
+from models.markers import MARKER_STYLES
 from models.precision import PREFERRED, Device, Precision
 from models.restriction import TypeRestriction
 

@@ -1,15 +1,23 @@
-"""Examples into token ids: mark the two entities, tokenise, cut the sentence to the model's window around
-them.
+"""Examples into token ids: mark the two entities, tokenise, cut the sentence to the model's window.
 
-A sentence is tokenised in pieces (text, marker, word, marker, text, ...), never as one marked string, so the
-place of a marker
-is known by construction: a user's own '@' or '<subj>', a decomposed syllable or a zero-width joiner beside a
-span cannot move it.
+A sentence is tokenised in pieces (text, marker, word, marker, text, ...), never as one marked string. So the
+positions of the markers are known, whatever characters the user's text has: '@', '<subj>' or a joiner.
+
+The text reaches the tokenizer in composed form (models/example.py). The rest is left to the tokenizer, as in
+training. With the tokenizer of the shipped bundle (tests/test_encoding.py):
+
+    characters                                 tokens
+    full-width digits, letters, signs          as their ASCII forms
+    compatibility jamo (ㅋㅋ), half-width jamo  as conjoining jamo
+    no-break space, tab, several spaces        as one space
+    hanja                                      kept; a compatibility ideograph as the unified one
+    zero-width space, joiner, byte order mark  as a space: they part a word in two
+    soft hyphen, word joiner                   tokens of their own
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,137 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.example import Entity, EntityType, Example, InvalidExample, Problem
+from models.example import Example, InvalidExample, Problem
+from models.markers import MARKER_STYLES, Token
 
 CHARACTERS_A_TOKEN: Final = 64
-"""Text farther than so many characters for each token of the window is not even tokenised: megabytes of it
-would take seconds."""
-
-TYPE_WORDS: Final[dict[EntityType, str]] = {
-    "PER": "사람",
-    "ORG": "단체",
-    "LOC": "장소",
-    "DAT": "날짜",
-    "POH": "기타",
-    "NOH": "수량",
-}
-"""The entity types in the encoder's own language: a pretrained encoder knows these words, not KLUE's
-abbreviations."""
-
-ENTITY_TOKENS: Final = ("<subj>", "</subj>", "<obj>", "</obj>")
-
-
-class Token(str):
-    """A piece that is one token of the vocabulary; the same letters in a user's text are text."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Marked:
-    """A sentence in pieces. `subject` and `object_` are the indices of the pieces that open the two entities;
-    the pieces from `first` to `last` hold both entities with all their markers. A `question` is a second
-    segment behind the sentence."""
-
-    pieces: list[str]
-    subject: int
-    object_: int
-    first: int
-    last: int
-    question: str = ""
-
-
-def typed_punctuation(example: Example) -> Marked:
-    """Typed entity markers made of punctuation: `@ * 사람 * 이순신 @ 은 조선 중기의 # ^ 기타 ^ 무신 # 이다.`
-
-    Zhou and Chen, "An Improved Baseline for Sentence-level Relation Extraction", 2022 (arXiv:2102.01373). The
-    subject stands between '@', the object between '#'; an entity without a type has no type word.
-    """
-    return _marked(
-        example, _punctuated(example.subject_entity, "@", "*"), _punctuated(example.object_entity, "#", "^")
-    )
-
-
-def typed_punctuation_question(example: Example) -> Marked:
-    """`typed_punctuation`, and a question as second segment: `이순신 및 무신의 관계는 무엇인가?`
-
-    '및' joins two words whatever the first one ends in; '과' and '와' depend on its last sound, which digits and
-    Latin letters hide.
-    """
-    question = f"{example.subject_entity.word} 및 {example.object_entity.word}의 관계는 무엇인가?"
-    return replace(typed_punctuation(example), question=question)
-
-
-def entity_tokens(example: Example) -> Marked:
-    """KLUE's own markers (Park et al., 2021, arXiv:2105.09680): `<subj>이순신</subj>은 조선 중기의 <obj>무신</obj>이다.`
-
-    Each of the four is one token, which whoever fine-tunes adds to the vocabulary. Entity types are not
-    shown.
-    """
-    opens_subject, closes_subject, opens_object, closes_object = map(Token, ENTITY_TOKENS)
-    return _marked(
-        example,
-        [opens_subject, example.subject_entity.word, closes_subject],
-        [opens_object, example.object_entity.word, closes_object],
-    )
-
-
-def _marked(example: Example, subject_pieces: list[str], object_pieces: list[str]) -> Marked:
-    """The sentence with the pieces of each entity in the entity's place."""
-    subject, object_ = example.subject_entity, example.object_entity
-    subject_leads = subject.start_idx < object_.start_idx
-    leading, trailing = (subject, object_) if subject_leads else (object_, subject)
-    leading_pieces, trailing_pieces = (
-        (subject_pieces, object_pieces) if subject_leads else (object_pieces, subject_pieces)
-    )
-    sentence = example.sentence
-    pieces = [
-        sentence[: leading.start_idx],
-        *leading_pieces,
-        sentence[leading.end_idx + 1 : trailing.start_idx],
-        *trailing_pieces,
-        sentence[trailing.end_idx + 1 :],
-    ]
-    leading_opens, trailing_opens = 1, len(leading_pieces) + 2
-    return Marked(
-        pieces,
-        subject=leading_opens if subject_leads else trailing_opens,
-        object_=trailing_opens if subject_leads else leading_opens,
-        first=leading_opens,
-        last=len(pieces) - 2,
-    )
-
-
-def _punctuated(entity: Entity, fence: str, type_fence: str) -> list[str]:
-    type_pieces = [type_fence, TYPE_WORDS[entity.type], type_fence] if entity.type else []
-    return [fence, *type_pieces, entity.word, fence]
-
-
-@dataclass(frozen=True, slots=True)
-class MarkerStyle:
-    """How examples are marked.
-
-    Attributes:
-        mark: an example into pieces.
-        tokens: tokens that the vocabulary must have.
-        words: other pieces of the markers, which are the same in every example.
-        asks: whether a question follows as second segment.
-    """
-
-    mark: Callable[[Example], Marked]
-    tokens: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
-    asks: bool = False
-
-
-_PUNCTUATION: Final = ("@", "*", "#", "^", *TYPE_WORDS.values())
-
-MARKER_STYLES: Final[dict[str, MarkerStyle]] = {
-    "typed_punctuation": MarkerStyle(typed_punctuation, words=_PUNCTUATION),
-    "typed_punctuation_question": MarkerStyle(typed_punctuation_question, words=_PUNCTUATION, asks=True),
-    "entity_tokens": MarkerStyle(entity_tokens, tokens=ENTITY_TOKENS),
-}
-"""Marker styles by the name that recipes and manifests use."""
+"""Text further from the entities than this times the window is not tokenised: it could be megabytes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,13 +39,14 @@ class Encoded:
     Attributes:
         input_ids: int64 of shape (tokens,), special tokens included.
         entity_positions: int64 of shape (2,): the tokens that open the subject and the object.
-        second_segment: how many tokens at the end are of type 1, where the tokenizer tells a second segment
-            from the first by type.
+        second_segment: how many tokens at the end have type 1; 0 if the tokenizer gives all of them type 0.
+        truncated: whether the sentence was cut to the model's window.
     """
 
     input_ids: NDArray[np.int64]
     entity_positions: NDArray[np.int64]
     second_segment: int = 0
+    truncated: bool = False
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -171,7 +54,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedBatch:
-    """Several examples, padded on the right (fused attention assumes that side) to the longest.
+    """Several examples, padded on the right to the longest. Fused attention requires that side.
 
     Attributes:
         input_ids: int64 of shape (rows, tokens).
@@ -212,19 +95,17 @@ class EncodedBatch:
 
 
 class Encoder:
-    """Turns examples into token ids, the same way in training, export and serving. Safe to share between
-    threads.
+    """Turns examples into token ids. Safe to share between threads.
 
     Args:
-        tokenizer: a `tokenizers.Tokenizer`; its special tokens are never matched inside a user's text, nor
-            are the style's.
+        tokenizer: a user's text never matches its special tokens, nor the tokens of the marker style.
         markers: a name in `MARKER_STYLES`.
         max_length: the model's window in tokens, special tokens included.
         pad_token_id: the id that fills short rows of a batch.
 
     Raises:
-        ValueError: the tokenizer lacks a token of the marker style, or special tokens around a segment or
-            between two.
+        ValueError: the tokenizer lacks a token of the marker style, or puts no special tokens around a text,
+            or none between two segments where the style has two.
     """
 
     def __init__(self, tokenizer: Tokenizer, markers: str, max_length: int, pad_token_id: int) -> None:
@@ -236,21 +117,20 @@ class Encoder:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True
-        # as ordinary tokens, which they may be, a user's text would match them
+        # If they were ordinary tokens, a user's text would match them.
         tokenizer.add_special_tokens(list(style.tokens))
         self.mark = style.mark
         self.max_length = max_length
         self.pad_token_id = pad_token_id
         self._tokenizer = tokenizer
-        self._frame = _Frame.of_pair(tokenizer) if style.asks else _Frame.of_one(tokenizer)
+        self._frame = _Frame.of_pair(tokenizer) if style.has_question else _Frame.of_one(tokenizer)
         self._marker_ids = {token: tokenizer.token_to_id(token) for token in style.tokens}
         self._fixed_ids: dict[str, list[int]] = {
             piece: tokenizer.encode(piece, add_special_tokens=False).ids for piece in style.words
         }
         specials = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         unknown = next((i for t in ("<unk>", "[UNK]") if (i := tokenizer.token_to_id(t)) is not None), None)
-        # A unigram vocabulary lists '</s>' as a piece like any other, so a user's '</s>' would end the
-        # sequence.
+        # A unigram vocabulary has '</s>' as an ordinary piece too: a user's '</s>' would end the sequence.
         self._never_from_text = {} if unknown is None else dict.fromkeys(specials, unknown)
 
     @classmethod
@@ -258,11 +138,15 @@ class Encoder:
         return cls(Tokenizer.from_file(str(tokenizer)), markers, max_length, pad_token_id)
 
     def encode(self, example: Example) -> Encoded:
-        """Mark, tokenise and cut one example.
+        """Encode one example.
+
+        1. Mark it.
+        2. Tokenise its pieces. Text that is too far from the entities for the window is left out.
+        3. Keep the tokens of both entities, of the text between them and of the question.
+        4. Fill the window with the text before and after the entities, in equal parts.
 
         Raises:
-            InvalidExample: the two entities, with what stands between them and the question, do not fit into
-                the window together.
+            InvalidExample: the tokens of step 3 do not fit into the window.
         """
         marked, frame = self.mark(example), self._frame
         before, *between, after = marked.pieces
@@ -272,7 +156,7 @@ class Encoder:
             raise _too_far_apart(f"more than {reach} characters", room)
         ids, pieces = self._tokenise([before[-reach:], *between, after[:reach]])
         question = self._tokenise([marked.question])[0] if marked.question else []
-        # Pieces come in order, so a binary search finds where each begins; markers always yield a token.
+        # `pieces` is sorted, so a binary search finds where each piece begins. A marker always has a token.
         subject, object_, first = (
             bisect_left(pieces, piece) for piece in (marked.subject, marked.object_, marked.first)
         )
@@ -283,6 +167,7 @@ class Encoder:
             np.array(input_ids, dtype=np.int64),
             np.array([subject + offset, object_ + offset], dtype=np.int64),
             len(question) + len(frame.closing) if frame.types else 0,
+            truncated=high - low < len(ids) or max(len(before), len(after)) > reach,
         )
 
     def _tokenise(self, pieces: list[str]) -> tuple[list[int], list[int]]:
@@ -292,7 +177,7 @@ class Encoder:
             for piece in pieces
         ]
         texts = [piece for piece, fixed in zip(pieces, known, strict=True) if fixed is None]
-        # fast: without offsets, which nobody reads
+        # "fast" means without offsets, which are not needed here
         read = iter(self._tokenizer.encode_batch_fast(texts, add_special_tokens=False))
         ids: list[int] = []
         origins: list[int] = []
@@ -307,8 +192,7 @@ class Encoder:
 class _Frame:
     """The special tokens that a tokenizer puts around one segment, or around and between two.
 
-    `types` says whether it tells the second segment, with the tokens that close it, from the first by token
-    type.
+    `types` says whether it gives the second segment, with its closing tokens, token type 1.
     """
 
     opening: list[int]
@@ -346,13 +230,15 @@ class _Frame:
 
 
 def _too_far_apart(span: str, room: int) -> InvalidExample:
-    message = f"the two entities are too far apart: they span {span}, the model's window holds {max(room, 0)} tokens"
+    message = (
+        f"the two entities are too far apart: they span {span}, "
+        f"the model's window holds {max(room, 0)} tokens"
+    )
     return InvalidExample(Problem(("sentence",), "window", message))
 
 
 def _window(tokens: int, first: int, stop: int, room: int) -> tuple[int, int]:
-    """The part of the tokens to keep: all, or as much on both sides of the entities [first, stop) as there is
-    room for."""
+    """The tokens to keep, [low, high): the entities [first, stop), and as much on both sides as has room."""
     if tokens <= room:
         return 0, tokens
     spare = room - (stop - first)

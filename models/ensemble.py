@@ -44,6 +44,11 @@ class EncodedExample:
     def __len__(self) -> int:
         return max(map(len, self.encodings))
 
+    @property
+    def truncated(self) -> bool:
+        """Whether the sentence was cut in any encoding."""
+        return any(encoding.truncated for encoding in self.encodings)
+
 
 @dataclass(frozen=True, slots=True)
 class _Voter:
@@ -180,14 +185,13 @@ class Ensemble:
             if stage < len(self.thresholds) and not every_member:
                 sure = votes.max(axis=1) >= self.thresholds[stage]
                 if sure.any():
-                    predictions |= _predictions(
-                        [left[place] for place in np.flatnonzero(sure)], votes[sure], stage + 1
-                    )
+                    stopped = [left[place] for place in np.flatnonzero(sure)]
+                    predictions |= _predictions(rows, stopped, votes[sure], stage + 1)
                     left = [row for row in left if row not in predictions]
                     votes, allowed, batches = votes[~sure], None if allowed is None else allowed[~sure], {}
                 if not left:
                     break
-        predictions |= _predictions(left, votes, len(self._voters))
+        predictions |= _predictions(rows, left, votes, len(self._voters))
         return [predictions[row] for row in range(len(rows))]
 
     def member_probabilities(self, rows: Sequence[EncodedExample], copy: int = 0) -> NDArray[np.float64]:
@@ -235,9 +239,9 @@ class Ensemble:
                 if prediction.relation != row.relation or not difference <= golden.tolerance:
                     raise BundleRefused(
                         f"bundle {self.bundle.path}: golden row {number}, run {how}, "
-                        f"gives {prediction.relation}, not {row.relation} as expected, or a probability differs "
-                        f"by {difference:.2g} (tolerance {golden.tolerance:g}): these are not the models "
-                        f"that export checked"
+                        f"gives {prediction.relation}, not {row.relation} as expected, or a probability "
+                        f"differs by {difference:.2g} (tolerance {golden.tolerance:g}): these are not "
+                        f"the models that export checked"
                     )
 
     def _fill_window(self, copy: int) -> None:
@@ -276,8 +280,10 @@ def _allowed(rows: Sequence[EncodedExample]) -> NDArray[np.bool_] | None:
     )
 
 
-def _predictions(rows: Sequence[int], votes: NDArray[np.float64], members: int) -> dict[int, Prediction]:
-    """The predictions of these rows from the votes of their first `members` members.
+def _predictions(
+    rows: Sequence[EncodedExample], places: Sequence[int], votes: NDArray[np.float64], members: int
+) -> dict[int, Prediction]:
+    """The predictions of the rows at `places`, from the votes of their first `members` members.
 
     Raises:
         FloatingPointError: a probability is not finite.
@@ -287,7 +293,10 @@ def _predictions(rows: Sequence[int], votes: NDArray[np.float64], members: int) 
             "a member's probability is not a finite number: the bundle's files were changed while in use, "
             "or the device fails"
         )
-    return {row: Prediction(vote, members) for row, vote in zip(rows, votes, strict=True)}
+    return {
+        place: Prediction(vote, members, rows[place].truncated)
+        for place, vote in zip(places, votes, strict=True)
+    }
 
 
 def _thresholds(bundle: Bundle, device: Device, caution: float) -> tuple[float, ...]:

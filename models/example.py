@@ -1,8 +1,6 @@
-"""What is asked and what is answered: a sentence with two marked entities, and the relation predicted between
-them.
+"""An example (a sentence with two entities) and the prediction for it.
 
-Every way into the project (HTTP, files, training rows) builds its examples here, so a span is checked by one
-rule everywhere.
+HTTP, scoring, training and export all build their examples with `Example.resolve`, so one rule checks them.
 """
 
 import dataclasses
@@ -14,20 +12,27 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, Field, StrictInt, StrictStr, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
+from models.composed import ComposedText, compose
 from models.labels import RELATIONS
 
 EntityType = Literal["PER", "ORG", "LOC", "DAT", "POH", "NOH"]
 ENTITY_TYPES: Final[tuple[EntityType, ...]] = get_args(EntityType)
 
-OCCURRENCES_NAMED: Final = 10  # of an ambiguous word: enough to choose from, short enough to read
-# while counting them: each costs a comparison of the whole word, and megabytes would take hours
+OCCURRENCES_NAMED: Final = 10
+"""How many places of an ambiguous word an error lists."""
 CHARACTERS_COMPARED: Final = 1_000_000
+"""Limit of counting these places: each costs a comparison of the whole word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with an example: where (`loc`, a path of field names), which `kind`, and a sentence for
-    the caller."""
+    """One fault of an example.
+
+    Attributes:
+        loc: where it is, as a path of field names.
+        kind: one word for programs.
+        message: a sentence for people.
+    """
 
     loc: tuple[str, ...]
     kind: str
@@ -38,7 +43,7 @@ class Problem:
 
 
 class InvalidExample(ValueError):
-    """An example that cannot be asked. `problems` names every fault found, field by field."""
+    """An example that cannot be used. `problems` lists every fault."""
 
     def __init__(self, *problems: Problem) -> None:
         super().__init__("; ".join(map(str, problems)))
@@ -46,7 +51,7 @@ class InvalidExample(ValueError):
 
 
 def _whole_number(value: Any) -> Any:
-    """JSON writers that know one kind of number only write 3.0 for 3."""
+    """Takes 3.0 as 3: some JSON writers know only floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -55,7 +60,7 @@ Index = Annotated[StrictInt, BeforeValidator(_whole_number, json_schema_input_ty
 
 @pydantic_dataclass(frozen=True, slots=True)
 class Mention:
-    """An entity as a caller writes it: its word, its indices, or both. `Example.resolve` makes it an `Entity`."""
+    """An entity as a caller gives it: its word, its indices, or both."""
 
     word: StrictStr | None = Field(None, description="can be left out when both indices are given")
     start_idx: Index | None = Field(
@@ -75,7 +80,7 @@ class Row(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A span of the sentence. Indices count Unicode code points and `end_idx` is inclusive, as in KLUE."""
+    """A span of an example's sentence, in its code points. `end_idx` is inclusive, as in KLUE."""
 
     word: str
     start_idx: int
@@ -85,8 +90,11 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A sentence and two spans of it that do not overlap. Build one with `resolve` or `from_row`: they check
-    it."""
+    """A sentence and two spans of it that do not overlap, in Unicode's composed form (NFC).
+
+    Build it with `resolve` or `from_row`: they check it. Its indices are those of the composed sentence. If
+    the sentence was sent in another form, they differ from the indices that were sent.
+    """
 
     sentence: str
     subject_entity: Entity
@@ -94,41 +102,46 @@ class Example:
 
     @classmethod
     def resolve(cls, sentence: str, subject_entity: Mention, object_entity: Mention) -> "Example":
-        """Check a sentence and two mentions and fill in what they leave out.
+        """Check a sentence and two mentions, and fill in the indices or words that they leave out.
+
+        1. Compose the sentence.
+        2. Find each mention in it. Indices count the code points of the sentence as sent.
+        3. Check that the two spans do not overlap.
 
         Raises:
-            InvalidExample: the sentence is blank or not Unicode text, an index is out of range, word and span
-                disagree, a word is empty, missing from the sentence or ambiguous, or the two spans overlap.
+            InvalidExample: the sentence is blank or not Unicode text; an index is out of range or splits a
+                composed character; word and span disagree; a word is empty, missing from the sentence or
+                ambiguous; or the two spans overlap.
         """
         if not sentence.strip():
-            raise InvalidExample(Problem(("sentence",), "blank", "the sentence is empty"))
+            raise _invalid("blank", "the sentence is empty", "sentence")
         try:
             sentence.encode()
         except UnicodeEncodeError:
-            raise InvalidExample(
-                Problem(("sentence",), "surrogate", "the sentence holds a lone surrogate: not Unicode text")
-            ) from None
+            raise _invalid("surrogate", "a lone surrogate is not Unicode text", "sentence") from None
+        composed = ComposedText.of(sentence)
         problems: list[Problem] = []
         entities: list[Entity] = []
         for field, mention in (("subject_entity", subject_entity), ("object_entity", object_entity)):
             try:
-                entities.append(_locate(sentence, mention, field))
+                entities.append(_locate(composed, mention, field))
             except InvalidExample as error:
                 problems.extend(error.problems)
         if problems:
             raise InvalidExample(*problems)
         subject, object_ = entities
         if subject.start_idx <= object_.end_idx and object_.start_idx <= subject.end_idx:
-            message = f"the spans of subject ({subject.start_idx}-{subject.end_idx}) and object ({object_.start_idx}-{object_.end_idx}) overlap"
-            raise InvalidExample(Problem(("object_entity",), "overlap", message))
-        return cls(sentence, subject, object_)
+            subject_span, object_span = (_span_as_sent(composed, entity) for entity in entities)
+            message = f"the spans of subject ({subject_span}) and object ({object_span}) overlap"
+            raise _invalid("overlap", message, "object_entity")
+        return cls(composed.text, subject, object_)
 
     @classmethod
     def from_row(cls, row: Any) -> "Example":
-        """Build an example from a KLUE-RE row as parsed from JSON; unknown keys are ignored.
+        """Build an example from a row of KLUE-RE. Unknown keys are ignored.
 
         Raises:
-            InvalidExample: as `resolve`, and where a field is missing or of the wrong JSON type.
+            InvalidExample: as `resolve`; also if a field is missing or has the wrong type.
         """
         try:
             checked = Row.model_validate(row)
@@ -144,13 +157,14 @@ class Prediction:
     Attributes:
         probabilities: float64 of shape (30,), in the order of `RELATIONS`, summing to 1.
         members: how many members of the ensemble voted.
+        truncated: whether the sentence was longer than the model's window, so that it was cut.
         label_id: the likeliest relation.
     """
 
     probabilities: NDArray[np.float64]
     members: int
-    # Found where the probabilities are made: on a server's event loop they would lie in another core's
-    # caches.
+    truncated: bool = False
+    # Found on the thread that computes the probabilities: they are still in its core's caches.
     label_id: int = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
@@ -165,13 +179,19 @@ class Prediction:
         return float(self.probabilities[self.label_id])
 
     def document(self, top_k: int = 1) -> dict[str, Any]:
-        """The prediction as JSON: over HTTP and in JSONL the same fields."""
+        """The prediction as JSON, over HTTP and in JSONL."""
         likeliest = self.top(top_k)
         relation, score = next(iter(likeliest.items()))
-        return {"relation": relation, "score": score, "probabilities": likeliest, "members": self.members}
+        return {
+            "relation": relation,
+            "score": score,
+            "probabilities": likeliest,
+            "members": self.members,
+            "truncated": self.truncated,
+        }
 
     def top(self, k: int) -> dict[str, float]:
-        """The `k` likeliest relations with their probabilities, likeliest first (ties in label order)."""
+        """The `k` likeliest relations with their probabilities, likeliest first, ties in label order."""
         order = [self.label_id] if k == 1 else np.argsort(-self.probabilities, kind="stable")[:k]
         return {RELATIONS[index]: float(self.probabilities[index]) for index in order}
 
@@ -183,7 +203,7 @@ _MESSAGES: Final = {
     "literal_error": f"one of {', '.join(ENTITY_TYPES)} is required; leave type out if it is not known",
     "model_type": "an object is required",
 }
-"""pydantic's kinds of wrong fields, in our words."""
+"""Our sentences for pydantic's kinds of faults."""
 
 
 def _problems(error: ValidationError) -> list[Problem]:
@@ -195,70 +215,93 @@ def _problems(error: ValidationError) -> list[Problem]:
     return problems
 
 
-def _locate(sentence: str, mention: Mention, field: str) -> Entity:
+def _invalid(kind: str, message: str, *loc: str) -> InvalidExample:
+    return InvalidExample(Problem(loc, kind, message))
+
+
+def _locate(sentence: ComposedText, mention: Mention, field: str) -> Entity:
     word, start, end = mention.word, mention.start_idx, mention.end_idx
     if word is not None and not word.strip():
-        raise InvalidExample(Problem((field, "word"), "empty_word", "the word is empty"))
-    if (start is None) != (end is None):
-        missing = "start_idx" if start is None else "end_idx"
+        raise _invalid("empty_word", "the word is empty", field, "word")
+    if start is not None and end is not None:
+        return _span(sentence, mention, start, end, field)
+    if start is not None or end is not None:
+        message = "start_idx and end_idx go together: give both or neither"
+        raise _invalid("missing", message, field, "start_idx" if start is None else "end_idx")
+    if word is None:
+        message = "give the word, or start_idx and end_idx, or all three"
+        raise _invalid("missing", message, field, "word")
+    word = compose(word)
+    start = _only_occurrence(sentence, word, field)
+    return Entity(word, start, start + len(word) - 1, mention.type)
+
+
+def _span(sentence: ComposedText, mention: Mention, start: int, end: int, field: str) -> Entity:
+    """The entity at given indices of the sentence as sent."""
+    word, last = mention.word, len(sentence.sent) - 1
+
+    def hint() -> str:
+        return _exclusive_end_hint(sentence.sent, word, start, end)
+
+    if not (0 <= start <= last and 0 <= end <= last):
+        message = f"is outside the sentence, whose indices run from 0 to {last}{hint()}"
+        indices = {"start_idx": start, "end_idx": end}.items()
+        outside = [(key, index) for key, index in indices if not 0 <= index <= last]
         raise InvalidExample(
-            Problem((field, missing), "missing", "start_idx and end_idx go together: give both or neither")
+            *(Problem((field, key), "out_of_range", f"{_number(index)} {message}") for key, index in outside)
         )
-    if start is None or end is None:
-        if word is None:
-            raise InvalidExample(
-                Problem((field, "word"), "missing", "give the word, or start_idx and end_idx, or all three")
-            )
-        start = _only_occurrence(sentence, word, field)
-        return Entity(word, start, start + len(word) - 1, mention.type)
-    problems = [
-        Problem(
-            (field, key),
-            "out_of_range",
-            f"{_number(index)} is outside the sentence, whose indices run from 0 to {len(sentence) - 1}",
-        )
-        for key, index in (("start_idx", start), ("end_idx", end))
-        if not 0 <= index < len(sentence)
-    ]
-    if problems:
-        raise InvalidExample(*problems)
     if end < start:
-        raise InvalidExample(
-            Problem((field, "end_idx"), "out_of_range", f"end_idx {end} lies before start_idx {start}")
-        )
-    span = sentence[start : end + 1]
-    if word is not None and word != span:
-        message = f"the word disagrees with the span: {_short(word)} was given, {_short(span)} stands at {start}-{end}"
-        raise InvalidExample(Problem((field, "word"), "word_span_mismatch", message))
-    if not span.strip():
-        raise InvalidExample(
-            Problem((field, "start_idx"), "empty_word", f"the span {start}-{end} holds only white space")
-        )
-    return Entity(span, start, end, mention.type)
+        raise _invalid("out_of_range", f"end_idx {end} is before start_idx {start}", field, "end_idx")
+    begins, stops = sentence.offset(start), sentence.offset(end + 1)
+    if begins is None or stops is None:
+        key, index = ("start_idx", start) if begins is None else ("end_idx", end)
+        first, final = sentence.group_at(index)
+        advice = hint() or f"; give {first if begins is None else final}"
+        message = f"{index} splits the character that {first}-{final} compose{advice}"
+        raise _invalid("split_character", message, field, key)
+    text = sentence.text[begins:stops]
+    if word is not None and word != text and compose(word) != text:
+        message = f"the word is {_short(word)}, but the span {start}-{end} is {_short(text)}{hint()}"
+        raise _invalid("word_span_mismatch", message, field, "word")
+    if not text.strip():
+        raise _invalid("empty_word", f"the span {start}-{end} holds only white space", field, "start_idx")
+    return Entity(text, begins, stops - 1, mention.type)
 
 
-def _only_occurrence(sentence: str, word: str, field: str) -> int:
-    first = sentence.find(word)
+def _exclusive_end_hint(sent: str, word: str | None, start: int, end: int) -> str:
+    """What to say if the word ends one before `end_idx`."""
+    if word is None or not 0 <= start < end <= len(sent) or compose(sent[start:end]) != compose(word):
+        return ""
+    return f"; end_idx is inclusive: {end - 1} fits the word"
+
+
+def _only_occurrence(sentence: ComposedText, word: str, field: str) -> int:
+    """The offset of a composed word in the composed sentence."""
+    text = sentence.text
+    first = text.find(word)
     if first < 0:
-        raise InvalidExample(
-            Problem((field, "word"), "not_in_sentence", f"{_short(word)} does not occur in the sentence")
-        )
+        raise _invalid("not_in_sentence", f"{_short(word)} does not occur in the sentence", field, "word")
     starts = [first]
     most = max(OCCURRENCES_NAMED, CHARACTERS_COMPARED // len(word))
-    while len(starts) <= most and (following := sentence.find(word, starts[-1] + 1)) >= 0:
+    while len(starts) <= most and (following := text.find(word, starts[-1] + 1)) >= 0:
         starts.append(following)
     if len(starts) > 1:
         count = str(len(starts)) if len(starts) <= most else f"more than {most}"
-        places = ", ".join(map(str, starts[:OCCURRENCES_NAMED])) + (
-            ", …" if len(starts) > OCCURRENCES_NAMED else ""
+        places = ", ".join(str(sentence.origin(start)) for start in starts[:OCCURRENCES_NAMED])
+        more = ", …" if len(starts) > OCCURRENCES_NAMED else ""
+        message = (
+            f"{_short(word)} occurs {count} times, at start_idx {places}{more}: give start_idx and end_idx"
         )
-        message = f"{_short(word)} occurs {count} times, at start_idx {places}: give start_idx and end_idx"
-        raise InvalidExample(Problem((field, "word"), "ambiguous_word", message))
+        raise _invalid("ambiguous_word", message, field, "word")
     return first
 
 
+def _span_as_sent(sentence: ComposedText, entity: Entity) -> str:
+    return f"{sentence.origin(entity.start_idx)}-{sentence.origin(entity.end_idx + 1) - 1}"
+
+
 def _number(index: int) -> str:
-    # thousands of digits cannot even be printed
+    # Python refuses to print thousands of digits.
     return str(index) if abs(index) < 10**12 else "a number of more than 12 digits"
 
 

@@ -1,5 +1,4 @@
-"""The 30 relations of KLUE-RE (Park et al., 2021, arXiv:2105.09680) and the order that gives them their
-ids."""
+"""The 30 relations of KLUE-RE (Park et al., 2021, arXiv:2105.09680), in the order of their ids."""
 
 from typing import Final
 
@@ -37,8 +36,7 @@ RELATIONS: Final[tuple[str, ...]] = (
     "per:religion",
     "per:title",
 )
-"""The official order of KLUE's `relation_list.json`: a relation's index is its label id everywhere in this
-project."""
+"""In the order of KLUE's `relation_list.json`. A relation's index is its label id in all of this project."""
 
 RELATION_IDS: Final[dict[str, int]] = {relation: index for index, relation in enumerate(RELATIONS)}
 

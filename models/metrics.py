@@ -1,5 +1,4 @@
-"""KLUE-RE's two metrics (Park et al., 2021, section 3.6), in numpy: they equal scikit-learn's, which serving
-does not install."""
+"""KLUE-RE's two metrics (Park et al., 2021, section 3.6), equal to scikit-learn's, which serving lacks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ def micro_f1(label_ids: NDArray[np.integer], predicted_ids: NDArray[np.integer])
 
 
 def confusion_matrix(label_ids: NDArray[np.integer], predicted_ids: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Rows by true and by predicted label, shape (30, 30)."""
+    """Counts of rows by true label (first axis) and predicted label, shape (30, 30)."""
     relations = len(RELATIONS)
     pairs = np.asarray(label_ids, dtype=np.int64) * relations + predicted_ids
     return np.bincount(pairs, minlength=relations**2).reshape(relations, relations)
@@ -36,18 +35,17 @@ def micro_f1_of(confusion: NDArray[np.int64]) -> float:
 
 
 def auprc(label_ids: NDArray[np.integer], probabilities: NDArray[np.floating]) -> float:
-    """Area under the precision-recall curve, one relation against the rest, plain mean over all 30, times
-    100.
+    """Area under the precision-recall curve of each relation against the rest, mean over all 30, times 100.
 
-    The area is taken by the trapezoid rule over the curve, as KLUE does, not as average precision. A relation
-    without a single true row counts 0.5, as it does with scikit-learn.
+    The area follows the trapezoid rule, as KLUE's does; it is not the average precision. A relation without a
+    true row counts 0.5, as with scikit-learn.
 
     Args:
         label_ids: true labels, shape (rows,).
         probabilities: shape (rows, 30).
 
     Raises:
-        ValueError: a probability is not finite: ranked, it would count as any other.
+        ValueError: a probability is not finite.
     """
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities: finite numbers are required")
@@ -59,18 +57,19 @@ def auprc(label_ids: NDArray[np.integer], probabilities: NDArray[np.floating]) -
 
 
 def curve_area(true_scores: NDArray[np.floating], other_scores: Iterable[NDArray[np.floating]]) -> float:
-    """Area under one relation's precision-recall curve, 0 to 1, without sorting the rows that lack the
-    relation: recall only grows at the scores of rows that have it, so the others need only be counted, piece
-    by piece.
+    """Area under one relation's precision-recall curve, 0 to 1.
+
+    Recall grows only at the scores of the true rows. So the other rows need no sorting: they are counted
+    between these scores, one piece after the other.
 
     Args:
         true_scores: the relation's probability in each row that has it, shape (true rows,).
-        other_scores: its probability in the rows that have not, in pieces of any shape (rows,).
+        other_scores: its probability in all other rows, in pieces of any shape (rows,).
     """
     levels, hits = np.unique(true_scores, return_counts=True)
     if not len(levels):
         return 0.5
-    # other rows, by how many levels they are above, or reach
+    # how many other rows are above, or reach, exactly that many levels
     above, reaching = np.zeros((2, len(levels) + 1), dtype=np.int64)
     for scores in other_scores:
         above += np.bincount(np.searchsorted(levels, scores, side="left"), minlength=len(above))

@@ -1,6 +1,6 @@
-"""Which relations a pair of entity types admits, learned from labelled rows: nobody is born in a person.
+"""Which relations a pair of entity types allows, learned from labelled rows: no birthplace is a person.
 
-A bundle may carry such a restriction; its members' probabilities of all other relations then are 0.
+A bundle can have such a restriction. All other relations then get probability 0.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,14 @@ from models.labels import NO_RELATION, RELATIONS
 from models.rows import LabelledExample
 
 TypeRestriction = dict[EntityType, dict[EntityType, list[str]]]
-"""Subject type -> object type -> the relations that this pair admits. A pair that is not in it admits all
-30."""
+"""Subject type -> object type -> the relations that this pair allows. A missing pair allows all 30."""
 
 
 def learn_restriction(rows: Sequence[LabelledExample]) -> TypeRestriction:
-    """Every pair of types that occurs in the rows, with the relations that it occurs with and `no_relation`.
+    """Each pair of types in the rows, with the relations that it occurs with and `no_relation`.
 
-    A row that lacks a type may be of any pair that its other type fits, so all of them admit its relation:
-    whatever is missing, the restriction never forbids a row that it was learned from.
+    A row that lacks a type counts for every pair that its other type fits. So the restriction never forbids
+    a row that it was learned from.
     """
     seen = {(*_types(row.example), RELATIONS[row.label_id]) for row in rows}
     restriction: TypeRestriction = {}
@@ -40,8 +39,8 @@ def learn_restriction(rows: Sequence[LabelledExample]) -> TypeRestriction:
 class TypeMask:
     """A restriction as masks over the 30 relations.
 
-    An unknown type restricts nothing: with the subject's type alone, what is admitted is what any pair with
-    that subject type admits, and a pair that is not listed admits all 30.
+    An unknown type counts as every type: with only the subject's type known, a relation is allowed if any
+    pair with that subject type allows it.
     """
 
     def __init__(self, restriction: TypeRestriction) -> None:
@@ -60,7 +59,7 @@ class TypeMask:
                     self._masks[half] = np.any([pairs[whole] for whole in wholes], axis=0)
 
     def allowed(self, example: Example) -> NDArray[np.bool_] | None:
-        """The relations that the example's types admit, shape (30,); None where all are."""
+        """The relations that the example's types allow, shape (30,); None for all."""
         return self._masks.get(_types(example))
 
 

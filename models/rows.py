@@ -1,9 +1,7 @@
-"""Rows from a JSONL file: labelled, what training learns from and what a bundle is proven on, and without
-labels."""
+"""Reads rows of KLUE-RE from a JSONL file, with labels or without."""
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ Row = TypeVar("Row")
 
 
 class InvalidRows(ValueError):
-    """A file of labelled rows that cannot be used; the message names file, line and fault."""
+    """A file of rows that cannot be used. The message names file, line and fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ def read_labelled(path: Path) -> list[LabelledExample]:
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Read a JSONL file of KLUE-RE rows whose labels, if they have some, do not matter.
+    """Read a JSONL file of KLUE-RE rows and ignore their labels.
 
     Raises:
         InvalidRows: the file is missing or empty, or a row is not a valid example.
@@ -52,9 +50,8 @@ def label_ids(rows: Sequence[LabelledExample]) -> NDArray[np.int64]:
 
 
 def sentence(row: LabelledExample) -> str:
-    """A row's sentence, the same for spellings that look the same: composed (NFC), without space around
-    it."""
-    return unicodedata.normalize("NFC", row.example.sentence).strip()
+    """A row's sentence without space around it."""
+    return row.example.sentence.strip()
 
 
 def sentence_halves(rows: Sequence[LabelledExample]) -> NDArray[np.bool_]:

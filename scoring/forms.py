@@ -15,7 +15,7 @@ LabelOrder = Literal["competition", "klue"]
 LABEL_ORDERS: Final[tuple[LabelOrder, ...]] = get_args(LabelOrder)
 
 COLUMNS: Final[dict[OutputForm, tuple[str, ...]]] = {
-    "csv": ("guid", "id", "relation", "score", "probabilities", "members"),
+    "csv": ("guid", "id", "relation", "score", "probabilities", "members", "truncated"),
     "submission": ("id", "pred_label", "probs"),
 }
 """The header of each form that has one."""

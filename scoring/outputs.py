@@ -52,7 +52,8 @@ class Writer:
         if self.form != "csv":
             return self.compress(json_lines(documents))
         for document in documents:
-            document["probabilities"] = json.dumps(document["probabilities"])
+            for key in ("probabilities", "truncated"):
+                document[key] = json.dumps(document[key])
         return self.compress(
             _csv([[document.get(column, "") for column in COLUMNS["csv"]] for document in documents])
         )

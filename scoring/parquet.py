@@ -84,6 +84,7 @@ def write(lines: Iterator[dict[str, Any]], path: Path) -> None:
         ("relation", "string"),
         ("score", "float64"),
         ("members", "int32"),
+        ("truncated", "bool_"),
     ]
     probabilities = pyarrow.field("probabilities", pyarrow.map_(pyarrow.string(), pyarrow.float64()))
     schema = pyarrow.schema([*((name, getattr(pyarrow, type_)()) for name, type_ in fields), probabilities])

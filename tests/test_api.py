@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import httpx
 import pytest
@@ -23,6 +24,9 @@ from loadtest.sentences import Row
 from models.bundle import Bundle
 from models.example import Example
 from models.labels import RELATIONS
+
+SENTENCE = str(ASKED["sentence"])
+OBJECT = {"word": "무신", "start_idx": None, "end_idx": None}
 
 
 def asked(**changes: Any) -> dict[str, Any]:
@@ -48,7 +52,7 @@ def test_one_example_is_answered_by_the_prediction_itself(client: httpx.Client) 
     answer = post(client, asked(top_k=3))
     assert answer.status_code == 200
     prediction = answer.json()
-    assert list(prediction) == ["relation", "score", "probabilities", "members"]
+    assert list(prediction) == ["relation", "score", "probabilities", "members", "truncated"]
     assert prediction["relation"] in RELATIONS
     assert len(prediction["probabilities"]) == 3
     assert list(prediction["probabilities"].values()) == sorted(
@@ -98,6 +102,50 @@ def test_word_or_indices_may_be_left_out(client: httpx.Client) -> None:
     assert post(client, asked(subject_entity={"word": None}, object_entity={"word": None})).json() == full
     bare = {"start_idx": None, "end_idx": None}
     assert post(client, asked(subject_entity=bare, object_entity=bare)).json() == full
+
+
+@pytest.mark.parametrize("indices", [True, False], ids=["with indices", "words alone"])
+@pytest.mark.parametrize("word_form", ["NFC", "NFD"])
+def test_a_decomposed_sentence_gets_the_composed_sentences_answer(
+    client: httpx.Client, word_form: str, indices: bool
+) -> None:
+    sent = normalize("NFD", SENTENCE)
+    entities: dict[str, dict[str, Any]] = {}
+    for field in ("subject_entity", "object_entity"):
+        word = normalize("NFD", ASKED[field]["word"])
+        start = sent.index(word)
+        span = {"start_idx": start, "end_idx": start + len(word) - 1} if indices else {}
+        entities[field] = {"word": normalize(word_form, word), "type": ASKED[field]["type"], **span}
+    decomposed = post(client, {"sentence": sent, **entities, "top_k": 30})
+    assert decomposed.status_code == 200, decomposed.text
+    composed = post(client, asked(top_k=30)).json()["probabilities"]
+    assert decomposed.json()["probabilities"] == pytest.approx(composed, abs=1e-4)
+
+
+def test_a_span_that_splits_a_composed_character_is_422(client: httpx.Client) -> None:
+    split = {"word": None, "start_idx": 0, "end_idx": 2}
+    response = post(
+        client, asked(sentence=normalize("NFD", SENTENCE), subject_entity=split, object_entity=OBJECT)
+    )
+    assert faults(response) == [(["body", "subject_entity", "end_idx"], "split_character")]
+
+
+def test_an_exclusive_end_is_told_the_index_that_fits(client: httpx.Client) -> None:
+    response = post(client, asked(subject_entity={"end_idx": 3}))
+    assert faults(response) == [(["body", "subject_entity", "word"], "word_span_mismatch")]
+    assert response.json()["detail"][0]["msg"].endswith("end_idx is inclusive: 2 fits the word")
+
+
+def test_a_sentence_that_is_cut_is_marked_and_counted(client: httpx.Client) -> None:
+    def counted() -> float:
+        lines = client.get("/metrics").text.splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("kore_truncated_total "))
+
+    before = counted()
+    long = asked(sentence=SENTENCE + " 그리고 오래도록 살았다." * 100)
+    assert post(client, long).json()["truncated"] is True
+    assert post(client, ASKED).json()["truncated"] is False
+    assert counted() == before + 1
 
 
 def test_the_type_may_be_left_out(client: httpx.Client) -> None:

@@ -44,10 +44,11 @@ from export.verify import main as verify
 from loadtest.sentences import Row
 from models.bundle import Bundle, BundleRefused
 from models.classifier import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, OnnxClassifier, feed
-from models.encoding import ENTITY_TOKENS, EncodedBatch, Encoder, typed_punctuation
+from models.encoding import EncodedBatch, Encoder
 from models.ensemble import Ensemble
 from models.example import Example
 from models.labels import RELATION_IDS, RELATIONS
+from models.markers import ENTITY_TOKENS, typed_punctuation
 from models.voting import fit_weights, softmax
 from training.train import main as train
 

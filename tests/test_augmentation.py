@@ -14,9 +14,9 @@ import pytest
 from hostile_examples import HOSTILE, as_row, example
 
 from loadtest.sentences import Row, make_long_rows
-from models.encoding import TYPE_WORDS
 from models.example import Example
 from models.labels import RELATION_IDS, RELATIONS
+from models.markers import TYPE_WORDS
 from models.rows import LabelledExample, read_labelled
 from training.augment import main
 from training.augmentation.aeda import PUNCTUATION, Aeda

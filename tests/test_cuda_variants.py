@@ -455,7 +455,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_gpu")
 def test_cuda_without_a_gpu_is_refused_and_auto_says_why_it_took_the_cpu(cuda_bundle: Path) -> None:
     bundle = Bundle.open(cuda_bundle)
-    with pytest.raises(DeviceUnavailable, match="CUDA was asked for, but this machine has no GPU"):
+    with pytest.raises(DeviceUnavailable, match="CUDA is required, but this machine has no GPU"):
         Lanes.load(bundle, "cuda")
     device, why = choose_device(bundle, "auto")
     assert device == "cpu"

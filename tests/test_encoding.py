@@ -1,19 +1,20 @@
-"""The places of the markers in the token ids, for every text, and how a long sentence is cut to the model's
-window."""
+"""Where the markers are in the token ids of any text, and how a long sentence is cut to the window."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import DEFAULT_BUNDLE
 from examples import any_example, marked, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from loadtest.sentences import Row
-from models.encoding import TYPE_WORDS, Encoded, EncodedBatch, Encoder
+from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import Entity, EntityType, Example, InvalidExample
+from models.markers import TYPE_WORDS
 
 PAD = 1
 WIDE = 4096  # a window that cuts no sentence of these tests
@@ -170,9 +171,6 @@ def test_the_role_decides_the_fence_not_the_order(tokenizer: Tokenizer, encoder:
         pytest.param(
             "\u1100\u1161\u11a8 \u1102\u1161", "\u1100\u1161\u11a8", "\u1102\u1161", id="decomposed syllables"
         ),
-        pytest.param(
-            "가\u1112\u1161\u11ab나 무신", "\u1112\u1161", "무신", id="part of a decomposed syllable"
-        ),
         pytest.param("강하늘㍿ ﷺ 무신½", "강하늘㍿", "무신", id="characters that become several"),
         pytest.param("▁강하늘▁▁ ▁무신", "강하늘", "무신", id="the tokenizer's own sign for a space"),
         pytest.param("강\x00하\x07늘\x7f 무신", "강\x00하\x07늘", "무신", id="control characters"),
@@ -314,8 +312,53 @@ def test_a_sentence_that_just_fits_is_not_cut(tokenizer_file: Path, encoder: Enc
     whole = encoder.encode(in_context(HEAD, TAIL))
     same = window(tokenizer_file, len(whole)).encode(in_context(HEAD, TAIL))
     shorter = window(tokenizer_file, len(whole) - 1).encode(in_context(HEAD, TAIL))
+    assert (whole.truncated, same.truncated, shorter.truncated) == (False, False, True)
     assert same.input_ids.tolist() == whole.input_ids.tolist()
     assert len(shorter) == len(whole) - 1
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "room"),
+    [
+        pytest.param(HEAD * 5, "", -1, id="a token before"),
+        pytest.param("", TAIL * 5, -1, id="a token after"),
+        pytest.param(HEAD * 5, TAIL * 5, -20, id="on both sides"),
+        pytest.param(" " * 500_000, TAIL, 0, id="half a million spaces, which are not tokenised"),
+    ],
+)
+def test_a_sentence_that_is_cut_is_marked_as_truncated(
+    tokenizer_file: Path, encoder: Encoder, head: str, tail: str, room: int
+) -> None:
+    example = in_context(head, tail)
+    whole = encoder.encode(example)
+    assert window(tokenizer_file, len(whole) + room).encode(example).truncated
+
+
+def shipped() -> Tokenizer:
+    """The tokenizer of the shipped bundle."""
+    (path,) = DEFAULT_BUNDLE.glob("tokenizers/*.json")
+    return Tokenizer.from_file(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        pytest.param("２０２４년 ＡＢＣ＠", "2024년 ABC@", id="full-width"),
+        pytest.param("ㅋㅋ ㅏㅏ", "\u110f\u110f \u1161\u1161", id="compatibility jamo"),
+        pytest.param("\uffa1\uffa1", "\u1100\u1100", id="half-width jamo"),
+        pytest.param("강\u00a0하늘\u3000은\t무신", "강 하늘 은 무신", id="other spaces"),
+        pytest.param("\uf9e1舜臣", "李舜臣", id="compatibility ideograph"),
+        pytest.param("강\u200b하\u200d늘\ufeff은", "강 하 늘 은", id="zero-width characters"),
+    ],
+)
+def test_the_shipped_tokenizer_reads_both_in_the_same_way(text: str, same: str) -> None:
+    assert shipped().encode(text).ids == shipped().encode(same).ids
+
+
+@pytest.mark.parametrize("text", ["강\u00ad하늘", "강\u2060하늘", "강\u200b하늘", "\u1100\u1161\u11bc하늘"])
+def test_the_shipped_tokenizer_reads_these_in_another_way(text: str) -> None:
+    """Decomposed text too: this is why an example is composed first."""
+    assert shipped().encode(text).ids != shipped().encode("강하늘").ids
 
 
 def test_an_entity_longer_than_the_window_is_refused(tokenizer_file: Path) -> None:

@@ -93,6 +93,17 @@ def test_an_untouched_bundle_proves_itself(ensemble: Ensemble) -> None:
     ensemble.prove()
 
 
+def test_a_prediction_says_whether_its_sentence_was_cut(tiny_bundle: Path, rows: list[Row]) -> None:
+    ensemble = Ensemble.load(Bundle.open(tiny_bundle))
+    short, *others = rows[:5]
+    long = short | {"sentence": str(short["sentence"]) + " 그리고 오래도록 살았다." * 200}
+    examples = [ensemble.encode(Example.from_row(row)) for row in (short, long, *others)]
+    for every_member in (False, True):
+        predictions = ensemble.run(examples, every_member=every_member)
+        assert [prediction.truncated for prediction in predictions] == [False, True, *[False] * 4]
+        assert predictions[1].document()["truncated"] is True
+
+
 def test_members_with_permuted_classes_fail_the_golden_rows(tiny_bundle: Path, tmp_path: Path) -> None:
     """Hashes and labels agree, yet the head's rows were swapped: only an answer can tell."""
     copy = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))

@@ -1,5 +1,4 @@
-"""Marker styles with single tokens or a question at the end: no text of a user can imitate the markers or cut
-them off."""
+"""Each marker style, and that a user's text can neither forge markers nor push them out of the window."""
 
 from collections.abc import Callable
 
@@ -9,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from models.encoding import ENTITY_TOKENS, Encoded, EncodedBatch, Encoder, typed_punctuation
+from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import Example, InvalidExample
+from models.markers import ENTITY_TOKENS, MARKER_STYLES, typed_punctuation
 
 PAD, WIDE = 0, 4096
 ALPHABET = sorted(
@@ -108,6 +108,35 @@ HOSTILE = [
     pytest.param("강\u200d하늘\u0301 👨\u200d👩무신\u11ab", "강\u200d하늘", "무신", id="joiners and marks"),
     pytest.param("강하늘 및 무신의 관계는 무엇인가?", "강하늘", "무신", id="the question itself"),
 ]
+
+
+STYLES = {
+    "typed_punctuation": "@*사람*강하늘@은 이름난 #^기타^무신#이다.",
+    "typed_punctuation_question": "@*사람*강하늘@은 이름난 #^기타^무신#이다.|강하늘 및 무신의 관계는 무엇인가?",
+    "entity_tokens": "<subj>강하늘</subj>은 이름난 <obj>무신</obj>이다.",
+}
+"""What each style makes of one sentence. A question follows after '|'."""
+
+
+def test_every_style_is_in_the_table() -> None:
+    assert set(STYLES) == set(MARKER_STYLES)
+
+
+@pytest.mark.parametrize("name", MARKER_STYLES)
+@pytest.mark.parametrize("swapped", [False, True], ids=["subject first", "object first"])
+def test_each_style_marks_the_sentence(name: str, swapped: bool) -> None:
+    style, example = MARKER_STYLES[name], words("강하늘은 이름난 무신이다.", "강하늘", "무신")
+    if swapped:
+        example = Example(example.sentence, example.object_entity, example.subject_entity)
+    marked_ = style.mark(example)
+    subject, object_ = example.subject_entity.word, example.object_entity.word
+    assert bool(marked_.question) == style.has_question
+    assert set(style.tokens) <= set(marked_.pieces)
+    if not swapped:
+        assert "|".join(filter(None, ["".join(marked_.pieces), marked_.question])) == STYLES[name]
+    for place, word in ((marked_.subject, subject), (marked_.object_, object_)):
+        assert marked_.first <= place < marked_.pieces.index(word) <= marked_.last
+    assert "".join(marked_.pieces[: marked_.first] + marked_.pieces[marked_.last + 1 :]) == "이다."
 
 
 def example_of(sentence: str, subject: str, object_: str) -> Example:

@@ -9,6 +9,8 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -76,6 +78,43 @@ def test_every_form_of_input_gives_the_ensembles_answers_in_order(
     )
 
 
+def test_decomposed_rows_get_the_answers_of_composed_rows(engine: None, tmp_path: Path) -> None:
+    def decomposed(row: Row, indices: bool) -> Row:
+        sent, changed = normalize("NFD", str(row["sentence"])), {}
+        for field in ("subject_entity", "object_entity"):
+            entity: Any = row[field]
+            start = len(normalize("NFD", str(row["sentence"])[: entity["start_idx"]]))
+            end = start + len(normalize("NFD", entity["word"])) - 1
+            span = {"start_idx": start, "end_idx": end, "word": normalize("NFD", entity["word"])}
+            changed[field] = (
+                {**entity, **span} if indices else {"word": entity["word"], "type": entity["type"]}
+            )
+        return {**row, "sentence": sent, **changed}
+
+    once = [
+        row
+        for row in make_rows()
+        if all(
+            str(row["sentence"]).count(row[key]["word"]) == 1 for key in ("subject_entity", "object_entity")
+        )
+    ][:20]
+    for name, rows in {
+        "composed": once,
+        "decomposed": [decomposed(row, indices=True) for row in once],
+        "words": [decomposed(row, indices=False) for row in once],
+    }.items():
+        (tmp_path / f"{name}.jsonl").write_bytes(as_jsonl(rows))
+        assert main([str(tmp_path / f"{name}.jsonl"), str(tmp_path / f"{name}.out.jsonl")]) == 0
+    composed, *others = (
+        lines_of(tmp_path / f"{name}.out.jsonl") for name in ("composed", "decomposed", "words")
+    )
+    for other in others:
+        assert [line["relation"] for line in other] == [line["relation"] for line in composed]
+        assert [line["score"] for line in other] == pytest.approx(
+            [line["score"] for line in composed], abs=1e-4
+        )
+
+
 def test_a_line_has_the_fields_of_https_prediction(
     engine: None, tmp_path: Path, tuned: TunedEnsemble
 ) -> None:
@@ -85,8 +124,8 @@ def test_a_line_has_the_fields_of_https_prediction(
     assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl"), "--top-k", "3"]) == 0
     named, unnamed = lines_of(tmp_path / "out.jsonl")
     (prediction,) = tuned.lanes.predict([Example.from_row(row)])
-    assert list(named) == ["guid", "relation", "score", "probabilities", "members"]
-    assert list(unnamed) == ["relation", "score", "probabilities", "members"]
+    assert list(named) == ["guid", "relation", "score", "probabilities", "members", "truncated"]
+    assert list(unnamed) == ["relation", "score", "probabilities", "members", "truncated"]
     assert named == {"guid": row["guid"], **unnamed}
     assert list(named["probabilities"]) == list(prediction.top(3))
     assert next(iter(named["probabilities"])) == named["relation"]
@@ -207,7 +246,9 @@ def test_rows_of_no_file_leave_an_output_without_rows(
     for name, data in {"none.jsonl": b"\n \n", "none.json": b" [ ]\n", "none.csv": as_csv([])}.items():
         (tmp_path / name).write_bytes(data)
         assert main([str(tmp_path / name), str(tmp_path / "out.csv")]) == 0
-        assert (tmp_path / "out.csv").read_text() == "guid,id,relation,score,probabilities,members\n"
+        assert (tmp_path / "out.csv").read_text() == (
+            "guid,id,relation,score,probabilities,members,truncated\n"
+        )
         assert summary_of(capsys)["rows"] == 0
 
 

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from safetensors.torch import load_file
 
 from loadtest.sentences import Row
-from models.encoding import MARKER_STYLES, Encoder
+from models.encoding import Encoder
+from models.markers import MARKER_STYLES
 from models.rows import read_labelled
 from training.augment import main as augment
 from training.augmentation.methods import METHODS

@@ -5,8 +5,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from models.encoding import TYPE_WORDS
 from models.example import Entity, Example, Mention
+from models.markers import TYPE_WORDS
 from training.augmentation.variants import Augmentation
 
 UNTYPED_WORD = "대상"
@@ -41,7 +41,7 @@ SUBJECT_TYPES = {"per": "PER", "org": "ORG"}
 class EntityMask(Augmentation):
     """Replace an entity by the Korean word for its type (사람, 단체, …). Only the context shows the relation.
 
-    The words are those of the typed markers (models/encoding.py). An entity without a type becomes 대상. The
+    The words are those of the typed markers (models/markers.py). An entity without a type becomes 대상. The
     particle after the entity stays, even if it does not fit the new word.
     """
 

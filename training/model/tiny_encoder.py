@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from models.encoding import MARKER_STYLES
+from models.markers import MARKER_STYLES
 
 SPECIALS = {
     "bos_token": "<s>",
@@ -21,7 +21,7 @@ SPECIALS = {
     "mask_token": "<mask>",
 }
 MARKERS = MARKER_STYLES["typed_punctuation"].words
-"""The text that models/encoding.py puts around entities."""
+"""The text that models/markers.py puts around entities."""
 
 
 def write_encoder(folder: Path, sentences: Sequence[str]) -> None:

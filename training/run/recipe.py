@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from models.encoding import MARKER_STYLES
+from models.markers import MARKER_STYLES
 from models.rows import LabelledExample, read_labelled
 from training.augmentation.methods import AnyMethod
 from training.data.files import write
@@ -138,7 +138,7 @@ class Recipe(RunRecipe):
     )
     markers: str = Field(
         "typed_punctuation",
-        description="How the two entities are marked in the text: a name in models/encoding.py.",
+        description="How the two entities are marked in the text: a name in models/markers.py.",
     )
     validation: Path = Field(description="Rows to evaluate on: a JSONL file of KLUE-RE rows.")
     head_learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate of the new head.")

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast, TrainerCallback, set_seed
 
-from models.encoding import MARKER_STYLES, Encoder
+from models.encoding import Encoder
 from models.example import Example, InvalidExample
 from models.labels import RELATIONS
+from models.markers import MARKER_STYLES
 from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
 from models.voting import softmax
 from training.augmentation.variants import variants
