@@ -1,5 +1,5 @@
-"""`python -m api`. Signals are taken before anything else is imported, which takes a second: process 1, as in a
-container, would lose a SIGTERM that arrives before there is a handler, and die of an early reload signal."""
+"""`python -m api`. It handles signals before anything heavy is imported, which takes a second: process 1, as
+in a container, would lose an early SIGTERM, and an early reload signal would kill it."""
 
 import os
 import signal

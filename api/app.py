@@ -81,8 +81,8 @@ def create_app(service: RelationService, tracing: Tracing | None = None) -> Fast
 
 
 class Normalise:
-    """ASGI middleware: `/relations/` is `/relations`, and HEAD is answered as GET. The server, which knows the
-    method that was sent, leaves the body out."""
+    """ASGI middleware: `/relations/` is `/relations`, and HEAD is answered as GET. The server, which knows
+    the method that was sent, leaves the body out."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

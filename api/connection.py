@@ -1,12 +1,12 @@
 """A client's connection: uvicorn's HTTP/1.1 protocol with four promises that it does not make itself.
 
-1. `Upgrade: h2c` is ignored, as RFC 9110 allows. Java's HttpClient sends it with every first request. httptools
-   stops at an upgrade and drops the body, so the head is parsed again without the upgrade.
+1. `Upgrade: h2c` is ignored, as RFC 9110 allows. Java's HttpClient sends it with every first request.
+   httptools stops at an upgrade and drops the body, so the head is parsed again without the upgrade.
 2. A header section over `MAX_HEAD_BYTES` gets 431, and the connection is closed.
-3. A connection whose request head is not complete after `KORE_HEADER_TIMEOUT_S` is closed. So is one that never
-   sends a request.
-4. A client that closes its sending side gets its answer. A client that has left without a reset looks the same,
-   so its request is answered too, within its deadline.
+3. A connection whose request head is not complete after `KORE_HEADER_TIMEOUT_S` is closed. So is one that
+   never sends a request.
+4. A client that closes its sending side gets its answer. A client that has left without a reset looks the
+   same, so its request is answered too, within its deadline.
 """
 
 import asyncio

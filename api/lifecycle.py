@@ -30,8 +30,8 @@ log = logging.getLogger("kore")
 USER_ERROR: Final = 2
 
 KEEP_ALIVE_S: Final = 75
-"""How long a connection can idle before the server closes it, in seconds. A request that is sent at that moment
-is lost, so the other side should close first: proxies and load balancers do after a minute."""
+"""How long a connection can idle before the server closes it, in seconds. A request that is sent at that
+moment is lost, so the other side should close first: proxies and load balancers do after a minute."""
 
 CLOSING_S: Final = 5
 """How long answers that are being sent can take once every prediction is made, in seconds."""

@@ -19,8 +19,8 @@ LONGEST_TIMEOUT_S: Final = 86_400
 _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?|\.[0-9]+")
 
 READ_AND_DISCARDED: Final = 8
-"""Oversized bodies are read and discarded up to this many times the limit. If the server closed the connection
-early, the client would never see the 413."""
+"""Oversized bodies are read and discarded up to this many times the limit. If the server closed the
+connection early, the client would never see the 413."""
 
 
 def timeout_s(request: Request, default_s: float) -> float:
@@ -59,8 +59,8 @@ def require_json(request: Request) -> None:
 
 
 async def read_body(request: Request, limit: int, deadline: float) -> bytes:
-    """The body, decompressed and without a byte order mark. The limit holds for what is sent and for what comes
-    out of it.
+    """The body, decompressed and without a byte order mark. The limit holds for what is sent and for what
+    comes out of it.
 
     Args:
         deadline: on `time.monotonic`'s clock.

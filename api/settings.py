@@ -1,4 +1,4 @@
-"""The settings of `python -m api`: those of the engine (`engine/settings.py`) and those of HTTP, each written once.
+"""The settings of `python -m api`: those of the engine (`engine/settings.py`) and those of HTTP.
 
 The environment sets them with the prefix `KORE_`, the command line as flags, which win.
 """

@@ -1,5 +1,5 @@
-"""What every request carries: its id, its times in `Server-Timing`, its place in metrics and traces, and, if it
-fails inside, one log entry with a traceback."""
+"""What every request carries: its id, its times in `Server-Timing`, its place in metrics and traces, and, if
+it fails inside, one log entry with a traceback."""
 
 import logging
 import re

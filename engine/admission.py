@@ -23,7 +23,7 @@ CAUTION: Final = 1.75
 better can overtake it."""
 
 FURTHEST_PROMISE_S: Final = 30.0
-"""The longest time in seconds that other refused requests can add to a `Retry-After`: they may never return."""
+"""The most seconds that other refused requests can add to a `Retry-After`: they could have given up."""
 
 NEWEST_SHARE: Final = 0.1
 """What one batch counts in the moving average of the pace."""

@@ -1,9 +1,9 @@
 """Times the ways to split a machine into lanes, and chooses one.
 
-1. Load each split in turn and time batches of a few shapes on it, with every lane busy. A split is loaded again
-   in each round, so that never more than one is in memory.
-2. Repeat that in rounds, within a limit of time. Of each shape the shortest time counts: other programs on the
-   machine only ever add to a measurement.
+1. Load each split in turn and time batches of a few shapes on it, with every lane busy. A split is loaded
+   again in each round, so that never more than one is in memory.
+2. Repeat that in rounds, within a limit of time. Of each shape the shortest time counts: other programs on
+   the machine only ever add to a measurement.
 3. Fit a cost model to each split's timings (`engine/cost.py`).
 4. Take the split that promises the most rows per second (`fastest`).
 
@@ -29,7 +29,7 @@ TYPICAL_LENGTHS: Final = (32, 64, 96, 128)
 """Tokens per row for which a split's rows per second are predicted."""
 
 LONGEST_BATCH_S: Final = 0.25
-"""A batch that would hold its lane longer is not timed, and so never chosen: the next request waits for it."""
+"""A batch that would hold its lane longer is not timed, and so never chosen: others wait for it."""
 
 MOST_TOKENS: Final = 32_768
 """The largest timed batch in tokens: a GPU is saturated long before that, and its memory is not full yet."""
@@ -38,8 +38,8 @@ PAYS: Final = 0.98
 """Twice the rows are worth timing if a row then costs less than this share of its cost before."""
 
 CLEARLY: Final = 1.05
-"""Another split must promise this many times the rows per second of the first one, which has one lane per core:
-less can be noise, and a lane of one thread suffers least from other programs."""
+"""Another split must promise this many times the rows per second of the first one, which has one lane per
+core: less can be noise, and a lane of one thread suffers least from other programs."""
 
 ROUNDS: Final = 6
 

@@ -1,9 +1,9 @@
 """Chooses batches by predicted cost: which of the waiting rows should run together?
 
-A row's `work` is its cost in the best batch of rows of its own length. The share of a batch's cost that is work
-is its efficiency. Padding lowers it. So do too few rows where starting a run is expensive, and too many rows
-where caches are small. The most efficient batch does the most rows per second at any mix of lengths; counting
-rows instead would starve the long ones.
+A row's `work` is its cost in the best batch of rows of its own length. The share of a batch's cost that is
+work is its efficiency. Padding lowers it. So do too few rows where starting a run is expensive, and too many
+rows where caches are small. The most efficient batch does the most rows per second at any mix of lengths;
+counting rows instead would starve the long ones.
 """
 
 import math
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from engine.cost import CostModel
 
 CROWD: Final = 6
-"""With this many waiting rows, efficiency and age count the same: what a batch wastes, all waiting rows pay for.
-A larger number shortens the longest latencies and costs rows per second (python -m benchmarks.simulation)."""
+"""With this many waiting rows, efficiency and age count the same: what a batch wastes, all waiting rows pay
+for. A larger number shortens the longest latencies and costs rows per second (python -m
+benchmarks.simulation)."""
 
 DEEP: Final = 64
 """From this many waiting rows on, more rows give no better choice, so age counts for no less than here."""
@@ -43,7 +44,8 @@ class BatchPlanner:
 
     Args:
         cost: seconds of a batch.
-        token_budget: tokens that a batch can hold, padding included. A single longer row is a batch of its own.
+        token_budget: tokens that a batch can hold, padding included. A single longer row is a batch of its
+            own.
         crowd: see `CROWD`.
     """
 
@@ -68,16 +70,16 @@ class BatchPlanner:
         free_lanes: int = 1,
         waited: Sequence[float] | None = None,
     ) -> range:
-        """The batch with the anchor that does the most work per second, where work counts more the longer it has
-        waited: the generalised cµ rule (Van Mieghem, 1995) for batches.
+        """The batch with the anchor that does the most work per second, where work counts more the longer it
+        has waited: the generalised cµ rule (Van Mieghem, 1995) for batches.
 
         1. List the rows at which a batch with the anchor can start and stop.
-        2. Predict the seconds of every such batch. A batch over the token budget, or over a lane's share of the
-           rows, costs infinitely much.
+        2. Predict the seconds of every such batch. A batch over the token budget, or over a lane's share of
+           the rows, costs infinitely much.
         3. Find the least seconds for all rows before each start, and for all rows after each stop.
         4. The worth of a batch is the mean of two things: the work of its rows, and the seconds that it takes
-           off the best cut of all rows around. The first alone leaves rows that fit nowhere else. To the second
-           alone a single row is as good as a full batch, although more rows could still arrive for it.
+           off the best cut of all rows around. The first alone leaves rows that fit nowhere else. To the
+           second alone a single row is as good as a full batch, although more rows could still arrive for it.
         5. Weigh the work of each row by its age: the oldest row counts one more than a new one, and the fewer
            rows wait, the more that is (`CROWD`, `DEEP`).
         6. Take the batch with the most worth per second; of equally good ones the shortest.
@@ -154,7 +156,7 @@ class BatchPlanner:
     def _seconds(
         self, lengths: Sequence[int], starts: NDArray[np.int64], stops: NDArray[np.int64], share: int
     ) -> NDArray[np.float64]:
-        """Predicted seconds of every batch from a start (row) to a stop (column); infinite where not allowed."""
+        """Predicted seconds of every batch from a start (row) to a stop (column); infinite if forbidden."""
         longest = np.array([lengths[stop - 1] for stop in stops.tolist()])
         rows = stops - starts[:, None]
         fits = (rows == 1) | ((rows > 0) & (rows <= share) & (rows * longest <= self.token_budget))

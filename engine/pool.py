@@ -16,7 +16,7 @@ from models.example import Example, Prediction
 log = logging.getLogger("kore")
 
 REBUILD_PAUSE_S: Final = 10.0
-"""The least time between two rebuilds: an input that fails every run must not keep the server busy loading."""
+"""The least time between two rebuilds: an input that fails every run must not keep the server loading."""
 
 OnBatch = Callable[[Sequence[int]], None]
 """Told of each batch before it runs: the lengths of its rows in tokens."""

@@ -1,7 +1,7 @@
 """How a bundle runs on a machine, as settings: each one's default is written here once.
 
-The environment sets them with the prefix `KORE_`. `python -m api` and `python -m scoring` add their own options.
-Facts about the model (window, labels, tokenizer) are not settings: they travel in the bundle.
+The environment sets them with the prefix `KORE_`. `python -m api` and `python -m scoring` add their own
+options. Facts about the model (window, labels, tokenizer) are not settings: they travel in the bundle.
 """
 
 from pathlib import Path
@@ -39,7 +39,7 @@ class EngineSettings(BaseSettings):
         None,
         ge=1,
         le=1_000_000,
-        description="tokens that a batch can hold, padding included; by default as many as fit in 0.25 seconds",
+        description="tokens that a batch can hold, padding included; by default what 0.25 seconds allow",
     )
     all_cores_for_one: bool = Field(
         True, description="a lone request uses all cores (the members are loaded twice)"

@@ -30,8 +30,8 @@ COMPARISONS: Final = 5
 `COMPARISONS` times; the shortest time counts."""
 
 SAME: Final = 1.25
-"""A new bundle that costs less than this many times the old one is taken to cost the same: otherwise the noise
-would add up, swap after swap."""
+"""A new bundle that costs less than this many times the old one is taken to cost the same: otherwise the
+noise would add up, swap after swap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class TunedEnsemble:
     Attributes:
         lanes: the members on the chosen split.
         measured: the chosen split with its timings.
-        alone: the members a second time, on all cores at once, for a lone request; None if that is not faster.
+        alone: the members a second time, on all cores at once, for a lone request; None if that is not
+            faster.
         tried: every split that was measured.
         tuning_s: seconds that measuring took.
     """

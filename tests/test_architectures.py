@@ -350,7 +350,8 @@ def drop_a_weight(folder: Path) -> None:
         (
             permute_labels,
             "entity_tokens",
-            "id2label: 6 is 'org:political/religious_affiliation', in KLUE's official order it is 'org:members'",
+            "id2label: 6 is 'org:political/religious_affiliation', in KLUE's official order it is "
+            "'org:members'",
         ),
         (
             lambda folder: change_config(folder, id2label={0: "no", 1: "yes"}),

@@ -153,8 +153,8 @@ hidden = [each.name for each in path.parent.iterdir() if each.name.endswith(".be
 assert hidden == [], hidden
 print(line)
 """
-"""Replaces a bundle's manifest in processes that are killed before each line of code in turn, and in one whose
-disk is full."""
+"""Replaces a bundle's manifest in processes that are killed before each line of code in turn, and in one
+whose disk is full."""
 
 
 @pytest.mark.slow

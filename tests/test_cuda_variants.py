@@ -45,7 +45,10 @@ from models.rows import read_labelled
 from models.voting import softmax
 
 PAD = 1
-ARENA = "Non-zero status code returned while running MatMul node. BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer"
+ARENA = (
+    "Non-zero status code returned while running MatMul node. "
+    "BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer"
+)
 
 
 @pytest.fixture(scope="module")

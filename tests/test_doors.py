@@ -1,4 +1,4 @@
-"""The commands of scoring and export: --help and a wrong argument are answered before a heavy library is loaded."""
+"""Scoring and export answer --help and refuse a wrong argument before they load a heavy library."""
 
 import subprocess
 import sys

@@ -256,7 +256,7 @@ def test_examples_of_a_client_that_reset_its_connection_leave_the_queue(tiny_bun
             head = f"POST /relations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
             leaver.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
             until(lambda: queued(held.client) == before + 1)
-            # A reset: after a plain close the server still answers, as after a half-close, which looks the same.
+            # A reset: after a plain close the server still answers; a half-close looks the same.
             leaver.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         until(lambda: queued(held.client) == before)
         held.order("go")

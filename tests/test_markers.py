@@ -112,7 +112,9 @@ HOSTILE = [
 
 STYLES = {
     "typed_punctuation": "@*사람*강하늘@은 이름난 #^기타^무신#이다.",
-    "typed_punctuation_question": "@*사람*강하늘@은 이름난 #^기타^무신#이다.|강하늘 및 무신의 관계는 무엇인가?",
+    "typed_punctuation_question": (
+        "@*사람*강하늘@은 이름난 #^기타^무신#이다.|강하늘 및 무신의 관계는 무엇인가?"
+    ),
     "entity_tokens": "<subj>강하늘</subj>은 이름난 <obj>무신</obj>이다.",
 }
 """What each style makes of one sentence. A question follows after '|'."""

@@ -28,7 +28,7 @@ TEST_FILE = (
 7,"가람, 누리가 웃었다.","{'word': '가람, 누리', 'start_idx': 0, 'end_idx': 5, 'type': 'PER'}","{""word"": ""웃었다"", ""start_idx"": 8, ""end_idx"": 10, ""type"": null}",100,own
 x,"O'새벽 \\ 씨는
 수원에 산다.","{'word': ""O'새벽 \\\\"", 'start_idx': 0, 'end_idx': 5, 'type': 'PER'}","{'word': '수원', 'start_idx': 10, 'end_idx': 11, 'type': 'LOC'}",,own
-"""
+"""  # noqa: E501
 )
 
 WORDS = [("강하늘", "무신"), ("'다솜'", '"한빛전자"'), ("가람, 누리", "웃었다"), ("O'새벽 \\", "수원")]

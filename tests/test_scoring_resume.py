@@ -204,7 +204,10 @@ def test_a_full_disk_is_one_plain_line_and_costs_no_finished_row(tiny_bundle: Pa
     arguments = job(tmp_path, tiny_bundle)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     command = [sys.executable, "-m", "scoring", *arguments]
-    code = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, -1)); os.execv(sys.executable, sys.argv[1:])"
+    code = (
+        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, -1)); "
+        "os.execv(sys.executable, sys.argv[1:])"
+    )
     assert soft == hard == resource.RLIM_INFINITY, "this test lowers the limit for its own child only"
     full = subprocess.run(
         [sys.executable, "-c", code, *command],
@@ -249,8 +252,8 @@ def test_ctrl_c_keeps_what_is_finished(
 def test_a_window_is_on_the_disk_before_the_state_counts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A power failure between any two steps loses no finished row: first the parts, then the new state, then its
-    name."""
+    """A power failure between any two steps loses no finished row: first the parts are written, then the new
+    state, then its name."""
     synced: list[str] = []
 
     def fsync(descriptor: int) -> None:
