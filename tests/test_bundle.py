@@ -148,7 +148,7 @@ while os.WIFSIGNALED(child(lambda: killed_at(line + 1), str(line))):
     line += 1
 assert Bundle.open(path).manifest.name == str(line)
 assert before in names and len(set(names)) > 1, "killed before the bundle was replaced, and after"
-assert gone == 1, "between two renames, and recovered"
+assert gone >= 1, "killed between the two renames, and recovered"
 hidden = [each.name for each in path.parent.iterdir() if each.name.endswith(".before")]
 assert hidden == [], hidden
 print(line)
