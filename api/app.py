@@ -9,14 +9,12 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from pydantic import SecretStr
 from pydantic.json_schema import models_json_schema
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import __version__, errors
-from api.routes import metrics, router
+from api import __version__, errors, routes
 from api.schemas import OneExample, SeveralExamples
 from api.service import RelationService
 from api.telemetry import Telemetry
@@ -60,9 +58,7 @@ def create_app(service: RelationService, tracing: Tracing | None = None) -> Fast
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
-    app.include_router(router)
-    if settings.metrics:
-        app.add_api_route("/metrics", metrics, summary="Prometheus metrics", response_class=PlainTextResponse)
+    routes.install(app, settings.metrics)
     errors.install(app)
     app.openapi = lambda: _openapi(app, settings.api_key is not None)  # type: ignore[method-assign]
     if settings.api_key is not None:

@@ -1,10 +1,10 @@
 """The routes: a request's way from body to answer, and what the server tells about itself."""
 
 import time
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response
+from fastapi import FastAPI, Request
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
@@ -26,26 +26,17 @@ from api.schemas import (
     StatusOut,
 )
 from api.service import RelationService
-from api.telemetry import RequestRecord, record_of
+from api.telemetry import record_of
 from engine.errors import NotReady
 from models.labels import RELATIONS
 
 CLIENT_CLOSED_REQUEST: Final = 499
 
-router = APIRouter()
 
-
-async def _service(request: Request) -> RelationService:  # async: otherwise FastAPI calls it in a thread
+def _service(request: Request) -> RelationService:
     service: RelationService = request.app.state.service
     return service
 
-
-async def _record(request: Request) -> RequestRecord:
-    return record_of(request.scope)
-
-
-Service = Annotated[RelationService, Depends(_service)]
-Record = Annotated[RequestRecord, Depends(_record)]
 
 _QUESTIONS: Final = [
     {"$ref": f"#/components/schemas/{model.__name__}"} for model in (OneExample, SeveralExamples)
@@ -119,13 +110,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-@router.post(
-    "/relations",
-    summary="The relation between the two marked entities of one sentence, or of several",
-    responses={200: {"model": PredictionOut | PredictionsOut}, **_ERRORS},
-    openapi_extra={"requestBody": _REQUEST_BODY, "parameters": _PARAMETERS},
-)
-async def relations(request: Request, service: Service, record: Record) -> Response:
+async def relations(request: Request) -> Response:
     """Answers one request.
 
     1. Find its deadline, and check that it is JSON.
@@ -135,6 +120,7 @@ async def relations(request: Request, service: Service, record: Record) -> Respo
     4. Parse, check and tokenise its examples.
     5. Wait for the predictions, as long as the client is there.
     """
+    service, record = _service(request), record_of(request.scope)
     settings = service.settings
     deadline = record.began + timeout_s(request, settings.request_timeout_s)
     require_json(request)
@@ -160,29 +146,19 @@ async def relations(request: Request, service: Service, record: Record) -> Respo
     return Response(to_json(question.answer(answered.predictions)), media_type="application/json")
 
 
-@router.get("/health", summary="200 while the process lives, also while it loads")
 async def health() -> StatusOut:
     return StatusOut(status="alive")
 
 
-@router.get(
-    "/ready",
-    summary="200 once the ensemble has loaded and answered the bundle's golden rows",
-    responses={503: _ERRORS[503]},
-)
-async def ready(service: Service) -> StatusOut:
+async def ready(request: Request) -> StatusOut:
+    service = _service(request)
     if service.state != "ready":
         raise NotReady(f"the server is {service.state}", retry_after_s=1)
     return StatusOut(status="ready")
 
 
-@router.get(
-    "/info",
-    summary="What is served, where and within which limits",
-    response_model=InfoOut,
-    response_model_exclude_unset=True,
-)
-async def info(service: Service) -> dict[str, Any]:
+async def info(request: Request) -> dict[str, Any]:
+    service = _service(request)
     settings = service.settings
     limits = {
         "max_examples": settings.example_limit,
@@ -195,5 +171,33 @@ async def info(service: Service) -> dict[str, Any]:
 
 
 async def metrics() -> Response:
-    """The metrics in Prometheus' text form; a route unless `KORE_METRICS` is off."""
+    """The metrics in Prometheus' text form."""
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+def install(app: FastAPI, with_metrics: bool = True) -> None:
+    """Add the routes to an application whose `state.service` is a `RelationService`."""
+    app.add_api_route(
+        "/relations",
+        relations,
+        methods=["POST"],
+        summary="The relation between the two marked entities of one sentence, or of several",
+        responses={200: {"model": PredictionOut | PredictionsOut}, **_ERRORS},
+        openapi_extra={"requestBody": _REQUEST_BODY, "parameters": _PARAMETERS},
+    )
+    app.add_api_route("/health", health, summary="200 while the process lives, also while it loads")
+    app.add_api_route(
+        "/ready",
+        ready,
+        summary="200 once the ensemble has loaded and answered the bundle's golden rows",
+        responses={503: _ERRORS[503]},
+    )
+    app.add_api_route(
+        "/info",
+        info,
+        summary="What is served, where and within which limits",
+        response_model=InfoOut,
+        response_model_exclude_unset=True,
+    )
+    if with_metrics:
+        app.add_api_route("/metrics", metrics, summary="Prometheus metrics", response_class=PlainTextResponse)

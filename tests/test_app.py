@@ -12,9 +12,9 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
+from api import routes
 from api.app import create_app
 from api.reading import warn_of_near_misses
-from api.routes import router
 from api.service import RelationService
 from api.settings import Settings, warn_of_unknown
 from engine.errors import NotReady
@@ -44,9 +44,10 @@ def app(tiny_bundle: Path) -> FastAPI:
 
 
 def test_one_route_answers_post_relations_and_no_middleware_does_so_before_it(app: FastAPI) -> None:
-    routes = [route for route in router.routes if isinstance(route, APIRoute) and route.path == "/relations"]
-    assert [route.methods for route in routes] == [{"POST"}]
-    assert ask(app).status_code == 503, "the bundle is not loaded"
+    found = [route for route in app.routes if isinstance(route, APIRoute) and route.path == "/relations"]
+    assert [(route.methods, route.endpoint) for route in found] == [({"POST"}, routes.relations)]
+    app.router.routes.remove(found[0])
+    assert ask(app).status_code == 404
 
 
 def test_an_exception_handler_that_is_added_to_the_app_answers_post_relations(app: FastAPI) -> None:
@@ -61,9 +62,9 @@ def test_a_dependency_that_is_added_to_the_app_guards_post_relations(app: FastAP
     async def closed_on_sundays() -> None:
         raise HTTPException(403, "closed on Sundays")
 
-    guarded = FastAPI()
+    guarded = FastAPI(dependencies=[Depends(closed_on_sundays)])
     guarded.state.service = app.state.service
-    guarded.include_router(router, dependencies=[Depends(closed_on_sundays)])
+    routes.install(guarded)
     assert ask(guarded).json() == {"detail": "closed on Sundays"}
 
 
