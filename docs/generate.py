@@ -58,7 +58,7 @@ augmentation: {method: aeda}
 ```
 
 `recipes/` has complete ones: `default/` (the default ensemble), `large/` (klue/roberta-large on a
-GPU), `ablation/` (the study) and `tiny/` (every command in seconds).
+GPU), `study/` (the study) and `tiny/` (every command in seconds).
 [Training](training.md) explains the commands.
 """
 

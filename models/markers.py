@@ -3,12 +3,15 @@
 To add a style:
 
 1. Write a function here that takes an `Example` and returns a `Marked`. Most call `_marked` with two lists of
-   pieces: each replaces one entity, and holds its word with the markers around it.
+   pieces: each list replaces one entity. The word is a piece of its own, and so is each marker.
 2. Add one entry to `MARKER_STYLES`. Its key is the name that recipes, `export --markers` and manifests use.
-3. Add the sentence that it makes to `STYLES` in tests/test_markers.py. A test fails until it is there.
-4. Add a row to the table of marker styles in the documentation of export.
+   List the markers as `tokens` if the model was trained with them as single tokens, else as `words`.
+3. Add the marked sentence of the test's example to `STYLES` in tests/test_markers.py. A test fails until it is
+   there.
+4. Add a row to the table of marker styles in docs/export.md.
 
-`Encoder` (models/encoding.py) tokenises the pieces that the function returns; it needs no change.
+`Encoder` (models/encoding.py) tokenises piece by piece; it needs no change. So a tokenizer that marks the
+beginning of a word (SentencePiece's `▁`) marks it at each piece: compare with how your model was trained.
 """
 
 from collections.abc import Callable

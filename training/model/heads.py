@@ -25,7 +25,7 @@ class HeadOptions:
 
     Attributes:
         pooling: a name in `POOLED_VECTORS`.
-        markers: a name in `models.encoding.MARKER_STYLES`.
+        markers: a name in `models.markers.MARKER_STYLES`.
         window: tokens.
         dropout: before the head.
         layers: number of the encoder's first layers to keep; all by default.

@@ -103,7 +103,7 @@ def _build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, window: int
     model = RelationClassifier.from_encoder(recipe.encoder, options)
     if MARKER_STYLES[recipe.markers].tokens:
         # New tokens start at random. As the mean of all tokens they would start equal, and one epoch would
-        # not separate subject from object (docs/training.md).
+        # not separate subject from object (docs/log.md).
         size = max(len(tokenizer), model.config.vocab_size)
         model.encoder.resize_token_embeddings(size, mean_resizing=False)
     return model
