@@ -18,6 +18,10 @@ from api.errors import BodyTimeout, InvalidRequest, TooLarge, UnknownEncoding, f
 LONGEST_TIMEOUT_S: Final = 86_400
 _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?|\.[0-9]+")
 
+MOST_GZIP_MEMBERS: Final = 16
+"""gzip data can consist of several members. Each costs a copy of the data after it: thousands of empty ones
+would stop the event loop for minutes."""
+
 READ_AND_DISCARDED: Final = 8
 """Oversized bodies are read and discarded up to this many times the limit. If the server closed the
 connection early, the client would never see the 413."""
@@ -95,7 +99,7 @@ async def read_body(request: Request, limit: int, deadline: float) -> bytes:
 def _decompress(packed: bytearray, limit: int) -> bytearray:
     unpacked, rest = bytearray(), bytes(packed)
     try:
-        while rest:  # a file can consist of several gzip members
+        for _ in range(MOST_GZIP_MEMBERS):
             stream = zlib.decompressobj(wbits=31)
             unpacked += stream.decompress(rest, limit + 1 - len(unpacked))
             if len(unpacked) > limit:
@@ -103,10 +107,12 @@ def _decompress(packed: bytearray, limit: int) -> bytearray:
             if not stream.eof:
                 raise zlib.error("the data ends too early")
             rest = stream.unused_data
+            if not rest:
+                return unpacked
+        raise zlib.error(f"it has more than {MOST_GZIP_MEMBERS} members")
     except zlib.error as error:
         message = f"the body is not gzip data: {error}"
         raise InvalidRequest([fault("content_encoding", ["header", "Content-Encoding"], message)]) from None
-    return unpacked
 
 
 @asynccontextmanager

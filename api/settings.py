@@ -46,7 +46,10 @@ class Settings(EngineSettings):
     max_queue: int = Field(1024, ge=1, description="examples that can wait; further requests get 429")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1, description="largest request body, in bytes")
     max_wait_ms: float = Field(
-        0, ge=0, le=10_000, description="how long a free lane waits for more requests, in milliseconds"
+        0,
+        ge=0,
+        le=10_000,
+        description="how long a waiting request lets a free lane wait for more requests, in milliseconds",
     )
     request_timeout_s: float = Field(
         30,

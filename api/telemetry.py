@@ -58,7 +58,7 @@ def record_of(scope: Scope) -> RequestRecord:
 
 
 class Telemetry:
-    """ASGI middleware, the outermost: every request inside it gets an answer.
+    """ASGI middleware around the application: every request inside it gets an answer.
 
     Args:
         tracing: None where no traces are asked for.

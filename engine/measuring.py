@@ -124,6 +124,7 @@ def measure(
                     }
                 else:
                     times[split] = _time_shapes(seconds, window, token_budget or MOST_TOKENS)
+                del seconds  # it holds the split's sessions, and the next split is loaded before it would go
         rounds.append(times)
         round_s = time.monotonic() - began - elapsed
     return {split: _conclude(split, rounds, token_budget) for split in splits}

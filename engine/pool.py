@@ -51,7 +51,7 @@ class Pool:
         self._requests = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._broken: TunedEnsemble | None = None  # whose run failed last
+        self._broken: Ensemble | None = None  # whose run failed last
         self._rebuilding = threading.Lock()
         self._rebuilt = -REBUILD_PAUSE_S
 
@@ -116,12 +116,11 @@ class Pool:
 
     def execute(self, ensemble: Ensemble, rows: Sequence[EncodedExample], lane: int) -> list[Prediction]:
         """Run one batch; a failed run is remembered for `_rebuild`."""
-        tuned = self.tuned
         self._on_batch([len(row) for row in rows])
         try:
             return ensemble.run(rows, lane)
         except Exception:
-            self._broken = tuned
+            self._broken = ensemble
             raise
 
     def _rebuild(self) -> None:
@@ -130,17 +129,15 @@ class Pool:
         """
         with self._rebuilding:
             broken, self._broken = self._broken, None  # kept, it would hold the old members' memory
-            if (
-                broken is None
-                or self.tuned is not broken
-                or time.monotonic() - self._rebuilt < REBUILD_PAUSE_S
-            ):
+            tuned = self.tuned
+            serving = [lanes.ensemble for lanes in (tuned.lanes, tuned.alone) if lanes]
+            if broken not in serving or time.monotonic() - self._rebuilt < REBUILD_PAUSE_S:
                 return
-            served = broken.lanes.ensemble.bundle
+            served = tuned.lanes.ensemble.bundle
             try:
                 bundle = Bundle.open(served.path)
                 if bundle.manifest == served.manifest:  # another bundle at this path has other tokens
-                    self.tuned = broken.reload(bundle)
+                    self.tuned = tuned.reload(bundle)
                     log.warning("the members were loaded anew after a failed run")
             except Exception:
                 log.exception("the members could not be loaded anew; the old sessions go on")

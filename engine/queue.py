@@ -51,7 +51,7 @@ class QueueOptions:
     Attributes:
         lanes: how many batches run at a time.
         max_queue: how many examples can wait.
-        max_wait_s: how long a free lane waits for more requests after the oldest one arrived.
+        max_wait_s: how long a waiting request lets a free lane wait for more requests.
     """
 
     lanes: int
@@ -85,7 +85,7 @@ class DynamicBatcher:
         self._waiting = WaitingRows()
         self._admission = Admission(options.lanes, options.max_queue)
         self._unanswered: set[Request] = set()
-        self._changed = threading.Condition()  # guards the four above and `_busy`
+        self._changed = threading.Condition()  # guards `_waiting`, `_admission`, `_closed` and `_busy`
         self._closed = False
         self._busy = 0  # lanes that run a batch
         self._threads = [
@@ -237,7 +237,7 @@ class DynamicBatcher:
         1. Drop the examples of requests whose deadline has passed.
         2. Find the request whose turn it is, and its first waiting example: the anchor.
         3. Choose the batch around the anchor (`BatchPlanner.choose`).
-        4. If the batch holds every waiting row and `max_wait_s` has not passed, wait for more requests.
+        4. If the batch holds every waiting row, and `_can_wait_s` allows it, wait for more requests.
         5. Take the batch out of the queue.
         """
         with self._changed:
@@ -245,7 +245,8 @@ class DynamicBatcher:
                 now = time.monotonic()
                 self._waiting.remove_expired(now)
                 if self._waiting.items:
-                    cut, wait_s = self._choose(now)
+                    wait_s = self._can_wait_s(now)
+                    cut = self._choose(now, by_age=wait_s <= 0)
                     if wait_s <= 0 or self._closed or len(cut) < len(self._waiting):
                         break
                     self._changed.wait(wait_s)
@@ -258,19 +259,29 @@ class DynamicBatcher:
             self._busy += 1
             return batch
 
-    def _choose(self, now: float) -> tuple[range, float]:
-        """The batch to run next, as a slice of the waiting rows, and how many seconds the lane can still wait
-        for more requests."""
+    def _can_wait_s(self, now: float) -> float:
+        """How many seconds a free lane can still wait for more requests. A request allows `max_wait_s` after
+        its arrival, but at most half of the time until its deadline: the other half is kept for the run."""
+        longest_s = self._options.max_wait_s
+        return min(
+            request.submitted + min(longest_s, (request.deadline - request.submitted) / 2) - now
+            for request in self._waiting.requests
+        )
+
+    def _choose(self, now: float, by_age: bool) -> range:
+        """The batch to run next, as a slice of the waiting rows.
+
+        Args:
+            by_age: whether rows that have waited longer count more. While the lane can still wait they do
+                not: the question is then only whether all rows fit one good batch.
+        """
         items = self._waiting.items
-        request = self._waiting.next_request()
-        # Half of the time until the deadline is kept for the run.
-        longest_wait_s = min(self._options.max_wait_s, (request.deadline - request.submitted) / 2)
-        wait_s = request.submitted + longest_wait_s - now
         lengths = [item.length for item in items]
-        # With a wait the rows are not shared out between free lanes, and while it lasts, age does not count.
+        # A lane that collects rows for a full batch does not share them with other free lanes.
         free_lanes = 1 if self._options.max_wait_s else self._options.lanes - self._busy
-        waited = None if wait_s > 0 else [now - item.request.submitted for item in items]
-        return self._planner.choose(lengths, self._waiting.place_of(request), free_lanes, waited), wait_s
+        waited = [now - item.request.submitted for item in items] if by_age else None
+        anchor = self._waiting.place_of(self._waiting.next_request())
+        return self._planner.choose(lengths, anchor, free_lanes, waited)
 
 
 def _checked(predictions: list[Prediction], rows: int) -> list[Prediction]:

@@ -6,7 +6,7 @@ To add a style:
    pieces: each list replaces one entity. The word is a piece of its own, and so is each marker.
 2. Add one entry to `MARKER_STYLES`. Its key is the name that recipes, `export --markers` and manifests use.
    List the markers as `tokens` if the model was trained with them as single tokens, else as `words`.
-3. Add the marked sentence of the test's example to `STYLES` in tests/test_markers.py. A test fails without it.
+3. Add the marked sentence of the test's example to `STYLES` in tests/test_markers.py; a test demands it.
 4. Add a row to the table of marker styles in docs/export.md.
 
 `Encoder` (models/encoding.py) tokenises piece by piece; it needs no change. So a tokenizer that marks the

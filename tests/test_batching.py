@@ -480,6 +480,17 @@ def test_a_lane_waits_for_company_when_it_is_told_to() -> None:
     with_batcher(test, max_wait_s=0.2)
 
 
+def test_a_lane_waits_no_longer_than_the_most_urgent_request_allows() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        patient = asyncio.create_task(ask(batcher, row(1)))
+        await asyncio.sleep(0)
+        assert await ask(batcher, row(2), timeout=1.0) == [2], "it is run by half of its deadline"
+        assert await patient == [1]
+        assert sorted(map(sorted, engine.batches)) == [[1, 2]]
+
+    with_batcher(test, max_wait_s=30.0)
+
+
 def test_several_free_lanes_wait_for_company_as_one_does() -> None:
     async def test(batcher: DynamicBatcher, engine: Engine) -> None:
         assert await asyncio.gather(*(ask(batcher, row(n, 50)) for n in range(3))) == [[0], [1], [2]]

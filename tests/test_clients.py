@@ -252,3 +252,11 @@ def test_idle_connections_are_closed_and_others_are_answered_meanwhile(server: S
     for connection in idle:
         assert connection.recv(10) == b""
         connection.close()
+
+
+def test_thousands_of_gzip_members_do_not_stop_the_server(server: ServerProcess) -> None:
+    packed = gzip.compress(b"") * 400 + gzip.compress(BODY)
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    refused = server.client.post("/relations", content=packed, headers=headers)
+    assert refused.status_code == 422
+    assert "more than 16 members" in refused.json()["detail"][0]["msg"]
