@@ -58,7 +58,8 @@ augmentation: {method: aeda}
 ```
 
 `recipes/` has complete ones: `default/` (the default ensemble), `large/` (klue/roberta-large on a
-GPU), `study/` (the study) and `tiny/` (every command in seconds).
+GPU), `exits/` (a trunk with four exits), `study/` (the study) and `tiny/` (every command in
+seconds).
 [Training](training.md) explains the commands.
 """
 

@@ -1,7 +1,8 @@
 """Fit the cascade of a bundle: how certain the first members must be for a row to stop there.
 
 After each member, a row stops if the highest probability of the vote reaches the threshold. The thresholds
-are the lowest ones whose loss of micro-F1 and AUPRC stays within --loss and --auprc-loss. Cross-fitting
+are lowered step by step, where a step saves most layers for the micro-F1 and AUPRC that it loses, as long as
+the losses stay within --loss and --auprc-loss. Cross-fitting
 measures the loss on new rows: each half of the rows with the thresholds of the other half. If that loss is
 too high, thresholds are fitted again for half of the allowed loss, and so on. All rows of one sentence are
 in the same half, because they are alike.

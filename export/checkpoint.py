@@ -45,7 +45,7 @@ WINDOW: Final = 512
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """One member before export."""
+    """A model before export: one member, or a trunk with several exits."""
 
     name: str
     model: PreTrainedModel
@@ -62,11 +62,16 @@ class Checkpoint:
         return int(self.model.config.num_hidden_layers)
 
     @property
+    def exits(self) -> tuple[int, ...]:
+        """The layers after which a head reads: the last one, or several of a trunk with exits."""
+        return tuple(getattr(self.model, "exits", ())) or (self.layers,)
+
+    @property
     def cost(self) -> int:
-        """Proportional to the arithmetic per token."""
+        """Proportional to the arithmetic per token until the first answer."""
         config = self.model.config
         per_layer = config.hidden_size * (4 * config.hidden_size + 2 * config.intermediate_size)
-        return int(config.num_hidden_layers * per_layer)
+        return int(self.exits[0] * per_layer)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -82,7 +87,8 @@ class Checkpoint:
 
     @torch.inference_mode()
     def logits(self, batch: EncodedBatch) -> NDArray[np.float32]:
-        """The PyTorch model's logits, shape (rows, 30); called like an `OnnxClassifier`."""
+        """The PyTorch model's logits, shape (rows, 30), or (rows, exits, 30) of a trunk with several exits.
+        Called like a `Chain`."""
         tensors = {name: torch.from_numpy(array) for name, array in feed(batch, self.inputs).items()}
         logits: NDArray[np.float32] = self.model(**tensors).logits.numpy()
         return logits

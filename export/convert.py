@@ -40,14 +40,17 @@ class _EntityPositions(DummyTextInputGenerator):
 
 
 class RelationOnnxConfig(TextEncoderOnnxConfig):
-    """Tells optimum the inputs and the output of a member, and which of their axes vary."""
+    """Tells optimum the inputs and outputs of a member, and which of their axes vary."""
 
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
     DUMMY_INPUT_GENERATOR_CLASSES = (DummyTextInputGenerator, _EntityPositions)
 
-    def __init__(self, config: PretrainedConfig, names: tuple[str, ...]) -> None:
+    def __init__(
+        self, config: PretrainedConfig, names: tuple[str, ...], outputs: tuple[str, ...] = (LOGITS,)
+    ) -> None:
         super().__init__(config, task="text-classification")
         self._names = names
+        self._outputs = outputs
 
     @property
     def inputs(self) -> dict[str, dict[int, str]]:
@@ -55,14 +58,38 @@ class RelationOnnxConfig(TextEncoderOnnxConfig):
 
     @property
     def outputs(self) -> dict[str, dict[int, str]]:
-        return {LOGITS: {0: ROWS}}
+        return {name: {0: ROWS} for name in self._outputs}
 
 
-def convert(model: PreTrainedModel, inputs: Sequence[str], path: Path) -> None:
+class _EachExit(PreTrainedModel):
+    """A trunk with an output for each exit, instead of one output of shape (rows, exits, 30)."""
+
+    _supports_sdpa = True  # the model checks it itself
+
+    def __init__(self, model: PreTrainedModel, outputs: tuple[str, ...]) -> None:
+        super().__init__(model.config)
+        self.model = model
+        self.outputs = outputs
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        entity_positions: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        logits = self.model.each(input_ids, attention_mask, entity_positions, token_type_ids)
+        return dict(zip(self.outputs, logits, strict=True))
+
+
+def convert(
+    model: PreTrainedModel, inputs: Sequence[str], path: Path, outputs: Sequence[str] = (LOGITS,)
+) -> None:
     """Write a model as an unfused fp32 ONNX graph.
 
     Args:
         inputs: that the model reads, by the names of models/classifier.py.
+        outputs: the name of the logits; of a trunk with several exits, a name for the logits of each.
 
     Raises:
         ConversionFailed: the model is in training mode; tracing would keep its dropout.
@@ -74,7 +101,9 @@ def convert(model: PreTrainedModel, inputs: Sequence[str], path: Path) -> None:
         # constants that tracing leaves
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        export(model, RelationOnnxConfig(model.config, tuple(inputs)), path, opset=OPSET)
+        if len(outputs) > 1:
+            model = _EachExit(model, tuple(outputs)).eval()
+        export(model, RelationOnnxConfig(model.config, tuple(inputs), tuple(outputs)), path, opset=OPSET)
 
 
 def fuse(path: Path, fused_path: Path, layers: int, heads: int, hidden_size: int) -> Mapping[str, int]:

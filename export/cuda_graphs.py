@@ -20,7 +20,7 @@ from export.proof import has_gpu, machine, provider, with_golden_and_quality
 from export.replace import recover, replacing
 from export.weights import save_shared
 from models.bundle import Bundle, BundleRefused, Manifest, Member, ModelFile, write
-from models.classifier import OnnxClassifier
+from models.classifier import CPU, Chain, OnnxClassifier
 from models.encoding import Encoded, EncodedBatch, Encoder
 from models.precision import Precision
 from models.rows import LabelledExample, label_ids
@@ -62,51 +62,62 @@ def add_cuda(path: Path, data: Path) -> Manifest:
 
 
 def _with_cuda(bundle: Bundle, member: Member, rows: list[LabelledExample]) -> Member:
+    """The member with its graph for CUDA. The members that it continues must have theirs already."""
     encoder = _encoder(bundle, member)
     encoded = [encoder.encode(row.example) for row in rows]
     int8 = _file(member, "int8")
+    # of the stages that lead to the member, its own last
+    chain = [bundle.path / _file(stage, "int8").path for stage in bundle.manifest.chain(member)]
     if _file(member, ADDED) is None:
-        weights = _split(bundle, member, encoded)
-        int8 = int8.model_copy(update={"weights": weights})
-    cuda = _prove(bundle, member, int8, encoded, label_ids(rows))
+        weights = _split(member, chain, encoded)
+        int8 = int8.model_copy(update={"weights": weights.relative_to(bundle.path).as_posix()})
+    cuda = _prove(member, int8, chain, encoded, label_ids(rows))
     others = [file for file in member.files if file.precision not in ("int8", ADDED)]
     return member.model_copy(update={"files": [int8, *others, cuda]})
 
 
-def _split(bundle: Bundle, member: Member, rows: Sequence[Encoded]) -> str:
-    """Write the graph for CUDA, and move the weights of both graphs into one file, whose path is returned."""
-    int8 = bundle.path / _file(member, "int8").path
+def _split(member: Member, chain: Sequence[Path], rows: Sequence[Encoded]) -> Path:
+    """Write the graph for CUDA, and move the weights of both graphs into one file, whose path is returned.
+
+    Args:
+        chain: the int8 graphs that lead to the member, its own last.
+    """
+    int8 = chain[-1]
     batch = EncodedBatch.collate(rows[:COMPARED_ROWS], member.encoding.pad_token_id)
-    before = OnnxClassifier(int8, available_cores())(batch)
+    before = _load(chain)(batch)
     quantized = onnx.load(str(int8))
     halved = dequantize(quantized)
     check_fusions(halved, member.layers)
     weights = save_shared({int8: quantized, _added_to(int8): halved})
-    if not np.array_equal(before, OnnxClassifier(int8, available_cores())(batch)):
+    if not np.array_equal(before, _load(chain)(batch)):
         raise ConversionFailed(
             f"{member.name}: with its weights in their own file, the int8 graph answers differently"
         )
-    return weights.relative_to(bundle.path).as_posix()
+    return weights
 
 
 def _prove(
-    bundle: Bundle, member: Member, int8: ModelFile, rows: Sequence[Encoded], labels: NDArray[np.int64]
+    member: Member,
+    int8: ModelFile,
+    chain: Sequence[Path],
+    rows: Sequence[Encoded],
+    labels: NDArray[np.int64],
 ) -> ModelFile:
-    graph, pad = _added_to(bundle.path / int8.path), member.encoding.pad_token_id
-    classifier = OnnxClassifier(graph, available_cores(), provider("cuda"))
-    after = answer(classifier, rows, pad, f"{member.name} in {classifier.provider}, {ADDED}")
-    before = _in_fp32(bundle.path / int8.path, rows, pad, member.name)
+    pad = member.encoding.pad_token_id
+    added = _load([_added_to(graph) for graph in chain], provider("cuda"))
+    after = answer(added, rows, pad, f"{member.name} in {added.provider}, {ADDED}")[:, -1]
+    before = _in_fp32(chain, rows, pad, member.name)
     parity = compare(before, after, labels).model_copy(update={"reference": REFERENCE})
     # both have the same weights, so only the arithmetic of fp16 can differ
     check(parity, member.name, "fp16")
     return ModelFile(
-        path=graph.relative_to(bundle.path).as_posix(),
+        path=_added_to(Path(int8.path)).as_posix(),
         device="cuda",
         precision=ADDED,
         weights=int8.weights,
         fusions=int8.fusions,
         parity=parity,
-        machine=machine(classifier.provider),
+        machine=machine(added.provider),
     )
 
 
@@ -125,9 +136,17 @@ def _encoder(bundle: Bundle, member: Member) -> Encoder:
     )
 
 
-def _in_fp32(int8: Path, rows: Sequence[Encoded], pad_token_id: int, name: str) -> NDArray[np.float64]:
-    """The answers of the int8 graph's weights on the CPU, without rounded activations: shape (rows, 30)."""
+def _load(graphs: Sequence[Path], provider: str = CPU) -> Chain:
+    return Chain([OnnxClassifier(graph, available_cores(), provider) for graph in graphs])
+
+
+def _in_fp32(
+    chain: Sequence[Path], rows: Sequence[Encoded], pad_token_id: int, name: str
+) -> NDArray[np.float64]:
+    """The answers of the weights of a chain of int8 graphs on the CPU, without rounded activations, at its
+    end: shape (rows, 30)."""
     with tempfile.TemporaryDirectory() as scratch:
-        graph = Path(scratch) / "fp32.onnx"
-        onnx.save(dequantize(onnx.load(str(int8)), half=False), str(graph))
-        return answer(OnnxClassifier(graph, available_cores()), rows, pad_token_id, f"{name} in fp32")
+        graphs = [Path(scratch) / f"{place}.onnx" for place in range(len(chain))]
+        for int8, graph in zip(chain, graphs, strict=True):
+            onnx.save(dequantize(onnx.load(str(int8)), half=False), str(graph))
+        return answer(_load(graphs), rows, pad_token_id, f"{name} in fp32")[:, -1]

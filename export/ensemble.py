@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from engine.lanes import Lanes
 from export.checkpoint import Checkpoint, load
 from export.errors import InvalidOptions
 from export.evaluate import check_window, read_rows
-from export.member import ProofRows, export_member
+from export.member import ProofRows, exits_of, export_members
 from export.options import ExportOptions
 from export.proof import at_work, golden_examples, has_gpu, with_golden_and_quality
 from models import bundle
@@ -26,10 +27,10 @@ class _Inputs:
     """The files of an export, read and checked.
 
     Attributes:
-        checkpoints: with their weights, the cheapest first, all with the same window.
+        checkpoints: with the weights of their exits, the cheapest first, all with the same window.
     """
 
-    checkpoints: list[tuple[Checkpoint, float]]
+    checkpoints: list[tuple[Checkpoint, list[float]]]
     rows: ProofRows
     weights_rows: list[LabelledExample]
     restriction: TypeRestriction | None
@@ -39,7 +40,8 @@ def export_ensemble(options: ExportOptions) -> Manifest:
     """Write one bundle.
 
     1. Read the rows and load the checkpoints. Refuse a row that does not fit into the window.
-    2. Convert, fuse, quantise and prove every member, the cheapest first.
+    2. Convert, fuse, quantise and prove every checkpoint, the cheapest first. Each of its exits becomes a
+       member.
     3. Fit the weights of the vote, if the options ask for it.
     4. Record golden rows and quality of the ensemble on each device.
     5. Write the manifest, open the bundle and prove it.
@@ -62,12 +64,10 @@ def export_ensemble(options: ExportOptions) -> Manifest:
         (folder / "tokenizers").mkdir(parents=True)
         for notice in options.notices:
             shutil.copy(notice, folder / notice.name)
-        members = [
-            export_member(
-                checkpoint, f"{number}-{checkpoint.name}", weight, folder, inputs.rows, options.precisions
-            )
-            for number, (checkpoint, weight) in enumerate(inputs.checkpoints, start=1)
-        ]
+        members: list[Member] = []
+        for checkpoint, weights in inputs.checkpoints:
+            exits = exits_of(checkpoint, len(members) + 1, weights)
+            members += export_members(checkpoint, exits, folder, inputs.rows, options.precisions)
         manifest = _manifest(options, inputs, members)
         if options.weights == "fit":
             manifest = _with_fitted_weights(folder, manifest, inputs.weights_rows)
@@ -104,9 +104,25 @@ def _read(options: ExportOptions) -> _Inputs:
     for checkpoint in loaded:
         for path, read in files.items():
             check_window(path, read, checkpoint.encoder.encode)
-    pairs = zip(loaded, options.member_weights, strict=True)
+    pairs = zip(loaded, _weights_of_exits(options.given_weights, loaded), strict=True)
     cheapest_first = sorted(pairs, key=lambda pair: pair[0].cost)
     return _Inputs(cheapest_first, ProofRows(rows, calibration), weights_rows, restriction)
+
+
+def _weights_of_exits(given: Sequence[float], checkpoints: Sequence[Checkpoint]) -> list[list[float]]:
+    """The weights of each checkpoint's exits. A weight that is given for a checkpoint is that of each exit.
+
+    Raises:
+        InvalidOptions: there are neither as many weights as checkpoints nor as many as exits.
+    """
+    exits = [len(checkpoint.exits) for checkpoint in checkpoints]
+    if len(given) == len(checkpoints):
+        return [[weight] * count for weight, count in zip(given, exits, strict=True)]
+    if len(given) != sum(exits):
+        of_exits = f" with {sum(exits)} exits" if sum(exits) > len(checkpoints) else ""
+        raise InvalidOptions(f"--weights: {len(given)} given for {len(checkpoints)} checkpoints{of_exits}")
+    weights = iter(given)
+    return [[next(weights) for _ in range(count)] for count in exits]
 
 
 def _manifest(options: ExportOptions, inputs: _Inputs, members: list[Member]) -> Manifest:

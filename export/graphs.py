@@ -1,4 +1,4 @@
-"""The graphs of a member: one builder for each precision, applied to its fused fp32 graph."""
+"""The graphs of a checkpoint: one builder for each precision, applied to its fused fp32 graph."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,42 +9,60 @@ import onnx
 
 from export.cpu import for_cpu
 from export.dequantize import dequantize
+from export.errors import ConversionFailed
 from export.half import halve
-from export.narrow import narrow
 from export.packing import pack
 from export.quantize import quantize
+from export.stages import stages
 from models.encoding import EncodedBatch
 from models.precision import Precision
 
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
-    """The graphs of one member, in one folder. Each is built once.
+    """The graphs of one checkpoint, in one folder: one for each exit in every precision. Each is built once.
 
     Attributes:
         fused: path of the fused fp32 graph. The other graphs are written next to it.
         calibration: batches of rows for the scales of int8's activations.
+        exits: number of exits of the fused graph.
+        hidden_size: of the model.
     """
 
     fused: Path
     calibration: Sequence[EncodedBatch]
+    exits: int
+    hidden_size: int
 
-    def path(self, precision: Precision) -> Path:
-        """The graph in a precision, complete in one file."""
-        path = self.fused.with_name(f"{precision}.onnx")
-        if not path.exists():
-            onnx.save(BUILDERS[precision](self), str(path))
-        return path
+    def paths(self, precision: Precision) -> list[Path]:
+        """The graphs in a precision, in the order of the exits, each complete in one file."""
+        paths = [self.fused.with_name(f"{precision}-{number}.onnx") for number in range(1, self.exits + 1)]
+        if not paths[0].exists():
+            for model, path in zip(BUILDERS[precision](self), paths, strict=True):
+                onnx.save(model, str(path))
+        return paths
 
     def load_fused(self) -> onnx.ModelProto:
         return onnx.load(str(self.fused))
 
+    def stages(self, model: onnx.ModelProto) -> list[onnx.ModelProto]:
+        """Narrow graphs of this fused graph or of a quantised form of it, one for each exit."""
+        return stages(model, self.exits, self.hidden_size)
 
-BUILDERS: Final[dict[Precision, Callable[[Graphs], onnx.ModelProto]]] = {
-    "fp32": lambda graphs: for_cpu(narrow(graphs.load_fused())),
-    "int8": lambda graphs: for_cpu(narrow(quantize(graphs.load_fused(), graphs.calibration))),
-    "fp16": lambda graphs: halve(narrow(graphs.load_fused())),
+
+def _packed(graphs: Graphs) -> list[onnx.ModelProto]:
+    if graphs.exits > 1:
+        raise ConversionFailed("fp16-packed: without padding, a stage has no states for the next one")
     # not narrowed: without padding, no token has a fixed place that the last layer could pick
-    "fp16-packed": lambda graphs: pack(halve(graphs.load_fused())),
-    "fp16-from-int8": lambda graphs: dequantize(onnx.load(str(graphs.path("int8")))),
+    return [pack(halve(graphs.load_fused()))]
+
+
+BUILDERS: Final[dict[Precision, Callable[[Graphs], list[onnx.ModelProto]]]] = {
+    "fp32": lambda graphs: [for_cpu(stage) for stage in graphs.stages(graphs.load_fused())],
+    "int8": lambda graphs: [
+        for_cpu(stage) for stage in graphs.stages(quantize(graphs.load_fused(), graphs.calibration))
+    ],
+    "fp16": lambda graphs: [halve(stage) for stage in graphs.stages(graphs.load_fused())],
+    "fp16-packed": _packed,
+    "fp16-from-int8": lambda graphs: [dequantize(onnx.load(str(path))) for path in graphs.paths("int8")],
 }

@@ -47,9 +47,11 @@ def _head(manifest: Manifest) -> list[str]:
 
 
 def _member(bundle: Bundle, member: Member) -> list[str]:
-    shape = f"{member.layers} layers, {member.encoding.markers}"
+    layers = f"{member.layers} layers"
+    if member.continues:
+        layers += f" after those of {member.continues}"
     return [
-        f"member {member.name}: weight {member.weight:g}, {shape}",
+        f"member {member.name}: weight {member.weight:g}, {layers}, {member.encoding.markers}",
         *(_graph(bundle.path, file) for file in member.files),
     ]
 

@@ -29,8 +29,8 @@ class ExportOptions:
         calibration: labelled rows for the scales of int8's activations; by default `data`.
         precisions: graphs that the bundle contains. fp32 is converted and proven in any case. auto: for
             each device the fastest graph that passes the proof.
-        weights: of the members in the vote, in the order of the checkpoints; by default equal. fit: see
-            `weights_data`.
+        weights: in the vote: one for each checkpoint, or one for each exit of each checkpoint, in the order
+            of the checkpoints; by default equal. fit: see `weights_data`.
         weights_data: labelled rows for fitting the weights; by default `data`.
         markers: marker style of the checkpoints whose `config.json` names none: one for all, or one for each.
         name: of the bundle; by default that of the folder.
@@ -53,8 +53,8 @@ class ExportOptions:
     type_restriction: Path | None = None
 
     @property
-    def member_weights(self) -> tuple[float, ...]:
-        """One weight for each checkpoint; equal until they are fitted."""
+    def given_weights(self) -> tuple[float, ...]:
+        """One weight for each checkpoint, or for each of their exits; equal until they are fitted."""
         return self.weights if isinstance(self.weights, tuple) else (1.0,) * len(self.checkpoints)
 
     @property
@@ -73,8 +73,8 @@ class ExportOptions:
         count = len(self.checkpoints)
         if self.output.exists():
             raise InvalidOptions(f"--output {self.output}: exists already; name a new folder")
-        if len(self.member_weights) != count:
-            raise InvalidOptions(f"--weights: {len(self.member_weights)} given for {count} checkpoints")
+        if len(self.given_weights) < count:  # more can be those of exits
+            raise InvalidOptions(f"--weights: {len(self.given_weights)} given for {count} checkpoints")
         if self.weights_data is not None and self.weights != "fit":
             raise InvalidOptions("--weights-data: only --weights fit uses it")
         if len(self.member_markers) != count:
@@ -128,8 +128,8 @@ def parse(parser: ExportParser, argv: list[str] | None) -> ExportOptions:
         "--weights",
         type=_weights,
         metavar="W,W,…|fit",
-        help="weights of the members in the vote; fit: those that make the labels of --weights-data "
-        "likeliest (default: equal)",
+        help="weights in the vote, one for each checkpoint or one for each exit; fit: those that make the "
+        "labels of --weights-data likeliest (default: equal)",
     )
     rows("--weights-data", "rows to fit the weights on (default: --data, whose figures are then optimistic)")
     add("--name", help="name of the bundle (default: that of the folder)")

@@ -29,16 +29,19 @@ def answer(
     pad_token_id: int,
     title: str,
 ) -> NDArray[np.float64]:
-    """Probabilities of shape (rows, 30), in the order of the rows; a progress bar on stderr."""
+    """Probabilities in the order of the rows, with a progress bar on stderr.
+
+    They have the shape of the logits: (rows, 30) or (rows, exits, 30).
+    """
     order = np.argsort([len(row) for row in rows], kind="stable")
     probabilities = np.empty((len(rows), 0))
     with tqdm(total=len(rows), desc=title, unit="row") as bar:
         for cut in cut_sorted([len(rows[index]) for index in order]):
             places = order[cut.start : cut.stop]
-            batch = softmax(logits(EncodedBatch.collate([rows[place] for place in places], pad_token_id)))
+            said = logits(EncodedBatch.collate([rows[place] for place in places], pad_token_id))
             if not probabilities.size:
-                probabilities = np.empty((len(rows), batch.shape[1]))
-            probabilities[places] = batch
+                probabilities = np.empty((len(rows), *said.shape[1:]))
+            probabilities[places] = softmax(said.reshape(-1, said.shape[-1])).reshape(said.shape)
             bar.update(len(places))
     return probabilities
 

@@ -21,6 +21,8 @@ PLOT: Final = "cascade.svg"
 STEPS: Final = np.round(np.arange(1.0, 0.29, -0.02), 2)
 """Thresholds to try, from nearly never stopping down."""
 HALVINGS: Final = 6
+LITTLE: Final = 0.01
+"""Part of an allowed loss; a step that uses less of it counts as one that uses this part."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,13 +61,13 @@ class Votes:
         voted = self.stages[-1] if probabilities is None else probabilities
         return np.array([micro_f1(self.labels, voted.argmax(axis=1)), auprc(self.labels, voted)])
 
-    def loss(self, thresholds: Sequence[float]) -> NDArray[np.float64]:
-        """Points of micro-F1 and of AUPRC that the cascade loses."""
-        return self.quality() - self.quality(self.stopped(thresholds)[0])
+    def cost(self, thresholds: Sequence[float], costs: NDArray[np.float64]) -> float:
+        """The mean cost of a row, if a row costs `costs[n - 1]` when n members vote on it."""
+        return float(costs[self.stopped(thresholds)[1] - 1].mean())
 
 
 def fit(
-    votes: Votes, halves: NDArray[np.bool_], allowed: NDArray[np.float64]
+    votes: Votes, halves: NDArray[np.bool_], allowed: NDArray[np.float64], costs: NDArray[np.float64]
 ) -> tuple[list[float], NDArray[np.float64]]:
     """Fit thresholds, and show what they lose on new rows.
 
@@ -77,6 +79,7 @@ def fit(
     Args:
         halves: the half of each row, shape (rows,).
         allowed: points of micro-F1 and of AUPRC that can be lost.
+        costs: of a row that one, two, … members vote on, in any unit; shape (members,).
 
     Returns:
         The thresholds; and the votes of step 1, shape (rows, 30).
@@ -85,24 +88,41 @@ def fit(
         budget = allowed / 2**halvings
         crossed = np.empty_like(votes.stages[0])
         for side in (False, True):
-            thresholds = _fit(votes.half(halves != side), budget)
+            thresholds = _fit(votes.half(halves != side), budget, costs)
             crossed[halves == side] = votes.half(halves == side).stopped(thresholds)[0]
         if (votes.quality() - votes.quality(crossed) <= allowed).all():
-            return _fit(votes, budget), crossed
+            return _fit(votes, budget, costs), crossed
     return [1.0] * (len(votes.stages) - 1), votes.stages[-1]
 
 
-def _fit(votes: Votes, allowed: NDArray[np.float64]) -> list[float]:
-    """Stage by stage, lower the threshold until the stage's share of the loss is used up."""
-    stages = len(votes.stages) - 1
-    thresholds = [np.inf] * stages
-    for stage in range(stages):
-        for threshold in STEPS:
-            tried = [*thresholds[:stage], threshold, *thresholds[stage + 1 :]]
-            if not (votes.loss(tried) <= allowed * (stage + 1) / stages).all():
-                break
-            thresholds[stage] = float(threshold)
-    return [min(threshold, 1.0) for threshold in thresholds]
+def _fit(votes: Votes, allowed: NDArray[np.float64], costs: NDArray[np.float64]) -> list[float]:
+    """Lower the thresholds step by step, where a step saves most.
+
+    1. Start where no row stops.
+    2. For each stage, try the next lower threshold. Drop the tries whose loss is not allowed.
+    3. Keep the try that saves most cost for the part of the allowed loss that it uses.
+    4. Repeat from 2 until no try is left.
+    """
+    steps = [-1] * (len(votes.stages) - 1)  # indices of STEPS; -1: no row stops
+    cost, used, best = votes.cost(_thresholds(steps), costs), 0.0, votes.quality()
+    while True:
+        tries = []
+        for stage, step in enumerate(steps):
+            if step + 1 == len(STEPS):
+                continue
+            tried = [*steps[:stage], step + 1, *steps[stage + 1 :]]
+            lost = best - votes.quality(votes.stopped(_thresholds(tried))[0])
+            if (lost <= allowed).all():
+                uses = float(np.max(lost / np.maximum(allowed, LITTLE)))
+                costs_now = votes.cost(_thresholds(tried), costs)
+                tries.append(((cost - costs_now) / max(uses - used, LITTLE), tried, costs_now, uses))
+        if not tries:
+            return [min(threshold, 1.0) for threshold in _thresholds(steps)]
+        _, steps, cost, used = max(tries)
+
+
+def _thresholds(steps: Sequence[int]) -> list[float]:
+    return [float(STEPS[step]) if step >= 0 else np.inf for step in steps]
 
 
 def fit_bundle(path: Path, data: Path, loss: float, auprc_loss: float) -> Cascade:
@@ -126,9 +146,10 @@ def fit_bundle(path: Path, data: Path, loss: float, auprc_loss: float) -> Cascad
     check_window(data, rows, lanes.ensemble.encode)
     probabilities = lanes.member_probabilities([row.example for row in rows])
     votes = Votes.of(probabilities, [member.weight for member in members], label_ids(rows))
-    thresholds, crossed = fit(votes, sentence_halves(rows), np.array([loss, auprc_loss]))
-    cascade = _measured(votes, thresholds, crossed, describe(data))
     layers = [member.layers for member in members]
+    costs = np.cumsum(layers).astype(np.float64)
+    thresholds, crossed = fit(votes, sentence_halves(rows), np.array([loss, auprc_loss]), costs)
+    cascade = _measured(votes, thresholds, crossed, describe(data))
     with replacing(path) as copy:
         (copy / PLOT).write_text(plot(_curve(votes, layers), cascade, layers), encoding="utf-8")
         write(copy, bundle.manifest.model_copy(update={"cascade": cascade}))

@@ -83,11 +83,19 @@ class InputEncoding(_Part):
 
 
 class Member(_Part):
-    """One classifier of the ensemble. The manifest lists members in order of cost, cheapest first."""
+    """One classifier of the ensemble: a model, or one exit of a trunk with several.
+
+    The manifest lists members in order of cost, cheapest first, and exits in order of their layers.
+    """
 
     name: str
     weight: float = Field(gt=0, description="in the vote")
-    layers: int
+    layers: int = Field(description="number of layers that its graph runs")
+    continues: str | None = Field(
+        None,
+        description="name of the member before it on the same trunk, whose states its graph takes; without "
+        "it, the graph starts with token ids",
+    )
     encoding: InputEncoding
     files: list[ModelFile] = Field(min_length=1)
 
@@ -175,6 +183,14 @@ class Manifest(_Part):
     quality: dict[Device, Quality]
     source: Source
 
+    def chain(self, member: Member) -> list[Member]:
+        """The stages that lead to a member, which is the last one; an ordinary member alone."""
+        names = {each.name: each for each in self.members}
+        chain = [member]
+        while (before := chain[0].continues) is not None:
+            chain.insert(0, names[before])
+        return chain
+
     @model_validator(mode="after")
     def _check_labels(self) -> "Manifest":
         if tuple(self.labels) != RELATIONS:
@@ -198,6 +214,20 @@ class Manifest(_Part):
                     raise ValueError(
                         f"type_restriction: {subject}, {object_}: {unknown[0]!r} is none of the 30 relations"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> "Manifest":
+        ends: dict[str, Member] = {}  # earlier members that no other one continues yet
+        for member in self.members:
+            if member.continues is not None:
+                before = ends.pop(member.continues, None)
+                if before is None or before.encoding != member.encoding:
+                    raise ValueError(
+                        f"members: {member.name} continues {member.continues!r}; this must be an earlier "
+                        "member with the same encoding, which no other member continues"
+                    )
+            ends[member.name] = member
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,11 @@
-"""A member's graph on one execution provider: a batch of token ids in, logits out."""
+"""A member's graph on one execution provider: a batch of token ids in, logits out.
 
-from collections.abc import Iterable
+The members of a trunk with several exits are stages: the graph of each takes the `States` of the stage before
+it and gives states to the stage after it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +21,9 @@ ATTENTION_MASK: Final = "attention_mask"
 ENTITY_POSITIONS: Final = "entity_positions"
 TOKEN_TYPE_IDS: Final = "token_type_ids"
 LOGITS: Final = "logits"
+STATES_IN: Final = ("context", "residual")
+STATES_OUT: Final = ("next_context", "next_residual")
+"""Names of a stage's inputs and outputs, in the order of the fields of `States`."""
 
 CPU: Final = "CPUExecutionProvider"
 CUDA: Final = "CUDAExecutionProvider"
@@ -38,6 +46,34 @@ class OutOfMemory(MemoryError):
     """A batch did not fit into the device's free memory. A smaller one can fit."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class States:
+    """What one stage of a trunk gives to the next one, in the middle of a layer (export/stages.py).
+
+    Attributes:
+        context: the output of the layer's attention, float32 of shape (rows, tokens, hidden size).
+        residual: the input of the layer, of the same shape.
+    """
+
+    context: NDArray[np.float32]
+    residual: NDArray[np.float32]
+
+    def __getitem__(self, rows: slice | NDArray[np.bool_]) -> "States":
+        return States(self.context[rows], self.residual[rows])
+
+    def cut(self, tokens: int) -> "States":
+        """The first `tokens` of each row. The others must be padding."""
+        return States(self.context[:, :tokens], self.residual[:, :tokens])
+
+    @classmethod
+    def join(cls, parts: "Sequence[States]") -> "States":
+        """The rows of all parts, which have the same number of tokens."""
+        return cls(
+            np.concatenate([part.context for part in parts]),
+            np.concatenate([part.residual for part in parts]),
+        )
+
+
 class OnnxClassifier:
     """An ONNX Runtime session over one member's graph. Safe to call from several threads.
 
@@ -48,6 +84,9 @@ class OnnxClassifier:
         threads: cores that one run can use.
         provider: the wanted execution provider.
         gpu: the number of the GPU, where the provider is CUDA.
+
+    Attributes:
+        takes_states: whether the graph continues another one.
     """
 
     def __init__(self, path: Path, threads: int, provider: str = CPU, gpu: int = 0) -> None:
@@ -75,7 +114,12 @@ class OnnxClassifier:
             disabled_optimizers=["SkipLayerNormFusion"] if provider == CPU else [],
             enable_fallback=0,  # a failure on a GPU must not silently continue on a CPU
         )
-        self._inputs = [node.name for node in self._session.get_inputs()]
+        inputs = [node.name for node in self._session.get_inputs()]
+        self._inputs = [name for name in inputs if name not in STATES_IN]
+        self.takes_states = STATES_IN[0] in inputs
+        self._outputs = [LOGITS]
+        if STATES_OUT[0] in [node.name for node in self._session.get_outputs()]:
+            self._outputs += STATES_OUT
 
     @property
     def provider(self) -> str:
@@ -83,18 +127,60 @@ class OnnxClassifier:
         return str(self._session.get_providers()[0])
 
     def __call__(self, batch: EncodedBatch) -> NDArray[np.float32]:
-        """Logits of shape (rows, 30).
+        """Logits of shape (rows, 30). Raises the errors of `run`."""
+        return self.run(batch)[0]
+
+    def run(
+        self, batch: EncodedBatch, states: States | None = None
+    ) -> tuple[NDArray[np.float32], States | None]:
+        """Logits of shape (rows, 30), and the states for the next stage, if the graph gives any.
+
+        Args:
+            states: of the stage before. A graph that `takes_states` requires them, another one ignores them.
 
         Raises:
+            ValueError: the states are missing.
             OutOfMemory: the batch does not fit into the device's free memory. The session can still be used.
         """
+        inputs: dict[str, NDArray[Any]] = dict(feed(batch, self._inputs))
+        if self.takes_states:
+            if states is None:
+                raise ValueError("this graph continues another one: give the states of the stage before")
+            # padding that the batch no longer needs, because its longest row has stopped
+            taken = states.cut(batch.input_ids.shape[1])
+            inputs |= dict(zip(STATES_IN, (taken.context, taken.residual), strict=True))
         try:
-            logits: NDArray[np.float32] = self._session.run([LOGITS], feed(batch, self._inputs))[0]
+            logits, *given = self._session.run(self._outputs, inputs)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             if any(words in str(error) for words in OUT_OF_MEMORY):
                 raise OutOfMemory(str(error)) from None
             raise
-        return logits
+        return logits, States(*given) if given else None
+
+
+class Chain:
+    """The stages of a trunk, run one after the other on all rows.
+
+    Args:
+        stages: from the first one; one only for an ordinary member.
+    """
+
+    def __init__(self, stages: Sequence[OnnxClassifier]) -> None:
+        self.stages = stages
+
+    @property
+    def provider(self) -> str:
+        """The provider that runs the graphs."""
+        return self.stages[0].provider
+
+    def __call__(self, batch: EncodedBatch) -> NDArray[np.float32]:
+        """Logits of every stage, shape (rows, stages, 30). Raises OutOfMemory, as `OnnxClassifier.run`."""
+        logits: list[NDArray[np.float32]] = []
+        states = None
+        for stage in self.stages:
+            said, states = stage.run(batch, states)
+            logits.append(said)
+        return np.stack(logits, axis=1)
 
 
 def feed(batch: EncodedBatch, names: Iterable[str]) -> dict[str, NDArray[np.int64]]:

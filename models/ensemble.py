@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle, BundleRefused, InputEncoding, Member
-from models.classifier import CPU, CUDA, OnnxClassifier, OutOfMemory
+from models.classifier import CPU, CUDA, OnnxClassifier, OutOfMemory, States
 from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import Example, InvalidExample, Prediction
 from models.labels import RELATIONS
@@ -52,25 +52,44 @@ class EncodedExample:
 
 @dataclass(frozen=True, slots=True)
 class _Voter:
-    """A loaded member: its graph, once for each copy, and the index of the encoding that it reads."""
+    """A loaded member.
+
+    Attributes:
+        classifiers: its graph, once for each copy.
+        encoding: the index of the encoding that it reads.
+        continues: the index of the member whose states it takes; None if it starts with token ids.
+    """
 
     member: Member
     classifiers: tuple[OnnxClassifier, ...]
     encoding: int
+    continues: int | None
 
-    def logits(self, batch: EncodedBatch, copy: int) -> NDArray[np.float32]:
-        """Logits of shape (rows, 30). A batch that does not fit into the device's memory is run in halves.
+    def answer(
+        self, batch: EncodedBatch, states: States | None, copy: int
+    ) -> tuple[NDArray[np.float32], States | None]:
+        """Logits of shape (rows, 30), and states for the member that continues this one, if there is one.
+
+        A batch that does not fit into the device's memory is run in halves.
+
+        Args:
+            states: of the member that this one continues.
 
         Raises:
             OutOfMemory: a single row does not fit.
         """
         try:
-            return self.classifiers[copy % len(self.classifiers)](batch)
+            return self.classifiers[copy % len(self.classifiers)].run(batch, states)
         except OutOfMemory:
             if len(batch) == 1:
                 raise
-            half = len(batch) // 2
-            return np.concatenate([self.logits(batch[:half], copy), self.logits(batch[half:], copy)])
+        middle = len(batch) // 2
+        logits, given = [], []
+        for half in (slice(middle), slice(middle, None)):
+            said, after = self.answer(batch[half], None if states is None else states[half], copy)
+            logits.append(said)
+            given += [] if after is None else [after]
+        return np.concatenate(logits), States.join(given) if given else None
 
 
 class Ensemble:
@@ -89,11 +108,18 @@ class Ensemble:
         self.device = device
         self.cascade_caution = cascade_caution
         self.thresholds = _thresholds(bundle, device, cascade_caution)
-        encodings = list(dict.fromkeys(member.encoding for member in bundle.manifest.members))
+        members = bundle.manifest.members
+        encodings = list(dict.fromkeys(member.encoding for member in members))
         self._encoders = [_encoder(bundle, encoding) for encoding in encodings]
+        places = {member.name: place for place, member in enumerate(members)}
         self._voters = [
-            _voter(bundle, member, device, provider, copies, threads, encodings.index(member.encoding))
-            for member in bundle.manifest.members
+            _Voter(
+                member,
+                _classifiers(bundle, member, device, provider, copies, threads),
+                encodings.index(member.encoding),
+                None if member.continues is None else places[member.continues],
+            )
+            for member in members
         ]
         weights = np.array([voter.member.weight for voter in self._voters])
         self._shares = (weights / weights.cumsum()).tolist()  # each member's share of the vote so far
@@ -154,9 +180,10 @@ class Ensemble:
     ) -> list[Prediction]:
         """Run one batch through the cascade, in the calling thread.
 
-        1. The next member votes on the rows that are left.
+        1. The next member votes on the rows that are left. If it continues another member, it takes the
+           states that this one gave, and runs only its own layers.
         2. Its probabilities join each row's vote: the weighted mean of the members so far.
-        3. Rows whose vote reaches the member's threshold stop with that vote.
+        3. Rows whose vote reaches the member's threshold stop with that vote. Their states are dropped.
         4. Back to 1 with the other rows, until no row or no member is left.
 
         Args:
@@ -173,6 +200,7 @@ class Ensemble:
         left = list(range(len(rows)))  # the rows that go on to the next member
         allowed = _allowed(rows)
         batches: dict[int, EncodedBatch] = {}
+        states: dict[int, States] = {}  # of the rows that are left, by the member that gave them
         votes: NDArray[np.float64] = np.zeros((len(rows), len(RELATIONS)))
         for stage, voter in enumerate(self._voters):
             if voter.encoding not in batches:
@@ -180,7 +208,11 @@ class Ensemble:
                 batches[voter.encoding] = EncodedBatch.collate(
                     [rows[row].encodings[voter.encoding] for row in left], encoder.pad_token_id
                 )
-            said = softmax(voter.logits(batches[voter.encoding], copy), allowed)
+            before = None if voter.continues is None else states.pop(voter.continues)
+            logits, given = voter.answer(batches[voter.encoding], before, copy)
+            if given is not None:
+                states[stage] = given
+            said = softmax(logits, allowed)
             votes = votes + self._shares[stage] * (said - votes)  # the weighted mean of the members so far
             if stage < len(self.thresholds) and not every_member:
                 sure = votes.max(axis=1) >= self.thresholds[stage]
@@ -189,6 +221,7 @@ class Ensemble:
                     predictions |= _predictions(rows, stopped, votes[sure], stage + 1)
                     left = [row for row in left if row not in predictions]
                     votes, allowed, batches = votes[~sure], None if allowed is None else allowed[~sure], {}
+                    states = {place: of_rows[~sure] for place, of_rows in states.items()}
                 if not left:
                     break
         predictions |= _predictions(rows, left, votes, len(self._voters))
@@ -201,9 +234,13 @@ class Ensemble:
             for index, encoder in enumerate(self._encoders)
         ]
         allowed = _allowed(rows)
-        return np.stack(
-            [softmax(voter.logits(batches[voter.encoding], copy), allowed) for voter in self._voters]
-        )
+        probabilities: list[NDArray[np.float64]] = []
+        states: dict[int, States | None] = {}
+        for stage, voter in enumerate(self._voters):
+            before = None if voter.continues is None else states.pop(voter.continues)
+            logits, states[stage] = voter.answer(batches[voter.encoding], before, copy)
+            probabilities.append(softmax(logits, allowed))
+        return np.stack(probabilities)
 
     def prove(self) -> None:
         """Check on every copy of the members that they give the answers of the bundle's golden rows.
@@ -268,7 +305,7 @@ def try_member(bundle: Bundle, device: Device) -> None:
         BundleRefused: the graph cannot be loaded.
         DeviceUnavailable: the device refused it.
     """
-    _voter(bundle, bundle.manifest.members[0], device, PROVIDERS[device], copies=1, threads=1, encoding=0)
+    _classifiers(bundle, bundle.manifest.members[0], device, PROVIDERS[device], copies=1, threads=1)
 
 
 def _allowed(rows: Sequence[EncodedExample]) -> NDArray[np.bool_] | None:
@@ -322,9 +359,10 @@ def _encoder(bundle: Bundle, encoding: InputEncoding) -> Encoder:
         ) from None
 
 
-def _voter(
-    bundle: Bundle, member: Member, device: Device, provider: str, copies: int, threads: int, encoding: int
-) -> _Voter:
+def _classifiers(
+    bundle: Bundle, member: Member, device: Device, provider: str, copies: int, threads: int
+) -> tuple[OnnxClassifier, ...]:
+    """A member's graph, loaded once for each copy."""
     file = member.file_for(device)
     assert file is not None  # Ensemble.load checks that the bundle has graphs for the device
     try:
@@ -337,4 +375,4 @@ def _voter(
         ) from None
     if others := {classifier.provider for classifier in classifiers} - {provider}:
         raise DeviceUnavailable(f"{provider} is required, but ONNX Runtime chose {', '.join(others)}")
-    return _Voter(member, classifiers, encoding)
+    return classifiers

@@ -44,11 +44,12 @@ def cascaded(tiny_bundle: Path, rows_file: Path, tmp_path_factory: pytest.TempPa
     return folder
 
 
-@pytest.mark.parametrize("members", [2, 3, 5])
+@pytest.mark.parametrize("members", [2, 3, 4])
 def test_thresholds_keep_to_the_loss_and_stop_many_rows(members: int) -> None:
-    votes = noisy_votes(2000, members)
-    halves = np.arange(2000) % 2 == 0
-    thresholds, crossed = fit(votes, halves, np.array([0.5, 2.0]))
+    rows = 4000 // members**2 * 2
+    votes = noisy_votes(rows, members)
+    halves = np.arange(rows) % 2 == 0
+    thresholds, crossed = fit(votes, halves, np.array([0.5, 2.0]), np.arange(1.0, members + 1))
     assert len(thresholds) == members - 1
     everyone = micro_f1(votes.labels, votes.stages[-1].argmax(axis=1))
     assert everyone - micro_f1(votes.labels, crossed.argmax(axis=1)) <= 0.5
@@ -57,9 +58,19 @@ def test_thresholds_keep_to_the_loss_and_stop_many_rows(members: int) -> None:
     assert np.mean(voted < members) > 0.2
 
 
+def test_rows_stop_where_it_saves_most() -> None:
+    votes, halves = noisy_votes(600, 3), np.arange(600) % 2 == 0
+    early, _ = fit(votes, halves, np.array([0.5, 2.0]), np.array([1.0, 10.0, 11.0]))
+    late, _ = fit(votes, halves, np.array([0.5, 2.0]), np.array([1.0, 2.0, 11.0]))
+    saved_early, saved_late = (np.mean(votes.stopped(thresholds)[1] == 1) for thresholds in (early, late))
+    assert saved_early >= saved_late
+    costs = np.array([1.0, 2.0, 11.0])
+    assert votes.cost(late, costs) <= votes.cost(early, costs)
+
+
 def test_where_nothing_may_be_lost_every_member_votes() -> None:
     votes = noisy_votes(600, 2)
-    thresholds, crossed = fit(votes, np.arange(600) % 2 == 0, np.full(2, -1.0))
+    thresholds, crossed = fit(votes, np.arange(600) % 2 == 0, np.full(2, -1.0), np.array([1.0, 2.0]))
     assert thresholds == [1.0]
     assert np.array_equal(crossed, votes.stages[-1])
 

@@ -27,7 +27,7 @@ from export.cuda_graphs import REFERENCE
 from export.dequantize import dequantize
 from export.half import halve
 from export.inspect import main as inspect
-from export.member import ProvenGraph, fastest
+from export.member import ProvenGraphs, fastest
 from export.narrow import narrow
 from export.packing import pack
 from export.parity import Parity, ParityFailed, check
@@ -36,7 +36,7 @@ from export.quantize import quantize
 from export.verify import main as verify
 from export.weights import save_shared
 from models import classifier
-from models.bundle import Bundle, BundleRefused, ModelFile
+from models.bundle import Bundle, BundleRefused
 from models.classifier import OnnxClassifier, OutOfMemory
 from models.encoding import Encoded, EncodedBatch
 from models.ensemble import DeviceUnavailable, EncodedExample, Ensemble
@@ -342,16 +342,13 @@ def test_auto_takes_for_each_device_the_fastest_that_is_proven(
     gpu: bool,
     taken: list[str],
 ) -> None:
-    def prove(precision: str) -> ProvenGraph:
+    def prove(precision: str) -> ProvenGraphs:
         if precision in failing:
             raise ParityFailed(precision)
-        device = PRECISIONS[precision].device  # type: ignore[index]
-        return ProvenGraph(
-            Path(), ModelFile.model_construct(precision=precision, device=device), seconds.get(precision, 1)
-        )
+        return ProvenGraphs(precision, [], [], seconds.get(precision, 1))  # type: ignore[arg-type]
 
     monkeypatch.setattr("export.member.has_gpu", lambda: gpu)
-    assert [proven.file.precision for proven in fastest(prove)] == taken
+    assert [proven.precision for proven in fastest(prove)] == taken
 
 
 def test_auto_exports_what_is_proven_here(checkpoints: list[Path], rows_file: Path, tmp_path: Path) -> None:
@@ -373,7 +370,7 @@ def test_auto_exports_what_is_proven_here(checkpoints: list[Path], rows_file: Pa
 
 
 def test_auto_fails_where_the_conversion_itself_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    def prove(precision: str) -> ProvenGraph:
+    def prove(precision: str) -> ProvenGraphs:
         raise ParityFailed(precision)
 
     with pytest.raises(ParityFailed, match="fp32"):
@@ -390,6 +387,9 @@ class SmallMemory:
 
     def get_inputs(self) -> list[SimpleNamespace]:
         return [SimpleNamespace(name="input_ids")]
+
+    def get_outputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name="logits")]
 
     def get_providers(self) -> list[str]:
         return ["CPUExecutionProvider"]

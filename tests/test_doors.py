@@ -28,6 +28,7 @@ COMMANDS = {
     "export.verify": ["bundle", "--device", "tpu"],
     "export.cascade": ["bundle", "--data", "rows.jsonl", "--loss", "much"],
     "export.add_cuda": ["bundle"],
+    "export.whole": ["bundle", "output", "--device", "tpu"],
 }
 """A wrong call of each command."""
 

@@ -4,7 +4,7 @@ Karimi et al., "AEDA: An Easier Data Augmentation Technique for Text Classificat
 No word is removed or moved, so no label becomes false.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -18,6 +18,8 @@ PUNCTUATION = (".", ";", "?", ":", "!", ",")
 
 class Aeda(Augmentation):
     """Put one of . ; ? : ! , before 1 to n/3 of a sentence's n words."""
+
+    keeps_words: ClassVar[bool] = True
 
     method: Literal["aeda"] = "aeda"
     ratio: float = Field(

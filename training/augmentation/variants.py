@@ -26,6 +26,8 @@ class Augmentation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     batch: ClassVar[int] = 1  # rows that are changed at once
+    # no word changes: the teachers' probabilities for a row also hold for the new rows made from it
+    keeps_words: ClassVar[bool] = False
 
     method: str
     copies: int | None = Field(

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from models.example import Example, InvalidExample
 from models.labels import RELATIONS
 from models.rows import LabelledExample
-from models.voting import softmax
 from training.data.files import whole
 from training.errors import InvalidCheckpoint, InvalidRecipe, InvalidTeachers
-from training.model.member import TrainedMember
+from training.model.member import TrainedMember, vote
 from training.run.recipe import Recipe
 from training.run.record import weights_fingerprint
 
@@ -27,13 +26,13 @@ KEPT: Final = "teachers.npz"
 
 
 def teach(checkpoints: Sequence[Path], examples: Sequence[Example]) -> NDArray[np.float32]:
-    """The mean of the members' probabilities, shape (rows, 30).
+    """The mean of the members' probabilities, shape (rows, 30). A member with exits gives their mean.
 
     Raises:
         InvalidCheckpoint: a folder is not a finished member.
         InvalidExample: an example's two entities do not fit into a member's window together.
     """
-    votes = sum(softmax(TrainedMember.load(checkpoint).logits(examples)) for checkpoint in checkpoints)
+    votes = sum(vote(TrainedMember.load(checkpoint).logits(examples)) for checkpoint in checkpoints)
     return (votes / len(checkpoints)).astype(np.float32)
 
 

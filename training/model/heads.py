@@ -1,9 +1,10 @@
 """A pretrained encoder with a relation head, as an ordinary Hugging Face checkpoint folder.
 
-The folder has the encoder's `config.json` with the fields `pooling`, `markers` and `window` added,
+The folder has the encoder's `config.json` with the fields `pooling`, `markers`, `window` and `exits` added,
 `model.safetensors` and `tokenizer.json`. Export needs nothing else.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,9 @@ class HeadOptions:
         dropout: before the head.
         layers: number of the encoder's first layers to keep; all by default.
         encoder_dropout: of the encoder's states and attention; by default the value in its checkpoint.
+        exits: the layers after which a head reads, in ascending order; the last one is the last layer. Empty:
+            one head after the last layer.
+        attention: transformers' name of the attention implementation; by default transformers chooses.
     """
 
     pooling: str
@@ -38,10 +42,15 @@ class HeadOptions:
     dropout: float
     layers: int | None = None
     encoder_dropout: float | None = None
+    exits: tuple[int, ...] = ()
+    attention: str | None = None
 
 
 class RelationClassifier(PreTrainedModel):
     """Encoder, pooling, dropout and one linear layer to the 30 relations.
+
+    With `exits`, there is one linear layer after each of these layers of the encoder (DeeBERT, Xin et al.,
+    2020, arXiv:2004.12993).
 
     Pooling, which never reads padding:
         entity_start: the states of the two opening markers, concatenated (Baldini Soares et al., 2019,
@@ -60,20 +69,33 @@ class RelationClassifier(PreTrainedModel):
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None
         self.dropout = nn.Dropout(config.head_dropout)
-        self.head = nn.Linear(POOLED_VECTORS[config.pooling] * config.hidden_size, len(RELATIONS))
-        nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
+        exits = self.exits
+        self.head = nn.ModuleList([_head(config) for _ in exits]) if exits else _head(config)
+
+    @property
+    def exits(self) -> list[int]:
+        """The layers after which a head reads, the last layer included; empty if there is only one head."""
+        return list(getattr(self.config, "exits", None) or [])
+
+    @property
+    def heads(self) -> list[nn.Linear]:
+        """One for each exit, or the only one."""
+        return list(self.head) if self.exits else [self.head]
 
     @classmethod
     def from_encoder(cls, name: str, options: HeadOptions) -> "RelationClassifier":
         """A new head on a pretrained encoder, or a finished member with its own head, to train it again.
+
+        If the finished member has other exits, the heads after the same layers are kept and the others are
+        new.
 
         Args:
             name: a folder or a hub name.
 
         Raises:
             OSError, ValueError: neither a checkpoint folder nor a hub name, a checkpoint with missing
-                weights, or a member with another pooling or other markers.
+                weights, a member with another pooling or other markers, or exits that the encoder does not
+                have.
         """
         config = AutoConfig.from_pretrained(name)
         finished = config.architectures == [cls.__name__]
@@ -82,6 +104,8 @@ class RelationClassifier(PreTrainedModel):
             if finished and has != wanted:
                 raise ValueError(f"{name} is a finished member with {field} {has}, not {wanted}")
         config.num_hidden_layers = options.layers or config.num_hidden_layers
+        if options.exits and options.exits[-1] != config.num_hidden_layers:
+            raise ValueError(f"exits: the last one must be the last layer, {config.num_hidden_layers}")
         if options.encoder_dropout is not None:
             _set_dropout(config, name, options.encoder_dropout)
         config.architectures = [cls.__name__]
@@ -90,15 +114,30 @@ class RelationClassifier(PreTrainedModel):
         config.id2label = dict(enumerate(RELATIONS))
         config.label2id = {relation: index for index, relation in enumerate(RELATIONS)}
         kind = cls if finished else AutoModel
+        chosen = {"attn_implementation": options.attention} if options.attention else {}
         model, report = kind.from_pretrained(
-            name, config=config, dtype=torch.float32, output_loading_info=True
+            name, config=config, dtype=torch.float32, output_loading_info=True, **chosen
         )
         if finished:
             require(name, report["missing_keys"])
-            return model
+            return model.with_exits(options.exits)
         require_encoder(model, name, report["missing_keys"])
         # the encoder's own config object: it changes when the encoder gets more tokens
+        model.config.exits = list(options.exits)
         return cls(model.config, model)
+
+    def with_exits(self, exits: Sequence[int]) -> "RelationClassifier":
+        """This model, if it has these exits. Otherwise its encoder with heads for them: heads after the same
+        layers are kept, the others are new."""
+        if self.exits == list(exits):
+            return self
+        kept = dict(zip(self.exits or [self.config.num_hidden_layers], self.heads, strict=True))
+        self.config.exits = list(exits)
+        model = RelationClassifier(self.config, self.encoder)
+        for layer, head in zip(model.exits or [self.config.num_hidden_layers], model.heads, strict=True):
+            if layer in kept:
+                head.load_state_dict(kept[layer].state_dict())
+        return model
 
     def forward(
         self,
@@ -107,7 +146,19 @@ class RelationClassifier(PreTrainedModel):
         entity_positions: Tensor,
         token_type_ids: Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Logits of shape (rows, 30). The trainer computes the loss (training/model/losses.py).
+        """Logits of shape (rows, 30), or (rows, exits, 30). The trainer computes the loss
+        (training/model/losses.py). The arguments are those of `each`."""
+        logits = self.each(input_ids, attention_mask, entity_positions, token_type_ids)
+        return SequenceClassifierOutput(logits=torch.stack(logits, dim=1) if self.exits else logits[0])
+
+    def each(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        entity_positions: Tensor,
+        token_type_ids: Tensor | None = None,
+    ) -> list[Tensor]:
+        """Logits of each head, shape (rows, 30).
 
         Args:
             input_ids, attention_mask: shape (rows, tokens).
@@ -116,9 +167,15 @@ class RelationClassifier(PreTrainedModel):
         """
         read = token_type_ids is not None and reads_types(self.config)
         types = {"token_type_ids": token_type_ids} if read else {}
-        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
-        logits = self.head(self.dropout(self._pool(states, attention_mask, entity_positions)))
-        return SequenceClassifierOutput(logits=logits)
+        exits = self.exits
+        # Without exits the keyword is left out, because giving it can change how an encoder runs.
+        every = {"output_hidden_states": True} if exits else {}
+        outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types, **every)
+        states = [outputs.hidden_states[layer] for layer in exits] if exits else [outputs.last_hidden_state]
+        return [
+            head(self.dropout(self._pool(state, attention_mask, entity_positions)))
+            for head, state in zip(self.heads, states, strict=True)
+        ]
 
     def _pool(self, states: Tensor, attention_mask: Tensor, entity_positions: Tensor) -> Tensor:
         if self.config.pooling == "mean":
@@ -132,6 +189,13 @@ class RelationClassifier(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: the encoder is pretrained, and `__init__` sets the head."""
+
+
+def _head(config: PretrainedConfig) -> nn.Linear:
+    head = nn.Linear(POOLED_VECTORS[config.pooling] * config.hidden_size, len(RELATIONS))
+    nn.init.normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def positions(config: PretrainedConfig) -> int:

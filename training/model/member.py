@@ -15,11 +15,27 @@ from engine.planner import cut_sorted
 from models.encoding import Encoder
 from models.example import Example
 from models.labels import RELATIONS
+from models.voting import softmax
 from training.data.dataset import collate
 from training.errors import InvalidCheckpoint
 from training.model.calibration import Calibration
 from training.model.heads import RelationClassifier
 from training.model.pretrained import accelerator, require
+
+
+def vote(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """A member's probabilities, shape (rows, 30), from its logits.
+
+    Args:
+        logits: shape (rows, 30); of a member with exits (rows, exits, 30), and the result is the mean of the
+            exits' probabilities.
+    """
+    return np.mean([softmax(of_exit) for of_exit in by_exit(logits)], axis=0)
+
+
+def by_exit(logits: NDArray[np.floating]) -> list[NDArray[np.floating]]:
+    """Logits of shape (rows, 30) for each exit, from shape (rows, exits, 30); of one head, a list of one."""
+    return list(logits.swapaxes(0, 1)) if logits.ndim == 3 else [logits]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +71,9 @@ class TrainedMember:
 
     @torch.inference_mode()
     def logits(self, examples: Sequence[Example]) -> NDArray[np.float32]:
-        """Logits of shape (rows, 30), in the order of the examples, in float32, on a GPU if there is one.
+        """Logits in the order of the examples, in float32, on a GPU if there is one.
+
+        Their shape is (rows, 30), or (rows, exits, 30) of a member with exits.
 
         Raises:
             InvalidExample: an example's two entities do not fit into the window together.
@@ -64,7 +82,8 @@ class TrainedMember:
         model = self.model.to(device)
         encoded = [self.encoder.encode(example) for example in examples]
         order = np.argsort([len(row) for row in encoded], kind="stable")
-        logits = np.empty((len(encoded), len(RELATIONS)), dtype=np.float32)
+        exits = (len(self.model.exits),) if self.model.exits else ()
+        logits = np.empty((len(encoded), *exits, len(RELATIONS)), dtype=np.float32)
         with tqdm(total=len(encoded), desc=self.folder.name, unit="row") as bar:
             for cut in cut_sorted([len(encoded[index]) for index in order]):
                 places = order[cut.start : cut.stop]
@@ -77,9 +96,9 @@ class TrainedMember:
         return logits
 
     @torch.no_grad()
-    def fold(self, calibration: Calibration) -> None:
-        """Put a calibration into the head's weights, so that its logits are the calibrated ones."""
-        head = self.model.head
-        head.weight /= calibration.temperature
-        head.bias /= calibration.temperature
-        head.bias += torch.from_numpy(calibration.shift).to(head.bias)
+    def fold(self, calibrations: Sequence[Calibration]) -> None:
+        """Put a calibration into the weights of each head, so that its logits are the calibrated ones."""
+        for head, calibration in zip(self.model.heads, calibrations, strict=True):
+            head.weight /= calibration.temperature
+            head.bias /= calibration.temperature
+            head.bias += torch.from_numpy(calibration.shift).to(head.bias)

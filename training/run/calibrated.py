@@ -3,11 +3,16 @@
 import json
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.rows import InvalidRows, label_ids, read_examples, read_labelled, sentence_halves
+from models.voting import softmax
 from training.data.folds import apart
 from training.ensemble.teachers import KEPT
 from training.errors import InvalidArguments
@@ -21,7 +26,7 @@ from training.model.calibration import (
     fit,
     smoothed_share,
 )
-from training.model.member import TrainedMember
+from training.model.member import TrainedMember, by_exit
 from training.run.record import CHECKPOINTS, RESULTS
 
 REPORT: Final = "calibration.json"
@@ -51,6 +56,8 @@ class CalibrationOptions:
 def calibrate(checkpoint: Path, output: Path, options: CalibrationOptions) -> dict[str, Any]:
     """Write a calibrated copy of a member; returns the fit and the quality before and after.
 
+    Each exit of a member with several is calibrated by itself. The quality is that of their vote.
+
     Raises:
         InvalidCheckpoint, InvalidRows, InvalidArguments, InvalidExample: an input cannot be used.
     """
@@ -71,25 +78,31 @@ def calibrate(checkpoint: Path, output: Path, options: CalibrationOptions) -> di
     except InvalidRows as error:
         raise InvalidRows(f"--data: {options.data}: {error}") from None
     member = TrainedMember.load(checkpoint)
-    logits, labels = member.logits([row.example for row in rows]), label_ids(rows)
-    shift = ShiftOptions(
-        options.method,
-        smoothed_share(sum(row.label_id == NONE for row in train_rows), len(train_rows)),
-        member.logits(read_examples(options.target)) if options.target else None,
-        options.strength,
-    )
-    calibration = fit(logits, labels, shift)
+    exits, labels = by_exit(member.logits([row.example for row in rows])), label_ids(rows)
+    train_share = smoothed_share(sum(row.label_id == NONE for row in train_rows), len(train_rows))
+    shift = ShiftOptions(options.method, train_share, strength=options.strength)
+    shifts = [shift] * len(exits)
+    if options.target:
+        targets = by_exit(member.logits(read_examples(options.target)))
+        shifts = [replace(shift, target=target) for target in targets]
+    pairs = list(zip(exits, shifts, strict=True))
+    calibrations = [fit(logits, labels, shift) for logits, shift in pairs]
+    after = [calibration(logits) for calibration, logits in zip(calibrations, exits, strict=True)]
+    crossed = [cross_fit(logits, labels, halves, shift) for logits, shift in pairs]
+    temperatures = [calibration.temperature for calibration in calibrations]
+    no_relation = [float(calibration.shift[NONE]) for calibration in calibrations]
     summary = {
         "checkpoint": str(output),
         "rows": len(rows),
-        "temperature": calibration.temperature,
+        # one number, or one for each exit
+        "temperature": temperatures if member.model.exits else temperatures[0],
         "prior_shift": options.method,
-        "no_relation_shift": float(calibration.shift[NONE]),
-        "before": asdict(ProbabilityQuality.of(logits, labels)),
-        "after": asdict(ProbabilityQuality.of(calibration(logits), labels)),
-        "cross_fitted": asdict(ProbabilityQuality.of(cross_fit(logits, labels, halves, shift), labels)),
+        "no_relation_shift": no_relation if member.model.exits else no_relation[0],
+        "before": asdict(ProbabilityQuality.of(_vote(exits), labels)),
+        "after": asdict(ProbabilityQuality.of(_vote(after), labels)),
+        "cross_fitted": asdict(ProbabilityQuality.of(_vote(crossed), labels)),
     }
-    member.fold(calibration)
+    member.fold(calibrations)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
         folder = Path(scratch) / "member"
@@ -98,3 +111,11 @@ def calibrate(checkpoint: Path, output: Path, options: CalibrationOptions) -> di
         (folder / REPORT).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         folder.rename(output)
     return summary
+
+
+def _vote(exits: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
+    """Logits whose probabilities are the mean of the exits' probabilities; those of one head unchanged."""
+    if len(exits) == 1:
+        return exits[0]
+    logits: NDArray[np.floating] = np.log(np.mean([softmax(logits) for logits in exits], axis=0))
+    return logits

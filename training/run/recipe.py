@@ -21,7 +21,7 @@ from training.errors import InvalidRecipe
 from training.trials.space import SearchSpace
 
 NOT_SEARCHED: Final = frozenset(
-    {"search", "output", "validation", "evaluate", "report_to", "save_steps", "bf16", "fold"}
+    {"search", "output", "validation", "evaluate", "report_to", "save_steps", "bf16", "compile", "fold"}
 )
 """Fields that a search cannot change: trials that differ in them cannot be compared."""
 
@@ -131,6 +131,12 @@ class RunRecipe(YamlFile):
 class Recipe(RunRecipe):
     """A member of an ensemble: `python -m training.train`."""
 
+    exits: tuple[int, ...] | None = Field(
+        None,
+        min_length=2,
+        description="Layers after which a head reads, for example `[4, 6, 8, 12]`, the last layer included. "
+        "Each becomes a member of the bundle. Default: one head, after the last layer.",
+    )
     pooling: Literal["entity_start", "cls", "cls_entity_start", "mean"] = Field(
         "entity_start",
         description="The vectors that the head reads: of the two entity markers (entity_start), of the first "
@@ -184,6 +190,11 @@ class Recipe(RunRecipe):
         lt=1,
         description="Dropout in the encoder's layers. Default: the value in the encoder's checkpoint.",
     )
+    compile: bool = Field(
+        False,
+        description="Compiles the training steps with PyTorch: one to three minutes at the start, then "
+        "faster steps. It needs a C++ compiler, and on a CPU `encoder_dropout: 0`.",
+    )
     type_dropout: float = Field(
         0.1,
         ge=0,
@@ -205,6 +216,19 @@ class Recipe(RunRecipe):
     def _check_markers(self) -> Self:
         if self.markers not in MARKER_STYLES:
             raise ValueError(f"markers: one of {', '.join(MARKER_STYLES)} is required, not {self.markers!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_exits(self) -> Self:
+        exits = list(self.exits or ())
+        if exits != sorted({layer for layer in exits if layer > 0}):
+            raise ValueError(f"exits: layers from 1 on in ascending order are required, not {exits}")
+        if exits and self.pooling == "mean":
+            raise ValueError(
+                "exits: a head on the mean of all tokens cannot be an exit; choose another pooling"
+            )
+        if exits and self.layers is not None and exits[-1] != self.layers:
+            raise ValueError(f"exits: the last one must be the last layer, {self.layers}")
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
     recipe.yaml      the recipe as it ran, with overrides, defaults, and what the machine decided
     run.json         seed, hashes of data, encoder and teachers, versions, commit, start time
-    epochs.jsonl     loss and metrics on the validation rows, one line for each evaluation
+    epochs.jsonl     loss and metrics on the validation rows, and of each exit, one line for each evaluation
     metrics.json     the metrics at the end; written last: a run with this file is finished
     predictions.npz  labels and probabilities of the validation rows
     held_out.npz     the same of the rows that the recipe's fold holds out
@@ -50,7 +50,7 @@ TRAINER_STATE: Final = "trainer_state.json"
 ORDER: Final = "tokens"
 """How training rows are sorted into batches (data/dataset.py). A run with another order cannot go on."""
 UNDECISIVE: Final = frozenset(
-    {"output", "train", "validation", "evaluate", "report_to", "save_steps", "search"}
+    {"output", "train", "validation", "evaluate", "report_to", "save_steps", "search", "compile"}
 )
 """Fields that do not change the trained model. Of data files the content counts, not the path."""
 PACKAGES: Final = ("torch", "transformers", "tokenizers", "accelerate", "numpy")

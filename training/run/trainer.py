@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -24,9 +24,13 @@ from training.data.files import write
 from training.errors import Diverged
 from training.model.heads import RelationClassifier
 from training.model.losses import CrossEntropy, Distillation, FocalLoss, class_weights
+from training.model.member import by_exit, vote
 from training.run.predictions import Predictions
 from training.run.recipe import Recipe, RunRecipe
 from training.run.record import CHECKPOINTS, EPOCHS, METRICS
+
+EXIT: Final = "exit_"
+"""Start of the names of an exit's metrics; its layer and the metric follow."""
 
 
 class BucketTrainer(Trainer):
@@ -104,11 +108,17 @@ class RelationTrainer(BucketTrainer):
         self.pop_callback(ProgressCallback)
         self.add_callback(Bar)
         self.loss = loss(recipe, train).to(self.args.device)
+        # batches have many lengths: one compiled step for all of them, not one for each
+        self.compiled = torch.compile(self.model, dynamic=True) if recipe.compile else None
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         targets = {name: inputs[name] for name in ("labels", "teacher") if name in inputs}
+        if self.compiled is not None and model.training:
+            model = self.compiled
         outputs = model(**{name: tensor for name, tensor in inputs.items() if name not in targets})
-        value = self.loss(outputs.logits, **targets)
+        logits = outputs.logits
+        exits = logits.unbind(1) if logits.ndim == 3 else [logits]
+        value = torch.stack([self.loss(of_exit, **targets) for of_exit in exits]).mean()
         return (value, outputs) if return_outputs else value
 
     def evaluate(self, *arguments, **keywords):
@@ -127,8 +137,11 @@ class RelationTrainer(BucketTrainer):
         # The rows were evaluated shortest first; the result has the order of the file.
         back = np.argsort(shortest_first(dataloader.dataset))
         logits, labels = output.predictions[back], output.label_ids[back]
-        self.predictions = Predictions(labels, softmax(logits))
+        self.predictions = Predictions(labels, vote(logits))
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.predictions.metrics.items()}
+        for layer, of_exit in zip(self.recipe.exits or (), by_exit(logits), strict=False):
+            for name, value in Predictions(labels, softmax(of_exit)).metrics.items():
+                metrics[f"{metric_key_prefix}_{EXIT}{layer}_{name}"] = value
         return output._replace(predictions=logits, label_ids=labels, metrics=output.metrics | metrics)
 
     def _get_eval_sampler(self, eval_dataset):
@@ -151,6 +164,9 @@ class Record(TrainerCallback):
         for entry in state.log_history:
             if "eval_micro_f1" in entry:
                 metrics = {name: entry[f"eval_{name}"] for name in METRICS}
+                for name, value in entry.items():
+                    if name.startswith(f"eval_{EXIT}"):
+                        metrics[name.removeprefix("eval_")] = value
                 text += json.dumps({"epoch": entry["epoch"], "step": entry["step"], **metrics}) + "\n"
         write(self.path, text)
 

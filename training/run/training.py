@@ -4,21 +4,23 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast, TrainerCallback, set_seed
 
 from models.encoding import Encoder
 from models.example import Example, InvalidExample
 from models.labels import RELATIONS
 from models.markers import MARKER_STYLES
-from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
-from models.voting import softmax
-from training.augmentation.variants import variants
+from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled, sentence
+from training.augmentation.variants import Variant, variants
 from training.data.dataset import RelationDataset
-from training.data.folds import apart
 from training.ensemble.teachers import teacher_votes
 from training.errors import InvalidRecipe
 from training.model.heads import HeadOptions, RelationClassifier, positions
+from training.model.member import vote
+from training.run.precision import attention
 from training.run.predictions import Predictions
 from training.run.recipe import Recipe
 from training.run.record import HELD_OUT, begin, claim, finish, last_checkpoint
@@ -46,7 +48,7 @@ def train(recipe: Recipe) -> dict[str, float]:
     validation = trainer.predictions
     if rows := recipe.held_out_rows():
         logits = trainer.predict(RelationDataset(rows, trainer.eval_dataset.encoder)).predictions
-        Predictions(label_ids(rows), softmax(logits)).save(recipe.output / HELD_OUT)
+        Predictions(label_ids(rows), vote(logits)).save(recipe.output / HELD_OUT)
     return finish(recipe, validation, trainer.state.log_history)
 
 
@@ -69,14 +71,20 @@ def prepare(recipe: Recipe, callbacks: Sequence[TrainerCallback] = ()) -> Relati
     _require_window(recipe.validation, validation, encoder)
     teacher = teacher_votes(recipe, rows)
     new = _augmented(recipe, rows, held_out, encoder)
-    if teacher is not None:
-        teacher = _with_labels(teacher, new)
-    train = RelationDataset([*rows, *new], encoder, recipe.seed, recipe.type_dropout, teacher)
+    if teacher is not None and new:
+        teacher = np.concatenate([teacher, _targets_of_new(recipe, new, teacher)])
+    rows += [variant.row for variant in new]
+    train = RelationDataset(rows, encoder, recipe.seed, recipe.type_dropout, teacher)
     set_seed(recipe.seed)  # here, because loading the teachers draws random numbers
     try:
         model = _build_model(recipe, tokenizer, encoder.max_length)
     except (OSError, ValueError) as error:
         raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
+    if recipe.compile and not torch.accelerator.is_available() and _has_dropout(model.encoder):
+        raise InvalidRecipe(
+            "compile: compiled dropout takes ten times as long on a CPU; set encoder_dropout: 0 or "
+            "compile: false"
+        )
     return RelationTrainer(recipe, model, train, RelationDataset(validation, encoder), tokenizer, callbacks)
 
 
@@ -98,7 +106,14 @@ def _load_tokenizer(recipe: Recipe) -> tuple[PreTrainedTokenizerFast, Encoder]:
 
 def _build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, window: int) -> RelationClassifier:
     options = HeadOptions(
-        recipe.pooling, recipe.markers, window, recipe.dropout, recipe.layers, recipe.encoder_dropout
+        pooling=recipe.pooling,
+        markers=recipe.markers,
+        window=window,
+        dropout=recipe.dropout,
+        layers=recipe.layers,
+        encoder_dropout=recipe.encoder_dropout,
+        exits=recipe.exits or (),
+        attention=attention(recipe.bf16),
     )
     model = RelationClassifier.from_encoder(recipe.encoder, options)
     if MARKER_STYLES[recipe.markers].tokens:
@@ -111,21 +126,33 @@ def _build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, window: int
 
 def _augmented(
     recipe: Recipe, rows: Sequence[LabelledExample], held_out: Sequence[LabelledExample], encoder: Encoder
-) -> list[LabelledExample]:
+) -> list[Variant]:
     """New rows whose sentence is not held out and whose entities fit into the window together."""
     if recipe.augmentation is None:
         return []
+    left_out = {sentence(row) for row in held_out}
     try:
-        new = [variant.row for variant in variants(rows, recipe.augmentation, recipe.seed)]
+        new = list(variants(rows, recipe.augmentation, recipe.seed))
     except InvalidExample as error:
         raise InvalidRecipe(f"augmentation: {error}") from None
-    return [row for row in apart(new, held_out) if _fits(row.example, encoder)]
+    return [each for each in new if sentence(each.row) not in left_out and _fits(each.row.example, encoder)]
 
 
-def _with_labels(teacher: NDArray[np.float32], new: Sequence[LabelledExample]) -> NDArray[np.float32]:
-    """The teachers' probabilities, and for new rows, which the teachers have not seen, their labels."""
-    labels = np.eye(len(RELATIONS), dtype=np.float32)[label_ids(new)]
-    return np.concatenate([teacher, labels])
+def _targets_of_new(
+    recipe: Recipe, new: Sequence[Variant], teacher: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The probabilities that a student learns from new rows, shape (new rows, 30).
+
+    If the augmentation changes no word, they are the teachers' for the row that a new row was made from.
+    Otherwise they are its label, because the teachers have not seen it.
+    """
+    if recipe.augmentation is not None and recipe.augmentation.keeps_words:
+        return teacher[[variant.source for variant in new]]
+    return np.eye(len(RELATIONS), dtype=np.float32)[label_ids([variant.row for variant in new])]
+
+
+def _has_dropout(model: nn.Module) -> bool:
+    return any(module.p > 0 for module in model.modules() if isinstance(module, nn.Dropout))
 
 
 def _require_window(path: Path, rows: Iterable[LabelledExample], encoder: Encoder) -> None:

@@ -1,0 +1,33 @@
+"""The members of a bundle as ordinary graphs from token ids to logits."""
+
+from pathlib import Path
+
+import onnx
+
+from export.stages import join
+from models.bundle import Bundle, BundleRefused
+from models.precision import Device
+
+
+def write_whole(path: Path, output: Path, device: Device) -> list[Path]:
+    """Write a graph for each member of the bundle at `path` into the new folder `output`.
+
+    Returns:
+        The graphs, in the order of the members.
+
+    Raises:
+        BundleRefused: the bundle cannot be used, or has no graphs for the device.
+        OSError: the folder exists already or cannot be written.
+    """
+    bundle = Bundle.open(path)
+    if device not in bundle.devices():
+        raise BundleRefused(f"bundle {path}: it has no graphs for {device}")
+    output.mkdir(parents=True)
+    written = []
+    for member in bundle.manifest.members:
+        files = [file for stage in bundle.manifest.chain(member) if (file := stage.file_for(device))]
+        graphs = [onnx.load(str(bundle.path / file.path)) for file in files]
+        graph = output / f"{member.name}.onnx"
+        onnx.save(graphs[0] if len(graphs) == 1 else join(graphs), str(graph))
+        written.append(graph)
+    return written
