@@ -228,8 +228,8 @@ def test_a_placeholder_that_is_no_text_gets_one_plain_line(
         == 2
     )
     first, second = (line for line in capsys.readouterr().err.splitlines() if line.startswith("training."))
-    assert "augmentation: sentence: the sentence holds a lone surrogate" in first
-    assert "sentence: the sentence holds a lone surrogate" in second
+    assert "augmentation: sentence: a lone surrogate is not Unicode text" in first
+    assert "sentence: a lone surrogate is not Unicode text" in second
     assert not list(tmp_path.iterdir())
 
 
