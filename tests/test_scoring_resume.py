@@ -205,7 +205,7 @@ def test_a_full_disk_is_one_plain_line_and_costs_no_finished_row(tiny_bundle: Pa
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     command = [sys.executable, "-m", "scoring", *arguments]
     code = (
-        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, -1)); "
+        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (30000, -1)); "
         "os.execv(sys.executable, sys.argv[1:])"
     )
     assert soft == hard == resource.RLIM_INFINITY, "this test lowers the limit for its own child only"
