@@ -246,7 +246,8 @@ class DynamicBatcher:
                 self._waiting.remove_expired(now)
                 if self._waiting.items:
                     wait_s = self._can_wait_s(now)
-                    cut = self._choose(now, by_age=wait_s <= 0)
+                    request = self._waiting.next_request()
+                    cut = self._choose(request, now, by_age=wait_s <= 0)
                     if wait_s <= 0 or self._closed or len(cut) < len(self._waiting):
                         break
                     self._changed.wait(wait_s)
@@ -254,7 +255,7 @@ class DynamicBatcher:
                     return []
                 else:
                     self._changed.wait()
-            batch = self._waiting.take(cut, now)
+            batch = self._waiting.take(cut, request.turn, now)
             self._admission.started(sum(item.work for item in batch))
             self._busy += 1
             return batch
@@ -263,15 +264,18 @@ class DynamicBatcher:
         """How many seconds a free lane can still wait for more requests. A request allows `max_wait_s` after
         its arrival, but at most half of the time until its deadline: the other half is kept for the run."""
         longest_s = self._options.max_wait_s
+        if not longest_s:
+            return 0.0
         return min(
             request.submitted + min(longest_s, (request.deadline - request.submitted) / 2) - now
             for request in self._waiting.requests
         )
 
-    def _choose(self, now: float, by_age: bool) -> range:
+    def _choose(self, request: Request, now: float, by_age: bool) -> range:
         """The batch to run next, as a slice of the waiting rows.
 
         Args:
+            request: whose turn it is. Its first waiting row is in the batch.
             by_age: whether rows that have waited longer count more. While the lane can still wait they do
                 not: the question is then only whether all rows fit one good batch.
         """
@@ -280,8 +284,7 @@ class DynamicBatcher:
         # A lane that collects rows for a full batch does not share them with other free lanes.
         free_lanes = 1 if self._options.max_wait_s else self._options.lanes - self._busy
         waited = [now - item.request.submitted for item in items] if by_age else None
-        anchor = self._waiting.place_of(self._waiting.next_request())
-        return self._planner.choose(lengths, anchor, free_lanes, waited)
+        return self._planner.choose(lengths, self._waiting.place_of(request), free_lanes, waited)
 
 
 def _checked(predictions: list[Prediction], rows: int) -> list[Prediction]:

@@ -111,10 +111,9 @@ class WaitingRows:
         """Where the request's first waiting example is in `items`."""
         return min((item.index, place) for place, item in enumerate(self.items) if item.request is request)[1]
 
-    def take(self, cut: range, now: float) -> list[Item]:
-        """Move a slice of `items` into a lane, and advance the turns."""
+    def take(self, cut: range, served: float, now: float) -> list[Item]:
+        """Move a slice of `items` into a lane, and advance the turns; `served` is the turn that it serves."""
         batch = self.items[cut.start : cut.stop]
-        served = self.next_request().turn
         del self.items[cut.start : cut.stop]
         self.turn = max(self.turn + len(batch) / len(self.requests), served)
         for item in batch:
