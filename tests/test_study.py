@@ -132,7 +132,7 @@ def test_a_run_that_fails_is_named_with_its_log_and_the_same_command_goes_on(
     folder.mkdir(parents=True)
     (folder / "model.safetensors").mkdir()  # the model cannot be written
     assert main([str(study)]) == 1
-    assert f"{folder}: ended with status" in (said := capsys.readouterr().err)
+    assert f"{folder}: the run ended with status" in (said := capsys.readouterr().err)
     assert str(folder / "log.txt") in said
     (folder / "model.safetensors").rmdir()
     assert main([str(study), "--jobs", "2"]) == 0
