@@ -4,8 +4,8 @@
 
 Each replica is the whole server (batching, admission, deadlines), whose engine has the cores or GPUs that Ray
 gave it; one a machine is best. Ray Serve deals out the requests, starts anew what dies, and rolls out a new
-bundle (`serve deploy`). Settings are the `KORE_*` of whoever deploys; those of listening and draining are Ray
-Serve's affair. All machines must see the bundle and this project under the same paths.
+bundle (`serve deploy`). Settings are the `KORE_*` of the deploying shell.
+Ray Serve itself listens and drains. All machines must see the bundle and this project under the same paths.
 """
 
 import os
@@ -36,7 +36,7 @@ class Deployment(BaseModel):
     )
     replicas: int = Field(1, ge=1)
     most_replicas: int | None = Field(
-        None, ge=1, description="Ray Serve starts up to so many while requests wait; default: replicas"
+        None, ge=1, description="Ray Serve starts up to this many while requests wait; default: replicas"
     )
     cpus: int = Field(1, ge=1, description="cores of a replica")
     gpus: int = Field(0, ge=0, description="GPUs of a replica")

@@ -49,7 +49,7 @@ class Admission:
         self._promised_until = 0.0  # by then, the requests that were told to come back fill the lanes
 
     def check(self, waiting: WaitingRows, rows: int, work: float | None, deadline: float, now: float) -> None:
-        """Admit a request of so many rows, or refuse it.
+        """Admit a request with this number of rows, or refuse it.
 
         Args:
             work: the request's own work; None before it has been read. Then the request is refused only if it
@@ -75,7 +75,7 @@ class Admission:
             )
 
     def wait_s(self, waiting: WaitingRows, rows: int) -> float:
-        """Estimated seconds until the work ahead of a request of so many rows is done."""
+        """Estimated seconds until the work ahead of a request of `rows` examples is done."""
         return self._lane_seconds(self._ahead(waiting, rows))
 
     def started(self, work: float) -> None:

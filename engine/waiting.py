@@ -93,7 +93,7 @@ class WaitingRows:
         self.items = [item for item in self.items if item.request not in requests]
 
     def remove_expired(self, now: float) -> None:
-        """Drop what nobody needs any more: the examples of requests whose deadline has passed."""
+        """Drop the examples of requests whose deadline has passed."""
         if expired := {request for request in self.requests if request.deadline <= now}:
             self.remove(expired)
 
@@ -128,7 +128,7 @@ class WaitingRows:
         return batch
 
     def work_ahead(self, rows: int) -> float:
-        """Predicted seconds of a lane that are served before a request of so many rows that arrives now is
+        """Predicted seconds of a lane that are served before a request of `rows` examples that arrives now is
         complete: of each waiting request the share that has its turn by then."""
         last_turn = self.turn + rows
         works = [  # one expression: it runs at every admission, over every waiting request
