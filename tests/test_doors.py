@@ -27,6 +27,7 @@ COMMANDS = {
     "export.inspect": [],
     "export.verify": ["bundle", "--device", "tpu"],
     "export.cascade": ["bundle", "--data", "rows.jsonl", "--loss", "much"],
+    "export.card": ["bundle", "--data", "rows.jsonl", "--about", "no-such-file.md"],
     "export.add_cuda": ["bundle"],
     "export.whole": ["bundle", "output", "--device", "tpu"],
 }
