@@ -101,7 +101,7 @@ class BearerKey:
 
     def __init__(self, app: ASGIApp, key: SecretStr) -> None:
         self._app = app
-        self._key = key.get_secret_value().strip().encode()
+        self._key = key.get_secret_value().encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not _is_open(scope["path"]):

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Coroutine
 from types import FrameType
 from typing import Any, Final
@@ -35,6 +36,10 @@ moment is lost, so the other side should close first: proxies and load balancers
 
 CLOSING_S: Final = 5
 """How long answers that are being sent can take once every prediction is made, in seconds."""
+
+ENDING_S: Final = 15.0
+"""How long the process can take to end after its last answer, in seconds. A bundle that loads without end, as
+from a disk that stalls, is in a thread that cannot be stopped."""
 
 
 class Server(uvicorn.Server):
@@ -71,6 +76,9 @@ class Server(uvicorn.Server):
     async def _leave(self, delay_s: float) -> None:
         log.info("draining: requests are taken for %g s more", delay_s)
         await self._service.drain(delay_s, self._service.settings.drain_grace_s)
+        clock = threading.Timer(ENDING_S, _end)
+        clock.daemon = True
+        clock.start()
         self.should_exit = True
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -96,12 +104,13 @@ def serve(settings: Settings) -> int:
         return _refuse(str(error))
     except (OSError, TypeError, UnicodeError) as error:  # the last two: a host name that cannot be encoded
         reason = getattr(error, "strerror", None) or error
-        return _refuse(f"cannot listen on {settings.host}:{settings.port}: {reason}")
-    log.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
+        return _refuse(f"cannot listen on {_in_url(settings.host)}:{settings.port}: {reason}")
+    log.info("listening on http://%s:%d", _in_url(settings.host), listener.getsockname()[1])
     service = RelationService(settings, refuse)
     config = uvicorn.Config(
         create_app(service, tracing),
         loop="uvloop",
+        lifespan="on",  # without it, a server whose start fails would answer 500 to everything
         http=connection_class(settings.header_timeout_s),
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_S,
@@ -112,6 +121,8 @@ def serve(settings: Settings) -> int:
     )
     server = Server(config, service)
     server.run(sockets=[listener])
+    if not (server.started or refusals):
+        return _refuse("the server could not start; the log says why")
     if service.stuck:
         logging.shutdown()
         os._exit(1)  # a normal exit would unload the libraries under a running batch
@@ -123,6 +134,15 @@ def _listen(host: str, port: int) -> socket.socket:
     # Left alone, :: would listen on IPv6 only, which no health check asks.
     both = host == "::" and socket.has_dualstack_ipv6()
     return socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=both)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _end() -> None:
+    log.error("the process did not end within %g s: exiting at once", ENDING_S)
+    os._exit(1)
 
 
 def _refuse(reason: str) -> int:

@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
+MALFORMED: Final = "Invalid HTTP request received."
+"""What uvicorn logs for each request that is not HTTP."""
 REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
 """Set by `api/telemetry.py` for the length of a request."""
 
@@ -23,6 +25,31 @@ def configure(form: Literal["json", "text"]) -> None:
     else:
         handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("uvicorn.error").addFilter(Seldom(MALFORMED, every_s=10))
+
+
+class Seldom:
+    """A filter that lets one message pass at most once in some seconds, with the number of those left out.
+
+    A client that sends nonsense could otherwise fill the disk.
+    """
+
+    def __init__(self, message: str, every_s: float) -> None:
+        self._message = message
+        self._every_s = every_s
+        self._next = 0.0
+        self._left_out = 0
+
+    def __call__(self, record: logging.LogRecord) -> bool:
+        if record.msg != self._message:
+            return True
+        if record.created < self._next:
+            self._left_out += 1
+            return False
+        if self._left_out:
+            record.msg = f"{self._message} ({self._left_out} more since the last such line)"
+        self._next, self._left_out = record.created + self._every_s, 0
+        return True
 
 
 def _add_request_id(record: logging.LogRecord) -> bool:

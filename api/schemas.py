@@ -137,6 +137,7 @@ class InfoOut(BaseModel):
 
     version: str
     state: str
+    swapping: bool = Field(description="whether a new bundle is being loaded")
     last_swap: SwapOut | None
     labels: list[str] = Field(description="the 30 relations in KLUE's official order")
     limits: LimitsOut

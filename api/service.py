@@ -66,11 +66,11 @@ class RelationService:
         self.stuck = False
         self._state: State = "loading"
         self._pool: Pool | None = None
-        self._swap_again = False
+        self._opening = True  # whether a bundle is being loaded, the first one or a new one
+        self._swap_again = False  # asked for meanwhile: that load can have read the bundle before its change
         self._on_refusal = on_refusal
         self._cores = available_cores(cores)
         self.reader = BodyReader(settings.example_limit, self._cores)
-        self._swapping = asyncio.Lock()
         self._retiring: dict[Pool, asyncio.Task[None]] = {}
 
     @property
@@ -112,34 +112,57 @@ class RelationService:
         log.info(
             "ready: %s on %s; lanes: %d, threads per lane: %d", name, providers, split.lanes, split.threads
         )
-        if self._swap_again:
-            await self.swap()
+        await self._opened()
 
     async def swap(self) -> None:
-        """Open the bundle's path again and serve what is there now. While the first bundle loads, do that
-        right after. If the new bundle is refused, the old one goes on and `/info` tells the reason."""
-        async with self._swapping:
-            if self._state == "loading":
-                self._swap_again = True  # the load can have read the bundle before it was changed
-                return
-            if self._state != "ready" or self._pool is None:
-                log.warning("no bundle can be swapped in while the server is %s", self._state)
-                return
-            try:
-                tuned = await asyncio.to_thread(self._load, self._pool.tuned)
-                if self._state != "ready":  # it began to drain meanwhile
-                    raise BundleRefused(f"the server is {self._state}")
-                pool = self._pool_of(tuned)
-            except Exception as error:
-                self.last_swap = Swap("refused", _reason(error))
-                log.error("the new bundle was refused, the old one goes on: %s", self.last_swap.reason)
-            else:
-                retired, self._pool = self._pool, pool
-                name = tuned.lanes.ensemble.bundle.manifest.name
-                self.last_swap = Swap("swapped", f"{name} serves since then")
-                log.info("swapped: %s serves now", name)
-                self._retiring[retired] = asyncio.create_task(self._retire(retired))
-            BUNDLE_SWAPS.labels(self.last_swap.outcome).inc()
+        """Open the bundle's path again and serve what is there now. If the new bundle is refused, the old one
+        goes on and `/info` tells the reason.
+
+        1. While a bundle loads, only note the request: one swap then follows, for any number of requests.
+        2. Load the new bundle in a thread.
+        3. If that takes too long, refuse it. A thread cannot be stopped, so the next swap waits for its end.
+        4. Let the new bundle's pool take the requests from now on, and retire the old pool.
+        """
+        if self._opening:
+            self._swap_again = True
+            return
+        if self._state != "ready" or self._pool is None:
+            log.warning("no bundle can be swapped in while the server is %s", self._state)
+            return
+        self._opening = True
+        loading = asyncio.ensure_future(asyncio.to_thread(self._load, self._pool.tuned))
+        await asyncio.wait([loading], timeout=self.settings.swap_limit_s)
+        if loading.done():
+            self._take_over(loading)
+        else:
+            self._refuse_swap(f"it did not load within {self.settings.swap_limit_s:g} s")
+            await asyncio.wait([loading])
+        await self._opened()
+
+    def _take_over(self, loading: asyncio.Future[TunedEnsemble]) -> None:
+        if (error := loading.exception()) is not None:
+            self._refuse_swap(_reason(error))
+        elif self._pool is None or self._state != "ready":  # it began to drain meanwhile
+            self._refuse_swap(f"the server is {self._state}")
+        else:
+            tuned = loading.result()
+            retired, self._pool = self._pool, self._pool_of(tuned)
+            self._retiring[retired] = asyncio.create_task(self._retire(retired))
+            name = tuned.lanes.ensemble.bundle.manifest.name
+            log.info("swapped: %s serves now", name)
+            self.last_swap = Swap("swapped", f"{name} serves since then")
+            BUNDLE_SWAPS.labels("swapped").inc()
+
+    def _refuse_swap(self, reason: str) -> None:
+        log.error("the new bundle was refused, the old one goes on: %s", reason)
+        self.last_swap = Swap("refused", reason)
+        BUNDLE_SWAPS.labels("refused").inc()
+
+    async def _opened(self) -> None:
+        self._opening = False
+        if self._swap_again:
+            self._swap_again = False
+            await self.swap()
 
     async def drain(self, delay_s: float, grace_s: float) -> None:
         """Leave without losing a request.
@@ -173,6 +196,7 @@ class RelationService:
         """What is served and where, for `/info`."""
         document: dict[str, Any] = {
             "state": self._state,
+            "swapping": self._opening and self._pool is not None,
             "last_swap": asdict(self.last_swap) if self.last_swap else None,
         }
         if self._pool is None:
@@ -258,7 +282,7 @@ def _describe(tuned: TunedEnsemble) -> dict[str, Any]:
     }
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if not isinstance(error, BundleRefused | DeviceUnavailable):
         log.error("the bundle could not be loaded", exc_info=error)
         return f"the bundle could not be loaded: {type(error).__name__}: {' '.join(str(error).split())}"

@@ -23,6 +23,8 @@ DEFAULT_PORT: Final = 8000
 READ_ELSEWHERE: Final = frozenset({"KORE_ENCODER", "KORE_ABLATION"})  # recipes and benchmarks read these
 KUBERNETES: Final = re.compile(r"KORE_(SERVICE_HOST|SERVICE_PORT\w*|PORT_[0-9]+_\w+)")
 """What Kubernetes writes for a service that is called kore."""
+SENDABLE: Final = re.compile(r"[ -~]+")
+"""A bearer token that fits into an `Authorization` header."""
 
 
 class Settings(EngineSettings):
@@ -63,6 +65,12 @@ class Settings(EngineSettings):
     cors_origins: list[str] = Field(
         [], description="origins of web pages that can call this server, as a JSON list; none by default"
     )
+    swap_limit_s: float = Field(
+        600,
+        gt=0,
+        le=86_400,
+        description="seconds in which a new bundle must load; after that the old one goes on serving",
+    )
     drain_delay_s: float = Field(
         5,
         ge=0,
@@ -88,9 +96,14 @@ class Settings(EngineSettings):
     @field_validator("api_key")
     @classmethod
     def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and not key.get_secret_value().strip():
+        if key is None:
+            return None
+        text = key.get_secret_value().strip()  # a file's last line break is not part of the key
+        if not text:
             raise ValueError("it is blank; an empty file could be the reason")
-        return key
+        if not SENDABLE.fullmatch(text):
+            raise ValueError("no client can send it in a header; use printable ASCII characters only")
+        return SecretStr(text)
 
     @property
     def example_limit(self) -> int:

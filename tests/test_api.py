@@ -322,8 +322,8 @@ def test_the_openapi_document_describes_both_forms(client: httpx.Client) -> None
     assert "securitySchemes" not in document["components"]
 
 
-@pytest.mark.parametrize("key", ["", " ", "\n"])
-def test_a_blank_key_is_refused_at_the_start(
+@pytest.mark.parametrize("key", ["", " ", "\n", "열려라", "two\nlines", "tab\there", "\udcff\udcfe"])
+def test_a_key_that_no_client_can_send_is_refused_at_the_start(
     key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KORE_API_KEY", key)

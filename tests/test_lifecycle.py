@@ -27,6 +27,7 @@ from conftest import ROOT
 from manifests import rewrite
 from servers import ASKED, metric, post, running, until
 
+from api.metrics import REGISTRY
 from api.service import RelationService
 from api.settings import Settings
 
@@ -133,6 +134,58 @@ def test_a_reload_requested_while_the_first_bundle_loads_follows_it(tiny_bundle:
         await service.close()
 
     asyncio.run(load())
+
+
+def test_of_many_reloads_at_once_one_runs_and_one_follows(tiny_bundle: Path) -> None:
+    async def reload() -> None:
+        service = RelationService(Settings(bundle=tiny_bundle, tuning_s=0), pytest.fail)
+        await service.load()
+        before = swaps()
+        await asyncio.gather(*(service.swap() for _ in range(20)))
+        assert swaps() == before + 2
+        await service.close()
+
+    def swaps() -> float:
+        return REGISTRY.get_sample_value("kore_bundle_swaps_total", {"outcome": "swapped"}) or 0.0
+
+    asyncio.run(reload())
+
+
+@pytest.fixture
+def stalled(tmp_path: Path) -> Path:
+    """A bundle on a disk that stalls: reading its sums takes for ever."""
+    folder = tmp_path / "stalled"
+    folder.mkdir()
+    os.mkfifo(folder / "SHA256SUMS")
+    return folder
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_server_whose_first_bundle_never_loads(stalled: Path) -> None:
+    command = [sys.executable, "-m", "api", "--port", "0", "--bundle", str(stalled), "--drain-delay-s", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        assert any("listening" in line for line in server.stderr)
+        server.terminate()
+        assert server.wait(timeout=60) in (0, 1)
+
+
+@pytest.mark.slow
+def test_a_new_bundle_that_never_loads_is_refused_in_time_and_does_not_hold_up_the_exit(
+    tiny_bundle: Path, stalled: Path, tmp_path: Path
+) -> None:
+    current = tmp_path / "current"
+    current.symlink_to(tiny_bundle)
+    with running(current, swap_limit_s=1) as server:
+        current.unlink()
+        current.symlink_to(stalled)
+        server.process.send_signal(signal.SIGUSR1)
+        until(lambda: server.client.get("/info").json()["swapping"])
+        server.logged("the new bundle was refused, the old one goes on: it did not load within 1 s")
+        assert server.client.get("/info").json()["last_swap"]["outcome"] == "refused"
+        assert post(server.client, ASKED).status_code == 200
+        server.process.terminate()
+        assert server.process.wait(timeout=60) == 1
 
 
 def test_a_closed_terminal_ends_the_server(tiny_bundle: Path) -> None:
