@@ -14,7 +14,7 @@ Nothing in it is code and nothing is unpickled. A folder that differs from its s
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -32,20 +32,31 @@ class BundleRefused(ValueError):
     """A bundle that must not be served. The message is one line that says why."""
 
 
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""Printable, because logs, metrics and `/info` show it."""
+Share = Annotated[float, Field(ge=0, le=1)]
+Points = Annotated[float, Field(ge=0, le=100)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Layers = Annotated[int, Field(ge=1, le=1000)]
+
+
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """Numbers have bounds: a window of 300 million tokens would take gigabytes, an infinite tolerance would
+    prove nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Parity(_Part):
     """How an exported graph's answers differ from those of its source model, over real rows."""
 
     reference: str = Field("the PyTorch model", description="the model that the graph was compared with")
-    rows: int = Field(description="how many rows were compared")
-    label_agreement: float = Field(description="share of rows with the same label, 0 to 1")
-    largest_difference: float = Field(description="largest difference of any probability of any row")
-    mean_difference: float = Field(description="mean over rows of the row's largest probability difference")
-    micro_f1_before: float = Field(description="of the source model")
-    micro_f1: float = Field(description="of the exported graph")
+    rows: Count = Field(description="how many rows were compared")
+    label_agreement: Share = Field(description="share of rows with the same label")
+    largest_difference: Share = Field(description="largest difference of any probability of any row")
+    mean_difference: Share = Field(description="mean over rows of the row's largest probability difference")
+    micro_f1_before: Points = Field(description="of the source model")
+    micro_f1: Points = Field(description="of the exported graph")
 
 
 class ModelFile(_Part):
@@ -71,7 +82,7 @@ class InputEncoding(_Part):
 
     markers: str = Field(description="a marker style of models/markers.py")
     tokenizer: str = Field(description="path of a tokenizers JSON file in the bundle")
-    pad_token_id: int
+    pad_token_id: int = Field(ge=0, lt=2**31)
 
     @model_validator(mode="after")
     def _check_markers(self) -> "InputEncoding":
@@ -88,9 +99,9 @@ class Member(_Part):
     The manifest lists members in order of cost, cheapest first, and exits in order of their layers.
     """
 
-    name: str
-    weight: float = Field(gt=0, description="in the vote")
-    layers: int = Field(description="number of layers that its graph runs")
+    name: Name
+    weight: float = Field(gt=0, le=1e6, description="in the vote")
+    layers: Layers = Field(description="number of layers that its graph runs")
     continues: str | None = Field(
         None,
         description="name of the member before it on the same trunk, whose states its graph takes; without "
@@ -110,7 +121,7 @@ class GoldenRow(_Part):
 
     example: dict[str, Any] = Field(description="a KLUE-RE row")
     relation: str
-    probabilities: list[float] = Field(min_length=len(RELATIONS), max_length=len(RELATIONS))
+    probabilities: list[Share] = Field(min_length=len(RELATIONS), max_length=len(RELATIONS))
 
 
 class Golden(_Part):
@@ -118,18 +129,19 @@ class Golden(_Part):
 
     tolerance: float = Field(
         gt=0,
+        le=0.2,
         description="largest allowed difference of any probability: floating point differs by machine",
     )
-    rows: list[GoldenRow] = Field(min_length=1)
+    rows: list[GoldenRow] = Field(min_length=1, max_length=1000)
 
 
 class Quality(_Part):
     """The scores of the whole ensemble on labelled rows."""
 
-    rows: int
+    rows: Count
     data: str = Field(description="name and SHA-256 of the file of rows")
-    micro_f1: float
-    auprc: float
+    micro_f1: Points
+    auprc: Points
 
 
 class Cascade(_Part):
@@ -138,7 +150,7 @@ class Cascade(_Part):
     thresholds: list[float] = Field(
         description="after each member but the last: the vote's highest probability at which a row stops"
     )
-    shares: list[float] = Field(description="share of the rows that one, two, … members voted on")
+    shares: list[Share] = Field(description="share of the rows that one, two, … members voted on")
     quality: Quality = Field(description="with these thresholds, on the rows that they were fitted on")
     cross_fitted: Quality = Field(
         description="each half of the rows with thresholds fitted on the other half: expect this of new rows"
@@ -168,9 +180,9 @@ class Manifest(_Part):
     """The content of `manifest.json`."""
 
     format_version: Literal[1]
-    name: str
+    name: Name
     labels: list[str]
-    max_length: int = Field(ge=16, description="the models' window in tokens")
+    max_length: int = Field(ge=16, le=65_536, description="the models' window in tokens")
     voting: Literal["weighted_mean_probability"]
     cascade: Cascade | None = Field(
         None, description="thresholds of early stopping; without them every member always votes"
@@ -178,7 +190,7 @@ class Manifest(_Part):
     type_restriction: TypeRestriction | None = Field(
         None, description="subject type -> object type -> relations; see models/restriction.py"
     )
-    members: list[Member] = Field(min_length=1)
+    members: list[Member] = Field(min_length=1, max_length=1000)
     golden: dict[Device, Golden]
     quality: dict[Device, Quality]
     source: Source
@@ -214,6 +226,13 @@ class Manifest(_Part):
                     raise ValueError(
                         f"type_restriction: {subject}, {object_}: {unknown[0]!r} is none of the 30 relations"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "Manifest":
+        names = [member.name for member in self.members]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"members: two are called {twice!r}")
         return self
 
     @model_validator(mode="after")

@@ -1,10 +1,13 @@
 """A bundle that differs from its own account of itself is refused in one plain line."""
 
 import hashlib
+import math
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from manifests import refusal, rewrite, sign
@@ -199,6 +202,39 @@ def test_the_next_change_recovers_a_bundle_after_a_kill(copy: Path, new: bool) -
         pass
     Bundle.open(copy)
     assert [path.name for path in copy.parent.iterdir()] == ["copy"]
+
+
+def first_file(manifest: dict[str, Any]) -> dict[str, Any]:
+    return manifest["members"][0]["files"][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda manifest: manifest.update(max_length=300_000_000), "max_length"),
+        (lambda manifest: manifest.update(name="line\nbreak"), "name"),
+        (lambda manifest: manifest["golden"]["cpu"].update(tolerance=1e9), "golden.cpu.tolerance"),
+        (lambda manifest: manifest["golden"]["cpu"].update(tolerance=math.inf), "golden.cpu.tolerance"),
+        (lambda manifest: manifest["golden"]["cpu"].update(rows=[{}] * 100_000), "golden.cpu.rows"),
+        (lambda manifest: manifest["members"][0].update(weight=math.inf), "members.0.weight"),
+        (lambda manifest: manifest["members"][0].update(layers=-1), "members.0.layers"),
+        (lambda manifest: manifest["members"][0]["encoding"].update(pad_token_id=-1), "pad_token_id"),
+        (lambda manifest: first_file(manifest)["parity"].update(rows=-5), "parity.rows"),
+        (lambda manifest: first_file(manifest)["parity"].update(label_agreement=1.5), "label_agreement"),
+        (lambda manifest: manifest["quality"]["cpu"].update(micro_f1=math.nan), "quality.cpu.micro_f1"),
+        (
+            lambda manifest: manifest["members"][1].update(name=manifest["members"][0]["name"]),
+            "two are called",
+        ),
+    ],
+)
+def test_a_number_out_of_its_bounds_or_a_name_given_twice_is_refused(
+    copy: Path, change: Callable[[dict[str, Any]], None], field: str
+) -> None:
+    rewrite(copy, change)
+    message = refusal(copy)
+    assert field in message
+    assert len(message) < 500 + len(str(copy))
 
 
 def test_an_unknown_marker_style_is_refused(copy: Path) -> None:

@@ -2,6 +2,7 @@
 get one plain line."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -158,6 +159,32 @@ def test_a_recipe_that_is_no_file_or_no_mapping_is_refused(tmp_path: Path) -> No
     (tmp_path / "numbers.yaml").write_text("1: 2\n")
     with pytest.raises(InvalidRecipe, match="1: Keys should be strings"):
         Recipe.read(tmp_path / "numbers.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("epochs: 2026-13-45", "month must be in 1..12"),
+        ("seed: " + "9" * 5000, "Exceeds the limit"),
+        ('epochs: !!int ""', "string index out of range|invalid literal"),
+        ("augmentation: &a [*a]", "an alias"),
+        ("a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]", "an alias"),
+        ("epochs: " + "[" * 20_000, "nested too deeply"),
+        ("? [1, 2]\n: 3", "unhashable"),
+        ("encoder: \x00", "special characters"),
+        ("epochs: {", "expected"),
+    ],
+    ids=["date", "digits", "empty integer", "itself", "aliases", "brackets", "key", "control", "open"],
+)
+def test_hostile_yaml_ends_in_one_plain_line(
+    text: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "hostile.yaml"
+    recipe.write_text(text, encoding="utf-8")
+    assert main([str(recipe)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert len(line) < 600
+    assert re.search(rf"hostile\.yaml: .*({reason})", line), line
 
 
 def test_an_override_without_a_value_is_refused(

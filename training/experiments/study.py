@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-import yaml
 from pydantic import Field
 
 from models.restriction import TypeMask, learn_restriction
@@ -22,6 +21,7 @@ from training.model.calibration import NONE, ShiftOptions, cross_fit, smoothed_s
 from training.run.predictions import Predictions
 from training.run.recipe import ContextualRecipe, PretrainingRecipe, Recipe, YamlFile
 from training.run.record import PREDICTIONS, claim, fingerprints
+from training.run.yaml_text import read_yaml
 
 VOTE: Final = "plain runs voting"
 WITHOUT_TRAINING: Final = (VOTE, "entity-type restriction", "temperature", "prior shift")
@@ -82,10 +82,10 @@ class Study(YamlFile):
 
         Paths of `$VARIABLE`s do not count, because they differ between machines.
         """
-        plain, data = _fields(self.base), fingerprints(Recipe.read(self.base))
+        plain, data = read_yaml(self.base), fingerprints(Recipe.read(self.base))
         made = {}
         for name in (PLAIN, *WITHOUT_TRAINING, *self.methods):
-            preparation = _fields(self.prepare[name][1]) if name in self.prepare else None
+            preparation = read_yaml(self.prepare[name][1]) if name in self.prepare else None
             for seed in self.seeds:
                 made[name, seed] = [plain, self.methods.get(name, name), self.rows, seed, data, preparation]
         return made
@@ -221,11 +221,3 @@ def without_training(
 def vote(runs: Sequence[Predictions]) -> Metrics:
     """The metrics of the runs' vote with equal weights."""
     return Predictions(runs[0].label_ids, np.mean([run.probabilities for run in runs], axis=0)).metrics
-
-
-def _fields(path: Path) -> Any:
-    """A recipe file's fields, with `$VARIABLE`s as they are written."""
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InvalidRecipe(f"{path}: {' '.join(str(error).split())}") from None

@@ -18,6 +18,7 @@ from training.augmentation.methods import AnyMethod
 from training.data.files import write
 from training.data.folds import Fold, apart
 from training.errors import InvalidRecipe
+from training.run.yaml_text import parse_yaml, read_yaml
 from training.trials.space import SearchSpace
 
 NOT_SEARCHED: Final = frozenset(
@@ -39,16 +40,14 @@ class YamlFile(BaseModel):
             InvalidRecipe: the file is missing or not YAML, a field is unknown or has a wrong value, or an
                 environment variable is not set.
         """
+        fields = read_yaml(path)
+        if not isinstance(fields, dict):
+            raise InvalidRecipe(f"{path}: a mapping of fields is required")
+        fields |= {name: parse_yaml(text, f"--set {name}") for name, text in (overrides or {}).items()}
         try:
-            fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-            if not isinstance(fields, dict):
-                raise InvalidRecipe(f"{path}: a mapping of fields is required")
-            fields |= {name: _value(name, text) for name, text in (overrides or {}).items()}
             return cls.model_validate({name: _expand(str(name), value) for name, value in fields.items()})
         except ValidationError as error:
             raise InvalidRecipe(f"{path}: {_faults(error)}") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InvalidRecipe(f"{path}: {' '.join(str(error).split())}") from None
 
     def write(self, path: Path) -> None:
         """Write a YAML file that `read` reads as these fields. Fields without a value are left out."""
@@ -291,13 +290,6 @@ class ContextualRecipe(RunRecipe):
     label_learning_rate: float = Field(
         1e-2, gt=0, description="Highest learning rate of the relations' embeddings, which start all equal."
     )
-
-
-def _value(name: str, text: str) -> object:
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
-        raise InvalidRecipe(f"--set {name}: {' '.join(str(error).split())}") from None
 
 
 def _faults(error: ValidationError) -> str:
