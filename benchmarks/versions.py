@@ -1,6 +1,7 @@
 """Compares the working tree's server with that of an older revision: python -m benchmarks.versions REVISION
 
-1. Check out REVISION into a temporary git worktree. Both servers run with this Python and serve one bundle.
+1. Check out REVISION into a temporary git worktree. Both servers run with this Python. They serve the same
+   bundle, or the old one serves --old-bundle: with HEAD as REVISION this compares two bundles on one server.
 2. In each pair, start both servers, one after the other, so that neither measures its batches under load.
 3. At each number of connections, load one server and then the other. The next pair swaps the order.
 4. Take medians over the pairs; of ratios, the median of the ratios within a pair, since a machine's speed
@@ -22,7 +23,7 @@ from loadtest.server import ROOT, leaving_on_sigterm, running
 from loadtest.traffic import Measurement, make_requests, measure
 
 LEAST: Final = 0.95
-"""Share of the old requests/s that the working tree must reach."""
+"""Times the old requests/s that the working tree must reach."""
 WARMUP_S: Final = 2.0
 ROWS: Final = 300
 
@@ -44,6 +45,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--pairs", type=int, default=9, help="pairs of measurements (default: 9)")
     parser.add_argument("--seconds", type=float, default=8, help="seconds of one measurement (default: 8)")
+    parser.add_argument(
+        "--old-bundle", type=Path, metavar="BUNDLE", help="bundle of the older server (default: the same)"
+    )
+    parser.add_argument(
+        "--least",
+        type=float,
+        default=LEAST,
+        metavar="TIMES",
+        help=f"times the old requests/s that are required (default: {LEAST})",
+    )
     add_bundle(parser)
     arguments = parser.parse_args(argv)
     commit = git("rev-parse", "--verify", "--quiet", f"{arguments.revision}^{{commit}}")
@@ -52,21 +63,29 @@ def main(argv: list[str] | None = None) -> int:
     from engine.settings import DEFAULT_BUNDLE  # slow to import, and not needed for --help
 
     bundle = arguments.bundle or DEFAULT_BUNDLE
+    bundles = {"old": (arguments.old_bundle or bundle).resolve(), "new": bundle.resolve()}
     pairs = []
     with leaving_on_sigterm(), checked_out(commit) as old:
         for number in range(arguments.pairs):
-            pairs.append(measure_pair(old, bundle, arguments.connections, arguments.seconds, number % 2 == 0))
+            pairs.append(
+                measure_pair(old, bundles, arguments.connections, arguments.seconds, number % 2 == 0)
+            )
             print(f"pair {number + 1} of {arguments.pairs}", file=sys.stderr)
     levels = {connections: compare([pair[connections] for pair in pairs]) for connections in pairs[0]}
     promises = {
-        f"{connections} connections: {level['rps']['ratio']} of the old requests/s, at least {LEAST}": (
-            (level["rps"]["ratio"] or 0) >= LEAST
-        )
+        f"{connections} connections: {level['rps']['ratio']} of the old requests/s, at least "
+        f"{arguments.least}": (level["rps"]["ratio"] or 0) >= arguments.least
         for connections, level in levels.items()
     }
     promises["every request was answered"] = not any(level["errors"] for level in levels.values())
-    figures = {"old": commit[:12], "new": git("describe", "--always", "--dirty=+", "--exclude=*")}
-    return conclude("versions", {**figures, "pairs": len(pairs), "connections": levels}, promises)
+    figures = {
+        "old": commit[:12],
+        "new": git("describe", "--always", "--dirty=+", "--exclude=*"),
+        "bundles": {side: str(path) for side, path in bundles.items()},
+        "pairs": len(pairs),
+        "connections": levels,
+    }
+    return conclude("versions", figures, promises)
 
 
 def git(*arguments: str) -> str | None:
@@ -88,13 +107,15 @@ def checked_out(commit: str) -> Iterator[Path]:
 
 
 def measure_pair(
-    old: Path, bundle: Path, levels: list[int], seconds: float, old_first: bool
+    old: Path, bundles: dict[str, Path], levels: list[int], seconds: float, old_first: bool
 ) -> dict[int, dict[str, Measurement]]:
     """Both servers at each number of connections: `{16: {"old": …, "new": …}, …}`."""
     rows = draw_rows(None, ROWS)
     trees = {"old": old, "new": ROOT} if old_first else {"new": ROOT, "old": old}
     with ExitStack() as stack:
-        ports = {name: stack.enter_context(running(bundle, root=tree)).port for name, tree in trees.items()}
+        ports = {
+            name: stack.enter_context(running(bundles[name], root=tree)).port for name, tree in trees.items()
+        }
         return {
             connections: {
                 name: measure(port, make_requests(port, rows), connections, WARMUP_S, seconds)
