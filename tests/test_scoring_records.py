@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 
+import models.files.RECORDS
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from models.files.RECORDS import Record, read_csv, read_json_array, read_json_lines
 
-import scoring.records
 from scoring.errors import InputBroken, Refused
-from scoring.records import Record, read_csv, read_json_array, read_json_lines
 
 HEADER = b"sentence,subject_entity,object_entity\n"
 
@@ -124,7 +124,7 @@ def test_an_open_quote_costs_its_own_line_only() -> None:
 
 
 def test_a_row_that_never_ends_costs_no_more_than_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring.records, "MAX_ROW_LINES", 5)
+    monkeypatch.setattr(models.files.RECORDS, "MAX_ROW_LINES", 5)
     data = HEADER + b'",x","\n' * 20 + b"a,b,c\n"
     records = list(read_csv(iter([data]), "rows.csv"))
     assert [record.line for record in records] == list(range(2, 23))
@@ -160,7 +160,7 @@ def test_csv_without_a_header_is_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_rows_that_are_too_long_are_not_kept(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring.records, "MAX_ROW_BYTES", 50)
+    monkeypatch.setattr(models.files.RECORDS, "MAX_ROW_BYTES", 50)
     long = b"x" * 60
     lines = list(read_json_lines(pieces(b"a\n" + long + b"\nb\n" + long, size)))
     assert [(record.line, record.fault is None) for record in lines] == [
