@@ -32,4 +32,4 @@ def encode_row(record: Record, number: int, encode: Callable[[Example], EncodedE
     try:
         return Row(number, row.guid, row.id, row.label, encode(row.example))
     except InvalidExample as error:
-        return Reject(number, row.line, row.guid, row.id, str(error))
+        return Reject(number, record.line, row.guid, row.id, str(error))

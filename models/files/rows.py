@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from models.example import Example
+from models.example import Example, InvalidExample
 from models.files.cells import parse_cell
 from models.files.records import Record
 from models.labels import RELATION_IDS, RELATIONS
@@ -43,33 +43,37 @@ class Label:
     strange: object = None
 
 
+_NAMED: Final = {relation: Label(index) for relation, index in RELATION_IDS.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class FileRow:
     """A row that is a valid example.
 
     Attributes:
         number: its place among the file's rows, counted from 1.
-        line: its first line, counted from 1; `None` in a file without lines.
+        record: as it is in the file.
         fields: all its fields, the two entities as dictionaries.
-        text: its JSON text, if the file has it on one line.
     """
 
     number: int
-    line: int | None
+    record: Record
     guid: Name | None
     id: Name | None
     label: Label
     example: Example
     fields: Mapping[str, Any]
-    text: bytes | None
 
     @property
     def place(self) -> str:
-        return f"line {self.line}" if self.line else f"row {self.number}"
+        return f"line {self.record.line}" if self.record.line else f"row {self.number}"
 
     def line_of_json(self) -> bytes:
         """The row as a line of JSON: as it is in the file, if it is one there."""
-        return json_line(self.fields) if self.text is None else self.text + b"\n"
+        text = self.record.content
+        if isinstance(text, bytes) and b"\n" not in text:
+            return text + b"\n"
+        return json_line(self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,29 +101,27 @@ class Reject:
 
 def read_row(record: Record, number: int) -> FileRow | Reject:
     """Parse and check one record. Any fault makes it a `Reject`."""
-    names: dict[str, Name | None] = {}
+    guid = id_ = None
     try:
         content: Any = record.content
         if isinstance(content, bytes) and not record.fault:
             content = _parse_json(content)
-        fault = record.fault
+        faults = [record.fault] if record.fault else []
         if isinstance(content, Mapping):
-            for key in ("guid", "id"):
-                value = _whole(content.get(key))
-                names[key] = value if _is_name(value) else None
-                if names[key] is None and value not in (None, ""):
-                    fault = fault or f"{key}: {NAME_REQUIRED}"
-        elif not fault:
-            fault = "a row is a JSON object"
-        if fault:
-            raise ValueError(fault)
-        fields = {**content, **{key: _entity(content[key], key) for key in ENTITY_KEYS if key in content}}
-        example = Example.from_row(fields)
+            guid, id_ = (_name(content, key, faults) for key in ("guid", "id"))
+        if faults or not isinstance(content, Mapping):
+            raise ValueError(*faults[:1] or ["a row is a JSON object"])
+        texts = {key: value for key in ENTITY_KEYS if isinstance(value := content.get(key), str)}
+        fields = {**content, **{key: parse_cell(text, key) for key, text in texts.items()}}
+        try:
+            example = Example.from_row(fields)
+        except InvalidExample:
+            present = {key: _present(fields.get(key)) for key in ENTITY_KEYS}
+            fields |= {key: entity for key, entity in present.items() if entity is not None}
+            example = Example.from_row(fields)
     except ValueError as error:
-        return Reject(number, record.line, names.get("guid"), names.get("id"), str(error))
-    label = read_label(fields.get("label"))
-    text = record.content if isinstance(record.content, bytes) and b"\n" not in record.content else None
-    return FileRow(number, record.line, names["guid"], names["id"], label, example, fields, text)
+        return Reject(number, record.line, guid, id_, str(error))
+    return FileRow(number, record, guid, id_, read_label(fields.get("label")), example, fields)
 
 
 def json_line(fields: Mapping[str, Any]) -> bytes:
@@ -131,8 +133,8 @@ def json_line(fields: Mapping[str, Any]) -> bytes:
 def read_label(value: object) -> Label:
     """A label by name, or by number in the official order, also as text: a cell of CSV holds nothing else."""
     if isinstance(value, str):
-        if value in RELATION_IDS:
-            return Label(RELATION_IDS[value])
+        if value in _NAMED:
+            return _NAMED[value]
         number = _number(value)
     else:
         number = _whole(value)
@@ -162,15 +164,25 @@ def _parse_json(text: bytes) -> Any:
         raise ValueError("not readable JSON: it is nested too deeply") from None
 
 
-def _entity(value: Any, key: str) -> Any:
-    if isinstance(value, str):
-        value = parse_cell(value, key)
-    if not isinstance(value, Mapping):
-        return value
+def _present(entity: Any) -> dict[str, Any] | None:
+    """An entity with None for values that are missing; None: it is not an object."""
+    if not isinstance(entity, Mapping):
+        return None
     return {
-        part: None if given != given or (part == "type" and given in MISSING_TYPES) else given
-        for part, given in value.items()
+        key: None if value != value or (key == "type" and value in MISSING_TYPES) else value
+        for key, value in entity.items()
     }
+
+
+def _name(content: Mapping[str, Any], key: str, faults: list[str]) -> Name | None:
+    value = content.get(key)
+    if type(value) is float:
+        value = _whole(value)
+    if _is_name(value):
+        return value  # type: ignore[no-any-return]
+    if value is not None and value != "":
+        faults.append(f"{key}: {NAME_REQUIRED}")
+    return None
 
 
 def _whole(value: Any) -> Any:
