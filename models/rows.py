@@ -74,7 +74,7 @@ def read_rows(path: Path) -> Iterator[FileRow]:
         _say(f"{path}: read as {source.encoding} text")
     if numbered:
         _say(
-            f"{path}: {numbered:,} labels are numbers, read in KLUE's order (0 is no_relation, 29 per:title)"
+            f"{path}: labels given by number ({numbered:,} rows) are read in KLUE's order, 0 to 29"
         )
 
 
