@@ -390,7 +390,7 @@ WORDS = texts(1, 6).map(lambda text: f"가{text}힣")
 def some_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
     rows = []
     for number in range(draw(st.integers(1, 4))):
-        subject, object_ = draw(WORDS), draw(WORDS)
+        subject, object_ = f"{number}{draw(WORDS)}", draw(WORDS)
         before, between = draw(texts(0, 5)), draw(texts(0, 9))
         sentence = f"날씨 {before}{subject} 은 {between}{object_} 한글이다."
         starts = (3 + len(before), 3 + len(before) + len(subject) + 3 + len(between))
