@@ -73,9 +73,7 @@ def read_rows(path: Path) -> Iterator[FileRow]:
     if source.encoding not in (None, "utf-8"):
         _say(f"{path}: read as {source.encoding} text")
     if numbered:
-        _say(
-            f"{path}: labels given by number ({numbered:,} rows) are read in KLUE's order, 0 to 29"
-        )
+        _say(f"{path}: labels given by number ({numbered:,} rows) are read in KLUE's order, 0 to 29")
 
 
 def labelled(row: FileRow, path: Path) -> LabelledExample:
