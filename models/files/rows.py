@@ -179,7 +179,7 @@ def _name(content: Mapping[str, Any], key: str, faults: list[str]) -> Name | Non
     if type(value) is float:
         value = _whole(value)
     if _is_name(value):
-        return value  # type: ignore[no-any-return]
+        return value
     if value is not None and value != "":
         faults.append(f"{key}: {NAME_REQUIRED}")
     return None

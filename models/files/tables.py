@@ -140,6 +140,7 @@ def _label_names(schema: Any) -> list[str] | None:
 
 
 def _records(batch: Any, labels: list[str] | None) -> Iterator[Record]:
+    rows: list[tuple[dict[str, Any], str | None]]
     try:
         rows = [(content, None) for content in batch.to_pylist()]
     except UnicodeDecodeError:  # only reading them one by one tells which string it is
