@@ -1,6 +1,5 @@
 """Labelled rows, and the quality of a whole ensemble on them."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -11,18 +10,18 @@ from engine.lanes import Lanes
 from models.bundle import Quality
 from models.example import Example, InvalidExample
 from models.metrics import auprc, micro_f1
-from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled
+from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled, sha256
 
 SUM: Final = ", SHA-256 "
 
 
 def read_rows(path: Path) -> list[LabelledExample]:
-    """As `read_labelled`, from a regular file: `describe` reads it again, and a pipe would then be empty.
+    """As `read_labelled`, but not from a pipe: `describe` reads it again, and a pipe would then be empty.
 
     Raises:
-        InvalidRows: it is not a regular file, or as `read_labelled`.
+        InvalidRows: it is a pipe, or as `read_labelled`.
     """
-    if path.exists() and not path.is_file():
+    if path.exists() and not (path.is_file() or path.is_dir()):
         raise InvalidRows(f"{path}: a regular file is required")
     return read_labelled(path)
 
@@ -34,11 +33,11 @@ def check_window(path: Path, rows: Sequence[LabelledExample], encode: Callable[[
         InvalidRows: the entities of a row do not fit into the window together; the message names file and
             line.
     """
-    for line, row in enumerate(rows, start=1):  # every line of such a file is a row
+    for row in rows:
         try:
             encode(row.example)
         except InvalidExample as error:
-            raise InvalidRows(f"{path}, line {line}: {error}") from None
+            raise InvalidRows(f"{path}, {row.place}: {error}") from None
 
 
 def evaluate(lanes: Lanes, rows: Sequence[LabelledExample], path: Path) -> Quality:
@@ -55,7 +54,7 @@ def evaluate(lanes: Lanes, rows: Sequence[LabelledExample], path: Path) -> Quali
 
 def describe(path: Path) -> str:
     """The name and the SHA-256 of a file of rows."""
-    return f"{path.name}{SUM}{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return f"{path.name}{SUM}{sha256(path)}"
 
 
 def same_rows(one: str, other: str) -> bool:

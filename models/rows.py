@@ -1,47 +1,133 @@
-"""Reads rows of KLUE-RE from a JSONL file, with labels or without."""
+"""Rows of KLUE-RE, with labels or without, from a file in any form that scoring reads (`models.files`)."""
 
 import hashlib
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.example import Example
-from models.labels import RELATION_IDS
-
-Row = TypeVar("Row")
-
-
-class InvalidRows(ValueError):
-    """A file of rows that cannot be used. The message names file, line and fault."""
+from models.files.errors import InputBroken
+from models.files.errors import InvalidRows as InvalidRows
+from models.files.reader import open_input
+from models.files.rows import FileRow, Reject, read_row
+from models.files.tables import data_files
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledExample:
+    """An example with the id of its relation. `place` says where it is in its file: "line 3"."""
+
     example: Example
     label_id: int
+    place: str = field(default="", compare=False)
 
 
 def read_labelled(path: Path) -> list[LabelledExample]:
-    """Read a JSONL file of KLUE-RE rows with labels.
+    """Read a file of KLUE-RE rows with labels.
 
     Raises:
-        InvalidRows: the file is missing or empty, or a row is not a valid example with one of the 30 labels.
+        InvalidRows: the file cannot be read or is empty, or a row is not a valid example with one of the 30
+            labels.
     """
-    return _read(path, _labelled)
+    return [labelled(row, path) for row in read_rows(path)]
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Read a JSONL file of KLUE-RE rows and ignore their labels.
+    """Read a file of KLUE-RE rows and ignore their labels.
 
     Raises:
-        InvalidRows: the file is missing or empty, or a row is not a valid example.
+        InvalidRows: the file cannot be read or is empty, or a row is not a valid example.
     """
-    return _read(path, Example.from_row)
+    return [row.example for row in read_rows(path)]
+
+
+def read_rows(path: Path) -> Iterator[FileRow]:
+    """The rows of a file, each a valid example. What was assumed about the file is logged once.
+
+    Raises:
+        InvalidRows: the file cannot be read or is empty, or a row is not a valid example.
+    """
+    source = open_input(str(path))
+    number = numbered = 0
+    try:
+        for number, record in enumerate(source.records, start=1):
+            row = read_row(record, number)
+            if isinstance(row, Reject):
+                where = f"line {row.line}" if row.line else f"row {number}"
+                raise InvalidRows(f"{path}, {where}: {row.reason}; correct the row or remove it")
+            numbered += row.label.number
+            yield row
+    except InputBroken as error:
+        where = f", line {error.line}" if error.line else ""
+        raise InvalidRows(f"{path}{where}: {error}") from None
+    finally:
+        source.close()
+    if not number:
+        raise InvalidRows(f"{path}: no rows")
+    if source.encoding not in (None, "utf-8"):
+        _say(f"{path}: read as {source.encoding} text")
+    if numbered:
+        _say(f"{path}: labels given by number ({numbered:,} rows) are read in KLUE's order, 0 to 29")
+
+
+def labelled(row: FileRow, path: Path) -> LabelledExample:
+    """A row with its label.
+
+    Raises:
+        InvalidRows: its label is not one of the 30 relations.
+    """
+    if row.label.id is None:
+        raise InvalidRows(
+            f"{path}, {row.place}: label: one of the 30 relations or its number in KLUE's order is required, "
+            f"not {row.fields.get('label')!r}"
+        )
+    return LabelledExample(row.example, row.label.id, row.place)
+
+
+def two_labels(rows: Sequence[LabelledExample]) -> int:
+    """How many rows have the sentence and the spans of another row that has another label."""
+    labels: defaultdict[object, list[int]] = defaultdict(list)
+    for row in rows:
+        subject, object_ = row.example.subject_entity, row.example.object_entity
+        spans = (subject.start_idx, subject.end_idx, object_.start_idx, object_.end_idx)
+        labels[row.example.sentence, spans].append(row.label_id)
+    return sum(len(ids) for ids in labels.values() if len(set(ids)) > 1)
+
+
+def count_rows(path: Path) -> int:
+    """How many rows a file has, good and bad ones.
+
+    Raises:
+        InvalidRows: the file cannot be read.
+    """
+    source = open_input(str(path))
+    try:
+        return sum(1 for _ in source.records)
+    except InputBroken as error:
+        raise InvalidRows(f"{path}: {error}") from None
+    finally:
+        source.close()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file of rows, or of the files of a saved data set one after the other.
+
+    Raises:
+        InvalidRows: it is a folder without a data set.
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    for file in data_files(path) if path.is_dir() else [path]:
+        with file.open("rb") as content:
+            while chunk := content.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
 
 
 def label_ids(rows: Sequence[LabelledExample]) -> NDArray[np.int64]:
@@ -68,29 +154,7 @@ def sentence_halves(rows: Sequence[LabelledExample]) -> NDArray[np.bool_]:
     return halves
 
 
-def _read(path: Path, parse: Callable[[dict[str, Any]], Row]) -> list[Row]:
-    rows = []
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise ValueError("a row is a JSON object")
-                    rows.append(parse(row))
-                except (ValueError, RecursionError) as error:
-                    raise InvalidRows(f"{path}, line {number}: {error}") from None
-    except OSError as error:
-        raise InvalidRows(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InvalidRows(f"{path}: {error}") from None
-    if not rows:
-        raise InvalidRows(f"{path}: no rows")
-    return rows
-
-
-def _labelled(row: dict[str, Any]) -> LabelledExample:
-    label = row.get("label")
-    if not isinstance(label, str) or label not in RELATION_IDS:
-        raise ValueError(f"label: one of the 30 relations is required, not {label!r}")
-    return LabelledExample(Example.from_row(row), RELATION_IDS[label])
+@cache
+def _say(message: str) -> None:
+    """Log a message, each one once: a command can read a file several times."""
+    logging.getLogger(__name__).warning(message)

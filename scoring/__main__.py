@@ -7,7 +7,8 @@ Examples:
 
 Exit status:
   0    every row was scored or is among the rejects
-  1    the input breaks off (the rows before are scored), a row is bad under --strict, or the engine fails
+  1    the input breaks off (the rows before are scored), no row could be scored, a row is bad under --strict,
+       or the engine fails
   2    the user's error, on one line
   130  Ctrl-C
 """
@@ -16,8 +17,8 @@ import os
 import sys
 from contextlib import suppress
 
+from models.files.forms import STANDARD
 from scoring.errors import Refused, Stopped
-from scoring.forms import STANDARD
 from scoring.options import USER_ERROR, ScoringOptions, parse
 from scoring.paths import check_paths
 
@@ -48,15 +49,21 @@ def _run(options: ScoringOptions) -> int:
     # they load ONNX Runtime
     from models.bundle import BundleRefused
     from models.ensemble import DeviceUnavailable
+    from models.files.errors import InvalidRows
     from scoring.outputs import json_lines
+    from scoring.reasons import commonest
     from scoring.run import run
 
     try:
         summary = run(options)
-    except (BundleRefused, DeviceUnavailable) as error:
+    except (BundleRefused, DeviceUnavailable, InvalidRows) as error:
         raise Refused(str(error)) from None
     stream = sys.stderr if options.output == STANDARD else sys.stdout
     print(json_lines([summary]).decode(), end="", file=stream)
+    if summary["rows"] and not summary["scored"]:
+        return _fail(
+            f"none of the {summary['rows']:,} rows could be scored: {commonest(summary['reasons'])}", 1
+        )
     return 1 if summary["broken"] else 0
 
 

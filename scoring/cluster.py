@@ -12,7 +12,7 @@ Example:
 
 Exit status:
   0  every row was scored or is among the rejects
-  1  a file breaks off or could not be scored; the other files are scored
+  1  a file breaks off, or no row of it could be scored; the other files are scored
   2  the user's error, on one line
 """
 
@@ -29,8 +29,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from models.files.errors import InvalidRows
+from models.files.forms import uncompressed
+from models.files.tables import is_saved_dataset
 from scoring.errors import Refused, Stopped
-from scoring.forms import OutputForm, uncompressed
+from scoring.forms import OutputForm
 from scoring.options import USER_ERROR, ScoringOptions, ScoringParser
 from scoring.paths import Paths, check_paths
 
@@ -89,7 +92,7 @@ class FileScorer:
         options = replace(self._options, input=file["input"], output=file["output"])
         try:
             outcome = _score_file(options, self._tuned)
-        except (Refused, Stopped) as error:
+        except (Refused, Stopped, InvalidRows) as error:
             outcome = {"error": str(error)}
         except OSError as error:
             outcome = {"error": f"{error.filename or file['output']}: {error.strerror or error}"}
@@ -139,13 +142,14 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     summary = _total(outcomes) | {"seconds": round(time.monotonic() - began, 1)}
     print(json.dumps(summary, ensure_ascii=False).encode("utf-8", "backslashreplace").decode())
-    return 1 if summary["failed"] or summary["broken"] else 0
+    return 1 if summary["failed"] or summary["broken"] or summary["unscored"] else 0
 
 
 def _total(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     done = [outcome for outcome in outcomes if "error" not in outcome]
     return {
         "files": len(outcomes),
+        "unscored": [outcome["output"] for outcome in done if outcome["rows"] and not outcome["scored"]],
         **{name: sum(outcome[name] for outcome in done) for name in ("rows", "scored", "rejected")},
         "failed": [outcome for outcome in outcomes if "error" in outcome],
         "broken": [
@@ -189,14 +193,14 @@ def plan(inputs: tuple[Path, ...], folder: Path, form: OutputForm) -> list[dict[
 
 
 def _files(path: Path) -> list[Path]:
-    """A file, or the files of a folder except hidden ones."""
+    """A file or a saved data set, or the files of a folder except hidden ones."""
     try:
         found = [path]
-        if path.is_dir():
+        if path.is_dir() and not is_saved_dataset(str(path)):
             found = sorted(each for each in path.iterdir() if each.is_file() and each.name[0] not in "._")
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from None
-    if not found or not all(each.is_file() for each in found):
+    if not found or not all(each.is_file() or is_saved_dataset(str(each)) for each in found):
         raise Refused(f"{path}: there is no file to score")
     return found
 

@@ -14,21 +14,22 @@ import argparse
 import csv
 import json
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, TextIO
 
+from models.files.encodings import as_utf8
+from models.files.errors import InputBroken, InvalidRows
+from models.files.records import lines
+from models.files.sources import open_source
 from models.labels import COMPETITION_RELATIONS, RELATION_IDS, RELATIONS
 from scoring import parquet
-from scoring.errors import InputBroken, Refused
+from scoring.errors import Refused
 from scoring.forms import COLUMNS, LabelOrder
 from scoring.options import USER_ERROR, ScoringParser
 from scoring.paths import can_be_read_again
-from scoring.records import MAX_ROW_BYTES
-from scoring.sources import open_source
-
-TOO_LONG: Final = "a line is longer than a prediction can be"
 
 
 def read_predictions(
@@ -41,24 +42,25 @@ def read_predictions(
         label_order: of a submission's probabilities.
 
     Raises:
-        Refused: it cannot be read, or is not an output.
+        InvalidRows: it cannot be read.
+        Refused: it is not an output.
     """
     with open_source(str(path)) as source:
-        begins = source.head.lstrip()[:4]
+        begins = source.head.removeprefix(BOM_UTF8).lstrip()[:4]
         form = form or (
             "parquet" if begins == b"PAR1" else "csv" if begins and begins[:1] != b"{" else "jsonl"
         )
         if form == "parquet":
             if not can_be_read_again(str(path)):
                 raise Refused(f"{path}: Parquet is read from a regular file, its end first")
-            lines: Iterator[dict[str, Any]] = parquet.read_predictions(path)
+            predictions: Iterator[dict[str, Any]] = parquet.read_predictions(path)
         elif form == "csv":
-            lines = _from_csv(_text(source.chunks), label_order)
+            predictions = _from_csv(_text(source.chunks), label_order)
         else:
-            lines = map(json.loads, _text(source.chunks))
+            predictions = map(json.loads, _text(source.chunks))
         number = 0
         try:
-            for line in lines:
+            for line in predictions:
                 _check(line)
                 yield line
                 number += 1
@@ -119,14 +121,10 @@ def _check(line: Any) -> None:
 
 
 def _text(chunks: Iterable[bytes]) -> Iterator[str]:
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from (line.decode() + "\n" for line in lines)
-        if len(rest) > MAX_ROW_BYTES:
-            raise ValueError(TOO_LONG)
-    if rest:
-        yield rest.decode()
+    for line in lines(as_utf8(chunks, "utf-8")):
+        if line.text is None:
+            raise ValueError("a line is longer than a prediction can be")
+        yield line.text.decode() + "\n"
 
 
 def _from_csv(lines: Iterator[str], label_order: LabelOrder) -> Iterator[dict[str, Any]]:
@@ -159,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         a, b = (read_predictions(path, None, given.label_order) for path in (given.a, given.b))
         summary = compare(a, b, sys.stdout)
-    except Refused as error:
+    except (Refused, InvalidRows) as error:
         print(f"scoring.compare: {error}", file=sys.stderr)
         return USER_ERROR
     except BrokenPipeError:

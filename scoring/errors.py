@@ -2,7 +2,7 @@
 
 Refused        the user's error: no row was scored, or the scored rows are kept for --resume     2
 Stopped        the run could not continue: a bad row under --strict, or the engine failed        1
-InputBroken    the input cannot be read to its end: the rows before are scored                   1
+InputBroken    (models.files.errors) the input cannot be read to its end: the rows before are scored   1
 """
 
 
@@ -12,15 +12,3 @@ class Refused(Exception):
 
 class Stopped(Exception):
     """The run ends here, without an output."""
-
-
-class InputBroken(Exception):
-    """The input cannot be read to its end.
-
-    Attributes:
-        line: where it breaks off, counted from 1, if this is known.
-    """
-
-    def __init__(self, reason: str, line: int | None = None) -> None:
-        super().__init__(reason)
-        self.line = line

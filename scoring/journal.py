@@ -15,13 +15,14 @@ rows are scored again.
 """
 
 import fcntl
+import io
 import json
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -39,6 +40,8 @@ class Tally:
         rows: rows read; each was scored or rejected.
         labelled: scored rows with one of the 30 labels.
         strange_labels: scored rows with another label.
+        numbered_labels: labelled rows whose label is a number.
+        reasons: how many rows were rejected for each kind of reason, under its first wording.
         broken: why the input could not be read to its end.
     """
 
@@ -47,6 +50,8 @@ class Tally:
     rejected: int = 0
     labelled: int = 0
     strange_labels: int = 0
+    numbered_labels: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
     broken: str | None = None
 
 
@@ -173,7 +178,10 @@ class StandardOutput:
     def __init__(self) -> None:
         self.tally = Tally()
         self.complete = False
-        self._labelled = tempfile.TemporaryFile()  # noqa: SIM115 (closed on leaving the context)
+        try:
+            self._labelled: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed on leaving the context)
+        except OSError:  # nothing is writable; a labelled row takes 248 bytes
+            self._labelled = io.BytesIO()
 
     def __enter__(self) -> "StandardOutput":
         return self

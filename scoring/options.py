@@ -14,8 +14,10 @@ from typing import Any, Final, NoReturn
 from pydantic import ValidationError
 
 from engine.settings import EngineSettings
+from models.files.encodings import is_encoding
+from models.files.forms import INPUT_FORMS, InputForm
 from models.labels import RELATIONS
-from scoring.forms import INPUT_FORMS, LABEL_ORDERS, OUTPUT_FORMS, InputForm, LabelOrder, OutputForm
+from scoring.forms import LABEL_ORDERS, OUTPUT_FORMS, LabelOrder, OutputForm
 
 ENGINE_FIELDS: Final = tuple(name for name in EngineSettings.model_fields if name != "all_cores_for_one")
 """`all_cores_for_one` is for lone requests; a file has none."""
@@ -35,7 +37,8 @@ class ScoringOptions:
         input, output: paths; `-` is standard input or output.
         resume: continue an earlier run of the same job, or start.
         strict: stop at the first row that cannot be scored, without an output.
-        input_form, output_form: `None`: the name tells, or else the content.
+        input_form, output_form: `None`: the content or the name tells.
+        encoding: of the input's text; `None`: its first bytes tell.
         top_k: probabilities per row, highest first.
         label_order: of a submission's probabilities.
         window: rows that are sorted and finished together.
@@ -47,6 +50,7 @@ class ScoringOptions:
     resume: bool
     strict: bool
     input_form: InputForm | None
+    encoding: str | None
     output_form: OutputForm | None
     top_k: int
     label_order: LabelOrder
@@ -88,7 +92,13 @@ class ScoringParser(argparse.ArgumentParser):
         add = self.add_argument
         add("--strict", action="store_true", help="stop at the first row that cannot be scored; no output")
         add(
-            "--from", choices=INPUT_FORMS, help="form of the input (default: its ending or its content tells)"
+            "--from", choices=INPUT_FORMS, help="form of the input (default: its content or its ending tells)"
+        )
+        add(
+            "--encoding",
+            type=_encoding,
+            metavar="NAME",
+            help="encoding of the input, such as cp949 (default: found among UTF-8, UTF-16 and cp949)",
         )
         add("--to", choices=OUTPUT_FORMS, help="form of the output (default: its ending tells)")
         add(
@@ -119,6 +129,7 @@ class ScoringParser(argparse.ArgumentParser):
             resume=resume,
             strict=given.strict,
             input_form=getattr(given, "from"),
+            encoding=given.encoding,
             output_form=given.to,
             top_k=given.top_k,
             label_order=given.label_order,
@@ -152,7 +163,8 @@ def parse(argv: list[str] | None, text: str) -> ScoringOptions:
     parser.add_argument(
         "input",
         metavar="INPUT",
-        help="rows: JSON, JSONL, competition CSV (also .gz or .zst) or Parquet; - is standard input",
+        help="rows: JSON, JSONL, competition CSV or TSV (also .gz or .zst), Parquet, Arrow; "
+        "- is standard input",
     )
     parser.add_argument(
         "output",
@@ -184,6 +196,12 @@ def _flag(name: str) -> str:
 
 def _variable(name: str) -> str:
     return f"KORE_{name.upper()}"
+
+
+def _encoding(text: str) -> str:
+    if not is_encoding(text):
+        raise argparse.ArgumentTypeError(f"Python knows no text encoding {text!r}; for example cp949")
+    return text
 
 
 def _whole_number(most: int) -> Callable[[str], int]:

@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from models.example import Prediction
+from models.files.forms import STANDARD, compression
+from models.files.sources import zstd_library
+from models.files.tables import pyarrow_part
 from models.labels import COMPETITION_TO_OFFICIAL
 from scoring.errors import Refused
-from scoring.forms import COLUMNS, STANDARD, LabelOrder, OutputForm, compression, output_form
+from scoring.forms import COLUMNS, LabelOrder, OutputForm, output_form
 from scoring.options import ScoringOptions
 from scoring.rows import Row
-from scoring.sources import zstd_library
 
 Answers = Sequence[tuple[Row, Prediction]]
 
@@ -70,7 +72,8 @@ def choose_writer(options: ScoringOptions) -> Writer:
     """The writer for an output.
 
     Raises:
-        Refused: the name does not tell the form, the form cannot be compressed, or a library is missing.
+        Refused: the name does not tell the form, or the form cannot be compressed.
+        InvalidRows: a library is missing.
     """
     output, packed = options.output, compression(options.output)
     form = options.output_form or output_form(output)
@@ -79,9 +82,7 @@ def choose_writer(options: ScoringOptions) -> Writer:
             f"{output}: its ending tells no form: .jsonl or .csv (then .gz or .zst) or .parquet; or give --to"
         )
     if form == "parquet":
-        from scoring.parquet import require
-
-        require(output)
+        pyarrow_part("pyarrow.parquet", output)
         if packed or output == STANDARD:
             raise Refused(f"{output}: Parquet is written to a plain file; name one that ends in .parquet")
     compress: Callable[[bytes], bytes] = bytes

@@ -1,15 +1,19 @@
 """The files of an output, and a check of all paths before a model is loaded."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from models.files.forms import STANDARD
+from models.files.tables import data_files, is_saved_dataset
 from scoring.errors import Refused
-from scoring.forms import STANDARD
 from scoring.options import ScoringOptions
 
 PARTS: Final = ("output", "rejects", "labelled")
+IDENTITY_BYTES: Final = 1024 * 1024
+"""First bytes of an input that are compared when a run continues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,21 @@ def unfinished(path: Path) -> Path:
 
 
 def can_be_read_again(name: str) -> bool:
-    """Whether it is a regular file. Standard input and a named pipe can be read only once."""
-    return name != STANDARD and Path(name).is_file()
+    """Whether it is a regular file or a saved data set. Standard input and a pipe can be read only once."""
+    return name != STANDARD and (Path(name).is_file() or is_saved_dataset(name))
+
+
+def identity(name: str) -> dict[str, object]:
+    """What identifies an input and its content: size, time of change, SHA-256 of its first bytes."""
+    files = data_files(Path(name)) if Path(name).is_dir() else [Path(name)]
+    statuses = [file.stat() for file in files]
+    with files[0].open("rb") as file:
+        digest = hashlib.sha256(file.read(IDENTITY_BYTES)).hexdigest()
+    return {
+        "size": sum(status.st_size for status in statuses),
+        "mtime_ns": max(status.st_mtime_ns for status in statuses),
+        "sha256_of_first_bytes": digest,
+    }
 
 
 def check_paths(options: ScoringOptions) -> None:
@@ -74,8 +91,8 @@ def check_paths(options: ScoringOptions) -> None:
         raise Refused(
             "--resume needs files: standard input cannot be read twice; standard output cannot be cut"
         )
-    if source != STANDARD and Path(source).is_dir():
-        raise Refused(f"{source}: this is a folder; name a file")
+    if source != STANDARD and Path(source).is_dir() and not is_saved_dataset(source):
+        raise Refused(f"{source}: this is a folder, and no data set of save_to_disk; name a file")
     if options.resume and Path(source).exists() and not can_be_read_again(source):
         raise Refused(f"{source}: --resume needs a regular file; this one cannot be read twice")
     if output != STANDARD:

@@ -14,22 +14,22 @@ import numpy as np
 from engine.devices import choose_device
 from engine.tuning import TunedEnsemble, load
 from models.bundle import SUMS, Bundle
+from models.files.forms import STANDARD
+from models.files.reader import open_input
+from models.files.records import Input, Record
 from models.precision import Device
 from scoring import parquet
 from scoring.compare import read_predictions
 from scoring.engine import Answering, WindowRunner
 from scoring.errors import Refused, Stopped
 from scoring.evaluation import Evaluation, evaluate
-from scoring.forms import STANDARD
-from scoring.inputs import open_input
 from scoring.journal import Finished, Journal, Sink, StandardOutput, Tally, write_whole
 from scoring.options import ScoringOptions
 from scoring.outputs import Writer, choose_writer, encoded, json_lines
-from scoring.paths import Paths, can_be_read_again
+from scoring.paths import Paths, can_be_read_again, identity
 from scoring.progress import Progress, progress_bar
-from scoring.records import Input, Record
+from scoring.reasons import REASONS_TOLD, count_reasons
 from scoring.report import render
-from scoring.sources import identity
 from scoring.windows import Window, begin, windows
 
 
@@ -51,12 +51,12 @@ def run(options: ScoringOptions, tuned: TunedEnsemble | None = None) -> dict[str
         tuned: the bundle's ensemble, if it is loaded already.
 
     Raises:
-        Refused, BundleRefused, DeviceUnavailable, OSError: the user's errors.
+        Refused, InvalidRows, BundleRefused, DeviceUnavailable, OSError: the user's errors.
         Stopped: a bad row under --strict, or the engine failed.
     """
     writer = choose_writer(options)
     with ExitStack() as stack:
-        source = open_input(options.input, options.input_form)
+        source = open_input(options.input, options.input_form, options.encoding)
         stack.callback(source.close)
         records = begin(source.records)
         bundle = Bundle.open(options.engine.bundle)
@@ -75,7 +75,7 @@ def run(options: ScoringOptions, tuned: TunedEnsemble | None = None) -> dict[str
                 _score(options, source, records, tuned, writer, sink)
             seconds = time.monotonic() - began
             evaluation = evaluate(sink.labelled, sink.tally.labelled) if sink.tally.labelled else None
-            summary = _summary(options, bundle, sink.tally, evaluation) | {
+            summary = _summary(options, source, bundle, sink.tally, evaluation) | {
                 "resumed_after_rows": resumed,
                 "seconds": round(seconds, 2),
                 "rows_per_s": round((sink.tally.rows - resumed) / max(1e-9, seconds), 1),
@@ -106,6 +106,7 @@ def job(options: ScoringOptions, bundle: Bundle, writer: Writer, device: Device)
             writer.label_order,
             options.strict,
             options.engine.cascade_caution,
+            *([options.encoding] if options.encoding else []),
         ],
     }
 
@@ -140,9 +141,9 @@ def _finish(window: Window, answering: Answering, writer: Writer, sink: Sink, pr
     progress.advance(len(window.rejects))
     answers = list(zip(window.rows, answering.predictions(), strict=True))
     labelled = [
-        [row.label_id, *prediction.probabilities.tolist()]
+        [row.label.id, *prediction.probabilities.tolist()]
         for row, prediction in answers
-        if row.label_id is not None
+        if row.label.id is not None
     ]
     before = sink.tally
     tally = Tally(
@@ -150,7 +151,9 @@ def _finish(window: Window, answering: Answering, writer: Writer, sink: Sink, pr
         before.scored + len(window.rows),
         before.rejected + len(window.rejects),
         before.labelled + len(labelled),
-        before.strange_labels + sum(row.strange_label for row in window.rows),
+        before.strange_labels + sum(row.label.strange is not None for row in window.rows),
+        before.numbered_labels + sum(row.label.number for row in window.rows),
+        count_reasons(before.reasons, window.rejects),
         window.broken,
     )
     output = (b"" if before.rows else writer.header()) + writer.lines(answers)
@@ -159,10 +162,12 @@ def _finish(window: Window, answering: Answering, writer: Writer, sink: Sink, pr
 
 
 def _summary(
-    options: ScoringOptions, bundle: Bundle, tally: Tally, evaluation: Evaluation | None
+    options: ScoringOptions, source: Input, bundle: Bundle, tally: Tally, evaluation: Evaluation | None
 ) -> dict[str, Any]:
     paths = None if options.output == STANDARD else Paths.of(options.output)
     summary: dict[str, Any] = {
+        "input_form": source.form,
+        "encoding": source.encoding,
         "output": options.output,
         "bundle": bundle.manifest.name,
         "rows": tally.rows,
@@ -172,6 +177,9 @@ def _summary(
         "broken": tally.broken,
         "labelled": tally.labelled,
         "strange_labels": tally.strange_labels,
+        # numbers are read in the official order
+        "label_numbers": {"rows": tally.numbered_labels, "order": "klue"} if tally.numbered_labels else None,
+        "reasons": dict(sorted(tally.reasons.items(), key=lambda kind: -kind[1])[:REASONS_TOLD]),
     }
     if evaluation:
         summary |= {

@@ -7,10 +7,12 @@ from itertools import chain
 
 from models.ensemble import EncodedExample
 from models.example import Example
-from scoring.errors import InputBroken, Refused
+from models.files.errors import InputBroken
+from models.files.records import Record
+from models.files.rows import Reject
+from scoring.errors import Refused
 from scoring.journal import START_AGAIN
-from scoring.records import Record
-from scoring.rows import Reject, Row, read_row
+from scoring.rows import Row, encode_row
 
 
 @dataclass(slots=True)
@@ -68,7 +70,7 @@ def windows(
         for number, record in enumerate(records, start=1):
             if number <= skip:
                 continue
-            window.add(read_row(record, number, encode))
+            window.add(encode_row(record, number, encode))
             if len(window) == size:
                 yield window
                 window = Window(number)

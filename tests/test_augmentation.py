@@ -349,6 +349,22 @@ def test_a_file_of_odd_rows_keeps_what_augmentation_does_not_know(
     assert len(read_labelled(path)) == 5
 
 
+def test_a_file_of_another_form_becomes_json_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = "0,세종의 아들 문종,{'word': '세종'},{'word': '문종'},22\n"
+    text = "id;sentence;subject_entity;object_entity;label\n" + row.replace(",", ";").replace("};", "};")
+    (tmp_path / "rows.csv").write_bytes(text.encode("cp949"))
+    assert main([str(tmp_path / "rows.csv"), str(tmp_path / "out.jsonl"), "--method", "aeda"]) == 0
+    assert json.loads(capsys.readouterr().out)["new"] == 1
+    first, second = (
+        json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    )
+    assert first["subject_entity"] == {"word": "세종"}
+    assert second["guid"] == "row-00000-aeda-1"
+    assert [RELATIONS[row.label_id] for row in read_labelled(tmp_path / "out.jsonl")] == ["per:children"] * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -70,7 +70,6 @@ def test_a_line_separator_inside_a_sentence_ends_no_row(tmp_path: Path) -> None:
     [
         "{",
         "not JSON",
-        "",
         '{"sentence": "강하늘"',
         pytest.param("[" * 100_000, id="nested too deep"),
         pytest.param('{"start_idx": ' + "9" * 5000 + "}", id="a number too long to parse"),
@@ -80,12 +79,14 @@ def test_a_line_that_is_not_json_is_named(tmp_path: Path, line: str) -> None:
     assert "line 2: " in refusal(written(tmp_path, json.dumps(GOOD), line, json.dumps(GOOD)))
 
 
-@pytest.mark.parametrize("value", [[], "강하늘", 3, None, [GOOD]])
+@pytest.mark.parametrize("value", ["강하늘", 3, None, [3]])
 def test_a_row_that_is_no_object_is_named(tmp_path: Path, value: object) -> None:
     assert "line 1: a row is a JSON object" in refusal(written(tmp_path, json.dumps(value)))
 
 
-@pytest.mark.parametrize("label", ["per:titles", "", "PER:TITLE", None, 29, ["per:title"], "per:title\n"])
+@pytest.mark.parametrize(
+    "label", ["per:titles", "", "PER:TITLE", None, 30, 2.5, ["per:title"], "per:title\n"]
+)
 def test_a_label_that_is_no_relation_is_named(tmp_path: Path, label: object) -> None:
     message = refusal(
         written(tmp_path, json.dumps(GOOD), json.dumps(GOOD), json.dumps({**GOOD, "label": label}))
@@ -136,10 +137,3 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     assert refusal(written(tmp_path)).endswith("no rows")
-
-
-@pytest.mark.parametrize("encoding", ["cp949", "utf-16"])
-def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path, encoding: str) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes((json.dumps(GOOD, ensure_ascii=False) + "\n").encode(encoding))
-    assert "utf-8" in refusal(path)

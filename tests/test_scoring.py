@@ -261,6 +261,7 @@ def test_a_label_that_is_none_is_counted_and_the_row_scored(
     assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl")]) == 0
     summary = summary_of(capsys)
     assert (summary["scored"], summary["labelled"], summary["strange_labels"]) == (9, 2, 3)
+    assert summary["label_numbers"] == {"rows": 1, "order": "klue"}
 
 
 def test_it_loads_as_serving_does(
@@ -293,9 +294,8 @@ def furnish(folder: Path) -> None:
     (folder / "link.jsonl").symlink_to("rows.jsonl")
     (folder / "blocked.jsonl.rejects.jsonl").mkdir()
     (folder / "x.rejects.jsonl").hardlink_to(folder / "rows.jsonl")
-    (folder / "wide.jsonl").write_bytes("글".encode("utf-16"))
     (folder / "no-header.csv").write_text("1,2,3\n")
-    (folder / "cp949.csv").write_bytes("번호,sentence,subject_entity,object_entity\n".encode("cp949"))
+    (folder / "cp949.csv").write_bytes("번호,문장\n1,강하늘은 이름난 무신이다.\n".encode("cp949"))
     (folder / "no-array.json").write_text("3")
     (folder / "no.parquet").write_text("PAR1 but no more")
     os.mkfifo(folder / "pipe.jsonl")
@@ -319,9 +319,9 @@ REFUSED = {
     "rows.jsonl - --resume": "--resume needs files",
     "pipe.jsonl out.jsonl --resume": "pipe.jsonl: --resume needs a regular file",
     "missing.jsonl out.jsonl --resume": "No such file",
-    "wide.jsonl out.jsonl": "UTF-16",
     "no-header.csv out.jsonl": "names no column sentence",
-    "cp949.csv out.jsonl": "the first row is not the header of a competition CSV: not UTF-8",
+    "cp949.csv out.jsonl": "the first row is not the header of a competition CSV: it names no column",
+    "cp949.csv out.jsonl --encoding utf-8": "this is not utf-8 text",
     "no-array.json out.jsonl": "neither a JSON array nor JSON lines",
     "no.parquet out.jsonl": "Parquet",
     "rows.jsonl out.jsonl --from parquet": "Parquet",
@@ -349,7 +349,8 @@ def test_a_users_error_is_one_plain_line(
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--top-k 0", "--top-k 31", "--top-k one", "--window 0", "--label-order x", "--to xml"]
+    "arguments",
+    ["--top-k 0", "--top-k 31", "--top-k one", "--window 0", "--label-order x", "--to xml", "--encoding x"],
 )
 def test_a_flag_that_is_wrong_is_one_plain_line(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -368,8 +369,8 @@ def test_a_missing_library_is_named(
     def missing(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr("scoring.sources.import_module", missing)
-    monkeypatch.setattr("scoring.parquet.import_module", missing)
+    monkeypatch.setattr("models.files.sources.import_module", missing)
+    monkeypatch.setattr("models.files.tables.import_module", missing)
     (tmp_path / name).write_bytes(b"PAR1" if "parquet" in name else b"\x28\xb5\x2f\xfd\0")
     assert main([str(tmp_path / name), str(tmp_path / "out.jsonl")]) == 2
     assert "pip install '.[scoring]'" in refusal(capsys)

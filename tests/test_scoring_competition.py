@@ -102,7 +102,7 @@ def test_an_entity_written_as_text_is_never_run(tmp_path: Path) -> None:
         "1" * 9000: "neither",
         "9" * 10001: "longer than 10000 characters",
         "{'word': 강하늘, 'start_idx': 0, 'end_idx': 2, 'type': 'PER'}": "neither",
-        "{'word': b'x', 'start_idx': 0.5, 'end_idx': True, 'type': {}}": "a string is required",
+        "{'word': b'x', 'start_idx': 0.5, 'end_idx': True, 'type': 'PER'}": "a string is required",
         "{'word': '강하늘', 'start_idx': 0, 'end_idx': 2, 'type': 'DOG'}": "one of PER",
         "{'word': '하늘', 'start_idx': 0, 'end_idx': 2, 'type': 'PER'}": "the word is ",
         "{'word': '\\d', 'start_idx': 0, 'end_idx': 2, 'type': 'PER'}": "the word is ",
@@ -118,7 +118,7 @@ def test_an_entity_written_as_text_is_never_run(tmp_path: Path) -> None:
         f"{number},강하늘은 이름난 무신이다.,{cell},{good}\n" for number, cell in enumerate(quoted)
     )
     (tmp_path / "train.csv").write_text(text, encoding="utf-8")
-    assert main([str(tmp_path / "train.csv"), str(tmp_path / "out.jsonl")]) == 0
+    assert main([str(tmp_path / "train.csv"), str(tmp_path / "out.jsonl")]) == 1
     assert lines_of(tmp_path / "out.jsonl") == []
     rejects: list[dict[str, Any]] = lines_of(tmp_path / "out.jsonl.rejects.jsonl")
     assert [(reject["id"], reject["line"]) for reject in rejects] == [

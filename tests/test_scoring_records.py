@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import scoring.records
-from scoring.errors import InputBroken, Refused
-from scoring.records import Record, read_csv, read_json_array, read_json_lines
+from models.files import csv_rows, json_rows
+from models.files import records as record_limits
+from models.files.csv_rows import read_csv
+from models.files.errors import InputBroken, InvalidRows
+from models.files.json_rows import read_json_array, read_json_lines
+from models.files.records import Record
 
 HEADER = b"sentence,subject_entity,object_entity\n"
 
@@ -124,7 +127,7 @@ def test_an_open_quote_costs_its_own_line_only() -> None:
 
 
 def test_a_row_that_never_ends_costs_no_more_than_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring.records, "MAX_ROW_LINES", 5)
+    monkeypatch.setattr(csv_rows, "MAX_ROW_LINES", 5)
     data = HEADER + b'",x","\n' * 20 + b"a,b,c\n"
     records = list(read_csv(iter([data]), "rows.csv"))
     assert [record.line for record in records] == list(range(2, 23))
@@ -136,7 +139,7 @@ def test_cells_that_are_missing_or_too_many_and_text_that_is_not_utf8() -> None:
     assert [(record.line, (record.fault or "")[:12]) for record in records] == [
         (2, "the row has "),
         (3, "the row has "),
-        (5, "not UTF-8: i"),
+        (5, "not text in "),
         (6, ""),
     ]
 
@@ -154,13 +157,14 @@ def test_cells_that_are_missing_or_too_many_and_text_that_is_not_utf8() -> None:
     ],
 )
 def test_csv_without_a_header_is_refused(data: bytes) -> None:
-    with pytest.raises(Refused, match="the first row is not the header"):
+    with pytest.raises(InvalidRows, match="the first row is not the header"):
         list(read_csv(iter([data]), "rows.csv"))
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_rows_that_are_too_long_are_not_kept(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring.records, "MAX_ROW_BYTES", 50)
+    for module in (record_limits, json_rows, csv_rows):
+        monkeypatch.setattr(module, "MAX_ROW_BYTES", 50)
     long = b"x" * 60
     lines = list(read_json_lines(pieces(b"a\n" + long + b"\nb\n" + long, size)))
     assert [(record.line, record.fault is None) for record in lines] == [

@@ -14,6 +14,7 @@ import torch
 from conftest import ROOT
 from pydantic import BaseModel
 from safetensors.torch import load_file
+from scoring_files import as_csv
 
 from loadtest.sentences import Row
 from models.encoding import Encoder
@@ -54,6 +55,19 @@ def test_a_recipe_makes_a_member_that_says_how_good_it_is(checkpoints: list[Path
         assert config["window"] == 128, "the encoder's positions bound the window"
         assert (folder / "tokenizer.json").is_file()
         assert json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["micro_f1"] > 90
+
+
+def test_rows_with_two_labels_are_recorded_and_said_once(
+    recipe_file: Path, rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rows are a CSV file, as the competition has them: training reads what scoring reads."""
+    doubtful = [rows[0], rows[1], rows[1], {**rows[0], "label": "per:religion"}]
+    (tmp_path / "train.csv").write_bytes(b"\xef\xbb\xbf" + as_csv(doubtful))
+    settings = [f"output={tmp_path / 'run'}", f"train={tmp_path / 'train.csv'}", "epochs=1"]
+    assert main([str(recipe_file), *(word for each in settings for word in ("--set", each))]) == 0
+    run = json.loads((tmp_path / "run" / "run.json").read_bytes())
+    assert (run["two_labels"], run["rows"], run["data"]["train"]["rows"]) == (2, 4, 4)
+    assert capsys.readouterr().err.count("2 training rows have the sentence and the entities of another") == 1
 
 
 # the Trainer's, of checkpoints within a second of each other

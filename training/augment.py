@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = CommandParser("augment", __doc__)
     from training.augmentation.options import METHODS, flag_help, read_options
 
-    parser.add_argument("source", type=Path, metavar="IN", help="KLUE-RE rows with labels, a JSONL file")
+    parser.add_argument("source", type=Path, metavar="IN", help="a file of KLUE-RE rows with labels")
     parser.add_argument("output", type=Path, metavar="OUT", help="JSONL file to write")
     parser.add_argument("--method", required=True, choices=METHODS, help="how new rows are made")
     parser.add_argument(

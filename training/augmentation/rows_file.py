@@ -1,15 +1,16 @@
-"""Augmentation of a file of KLUE-RE rows: the file's own lines, then the new rows."""
+"""Augmentation of a file of KLUE-RE rows: the file's own rows as JSON lines, then the new rows."""
 
-import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from models.example import Entity
+from models.files.rows import json_line
 from models.labels import RELATIONS
-from models.rows import read_labelled
+from models.rows import labelled, read_rows
 from training.augmentation.variants import Augmentation, Variant, variants
 from training.data.files import whole
 from training.errors import InvalidArguments
@@ -28,19 +29,15 @@ def augment(
     """
     if output.is_dir() or not output.parent.is_dir():
         raise InvalidArguments(f"OUT: {output} is not a file in an existing folder; name another file")
-    rows = read_labelled(source)
-    with source.open(encoding="utf-8") as file:
-        lines = list(file)
+    originals = list(read_rows(source))
+    rows = [labelled(row, source) for row in originals]
     made = Counter[str]()
     with whole(output) as file, tqdm(desc=augmentation.method, unit="row") as progress:
-        for line in () if only_new else lines:
-            file.write((line.rstrip("\n") + "\n").encode())
+        for original in () if only_new else originals:
+            file.write(original.line_of_json())
         for variant in variants(rows, augmentation, seed):
-            row = new_row(json.loads(lines[variant.source]), variant, augmentation.method)
-            # A field that training does not read can hold a lone surrogate. It is written as the escape
-            # that it was read from.
-            text = json.dumps(row, ensure_ascii=False) + "\n"
-            file.write(text.encode(errors="backslashreplace"))
+            row = new_row(originals[variant.source].fields, variant, augmentation.method)
+            file.write(json_line(row))
             made[row["label"]] += 1
             progress.update()
     summary = {"output": str(output), **augmentation.model_dump(), "seed": seed}
@@ -54,7 +51,7 @@ def augment(
     return summary
 
 
-def new_row(original: dict[str, Any], variant: Variant, method: str) -> dict[str, Any]:
+def new_row(original: Mapping[str, Any], variant: Variant, method: str) -> dict[str, Any]:
     """A variant as a KLUE-RE row. Fields that augmentation does not know are copied from the original."""
     guid = original.get("guid", f"row-{variant.source:05d}")
     example = variant.row.example

@@ -77,7 +77,7 @@ class RunRecipe(YamlFile):
         None, ge=1, description="Keeps only this many of the encoder's first layers. Default: all."
     )
     max_length: int = Field(512, ge=16, description="Largest number of tokens of a sentence.")
-    train: Path = Field(description="Rows to train on: a JSONL file of KLUE-RE rows.")
+    train: Path = Field(description="Rows to train on: a file of KLUE-RE rows.")
     output: Path = Field(description="Folder of the run: checkpoints, record, and the finished model.")
     seed: int = Field(42, ge=0, lt=2**32, description="Seed of all random numbers of the run.")
     fold: Fold | None = Field(
@@ -145,7 +145,7 @@ class Recipe(RunRecipe):
         "typed_punctuation",
         description="How the two entities are marked in the text: a name in models/markers.py.",
     )
-    validation: Path = Field(description="Rows to evaluate on: a JSONL file of KLUE-RE rows.")
+    validation: Path = Field(description="Rows to evaluate on: a file of KLUE-RE rows.")
     head_learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate of the new head.")
     loss: Literal["cross_entropy", "focal"] = Field(
         "cross_entropy",
@@ -268,7 +268,7 @@ class PretrainingRecipe(RunRecipe):
     """An encoder that goes on pretraining: `python -m training.pretrain`."""
 
     validation: Path = Field(
-        description="Rows to evaluate on: a JSONL file of KLUE-RE rows. Sentences that are also in `train` "
+        description="Rows to evaluate on: a file of KLUE-RE rows. Sentences that are also in `train` "
         "are left out."
     )
     masked_share: float = Field(
@@ -281,7 +281,7 @@ class ContextualRecipe(RunRecipe):
 
     validation: Path | None = Field(
         None,
-        description="Rows to evaluate on: a JSONL file of KLUE-RE rows. Default: a tenth of the sentences of "
+        description="Rows to evaluate on: a file of KLUE-RE rows. Default: a tenth of the sentences of "
         "`train`, which is then not trained on.",
     )
     mask_ratio: float = Field(

@@ -25,6 +25,7 @@ from typing import Any, Final, TypeVar
 
 import yaml
 
+from models.rows import count_rows, sha256
 from training.augmentation.contextual import Contextual
 from training.data.files import write
 from training.errors import InvalidRecipe
@@ -105,11 +106,12 @@ def last_checkpoint(output: Path) -> str | None:
     return None
 
 
-def begin(recipe: RunRecipe, rows: int) -> None:
+def begin(recipe: RunRecipe, rows: int, two_labels: int = 0) -> None:
     """Write `recipe.yaml` and `run.json`.
 
     Args:
         rows: number of rows to train on, with augmented ones.
+        two_labels: how many of them have the sentence and the spans of another row with another label.
     """
     import torch
 
@@ -118,6 +120,7 @@ def begin(recipe: RunRecipe, rows: int) -> None:
         "began": datetime.now(UTC).isoformat(timespec="microseconds"),
         "seed": recipe.seed,
         "rows": rows,
+        "two_labels": two_labels,
         **fingerprints(recipe),
         "versions": versions(),
         "machine": {
@@ -171,7 +174,7 @@ def fingerprints(recipe: RunRecipe) -> dict[str, Any]:
         if recipe.teachers:
             made_of["teachers"] = [weights_fingerprint(folder) for folder in recipe.teachers]
         if recipe.teacher_probabilities:
-            made_of["teacher_probabilities"] = fingerprint(recipe.teacher_probabilities)["sha256"]
+            made_of["teacher_probabilities"] = sha256(recipe.teacher_probabilities)
         if isinstance(recipe.augmentation, Contextual):
             made_of["augmentation"] = weights_fingerprint(Path(recipe.augmentation.model))
     return made_of
@@ -179,10 +182,7 @@ def fingerprints(recipe: RunRecipe) -> dict[str, Any]:
 
 def fingerprint(path: Path) -> dict[str, Any]:
     """A data file's SHA-256 and its number of rows."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0)
-        return {"sha256": digest, "rows": sum(1 for line in file if line.strip())}
+    return {"sha256": sha256(path), "rows": count_rows(path)}
 
 
 def encoder_fingerprint(name: str) -> str | None:

@@ -1,5 +1,6 @@
 """Training one member: from a recipe to a checkpoint folder with its record."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from models.encoding import Encoder
 from models.example import Example, InvalidExample
 from models.labels import RELATIONS
 from models.markers import MARKER_STYLES
-from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled, sentence
+from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled, sentence, two_labels
 from training.augmentation.variants import Variant, variants
 from training.data.dataset import RelationDataset
 from training.ensemble.teachers import teacher_votes
@@ -90,7 +91,14 @@ def prepare(recipe: Recipe, callbacks: Sequence[TrainerCallback] = ()) -> Relati
 
 def fit(trainer: RelationTrainer) -> None:
     """Train to the end, from the last checkpoint if there is one. The trainer then has `predictions`."""
-    begin(trainer.recipe, rows=len(trainer.train_dataset))
+    rows = trainer.train_dataset.rows
+    if conflicts := two_labels(rows):
+        print(
+            f"training: {conflicts:,} training rows have the sentence and the entities of another row with "
+            "another label",
+            file=sys.stderr,
+        )
+    begin(trainer.recipe, len(rows), conflicts)
     with tracked(trainer.recipe):
         trainer.train(resume_from_checkpoint=last_checkpoint(trainer.recipe.output))
         if trainer.predictions is None:  # it was interrupted between its last step and the evaluation
@@ -160,7 +168,7 @@ def _require_window(path: Path, rows: Iterable[LabelledExample], encoder: Encode
         try:
             encoder.encode(row.example)
         except InvalidExample as error:
-            raise InvalidRows(f"{path}, line {read_labelled(path).index(row) + 1}: {error}") from None
+            raise InvalidRows(f"{path}, {row.place}: {error}") from None
 
 
 def _fits(example: Example, encoder: Encoder) -> bool:

@@ -1,19 +1,16 @@
-"""The bytes of an input in small pieces, decompressed by their content and not by the name of the file; and
-what identifies an input."""
+"""The bytes of an input in small pieces, decompressed by their content and not by the name of the file."""
 
-import hashlib
 import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from scoring.errors import InputBroken, Refused
-from scoring.forms import STANDARD
+from models.files.errors import InputBroken, InvalidRows
+from models.files.forms import STANDARD
 
 CHUNK_BYTES: Final = 256 * 1024
 PIECE_BYTES: Final = 16 * 1024
@@ -22,15 +19,13 @@ of zeros cannot fill the memory."""
 ZSTD_BYTES: Final = 256
 """Bytes of a zstd stream that are decompressed at a time. Four bytes can become 128 KiB, and the library
 has no limit for its output."""
-HEAD_BYTES: Final = 1024 * 1024
-"""The first bytes, the size and the time of change identify a file when a run continues."""
+HEAD_BYTES: Final = 64 * 1024
+"""First bytes that tell what a file is."""
 
 GZIP: Final = b"\x1f\x8b"
 ZSTD: Final = (b"\x28\xb5\x2f\xfd", *(bytes([first]) + b"\x2a\x4d\x18" for first in range(0x50, 0x60)))
 """How a frame begins: a frame of data, or one of the sixteen kinds of skippable frames."""
 MAGIC_BYTES: Final = 4
-UTF8_MARK: Final = b"\xef\xbb\xbf"
-WIDE_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(slots=True)
@@ -39,12 +34,14 @@ class Source:
 
     Attributes:
         name: from the user; `-` is standard input.
-        head: its first bytes, decompressed and without a byte order mark.
+        head: its first bytes, decompressed.
+        packed: whether it is compressed.
         chunks: all of its bytes, the head included, decompressed. Raises `InputBroken` where it breaks off.
     """
 
     name: str
     head: bytes
+    packed: bool
     chunks: Iterator[bytes]
     _file: BinaryIO
     _size: int | None
@@ -53,6 +50,9 @@ class Source:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         if self.name != STANDARD:
             self._file.close()
 
@@ -65,46 +65,51 @@ def open_source(name: str) -> Source:
     """Open an input for reading.
 
     Raises:
-        Refused: it is missing, a folder, not readable, or UTF-16; or the library for its compression is not
+        InvalidRows: it is missing, a folder or not readable, or the library for its compression is not
             installed.
     """
     try:
         # the source closes it
         file = sys.stdin.buffer if name == STANDARD else Path(name).open("rb", buffering=0)  # noqa: SIM115
     except OSError as error:
-        raise Refused(f"{name}: {error.strerror}") from None
+        raise InvalidRows(f"{name}: {error.strerror}") from None
     try:
         size = None if name == STANDARD else os.fstat(file.fileno()).st_size
         read = getattr(file, "read1", file.read)  # from a pipe: the bytes that are there, not a whole chunk
         raw = iter(lambda: read(CHUNK_BYTES), b"")
-        first = _at_least(raw, MAGIC_BYTES)
-        chunks = _broken_off(_decompressed(first, chain([first], raw), name))
-        head = _at_least(chunks, len(UTF8_MARK))
-        if head.startswith(WIDE_MARKS):
-            raise InputBroken("this is UTF-16 text; convert it to UTF-8")
-    except (OSError, InputBroken, Refused) as error:
+        first, raw = peek(raw, MAGIC_BYTES)
+        head, chunks = peek(_broken_off(_decompressed(first, raw, name)), HEAD_BYTES)
+        if not head:
+            next(chunks, None)  # raises the error, if there is one
+    except (OSError, InputBroken, InvalidRows) as error:
         if name != STANDARD:
             file.close()
-        if isinstance(error, Refused):
+        if isinstance(error, InvalidRows):
             raise
-        raise Refused(f"{name}: {getattr(error, 'strerror', error)}") from None
-    head = head.removeprefix(UTF8_MARK)
-    return Source(name, head, chain([head] if head else [], chunks), file, size)
+        raise InvalidRows(f"{name}: {getattr(error, 'strerror', error)}") from None
+    return Source(name, head, first.startswith((GZIP, *ZSTD)), chunks, file, size)
 
 
-def identity(name: str) -> dict[str, object]:
-    """What identifies a regular file and its content: size, time of change, SHA-256 of its first bytes."""
-    with Path(name).open("rb") as file:
-        status = os.fstat(file.fileno())
-        digest = hashlib.sha256(file.read(HEAD_BYTES)).hexdigest()
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256_of_first_bytes": digest}
+def peek(chunks: Iterator[bytes], count: int) -> tuple[bytes, Iterator[bytes]]:
+    """The first `count` bytes or more, if there are as many; and all bytes from the first on.
 
+    Where the input breaks off within them, the second result raises the error after the bytes before it.
+    """
+    head, broken = b"", None
+    try:
+        while len(head) < count and (chunk := next(chunks, b"")):
+            head += chunk
+    except InputBroken as error:
+        broken = error
 
-def _at_least(chunks: Iterator[bytes], count: int) -> bytes:
-    start = b""
-    while len(start) < count and (chunk := next(chunks, b"")):
-        start += chunk
-    return start
+    def all_bytes() -> Iterator[bytes]:
+        if head:
+            yield head
+        if broken:
+            raise broken
+        yield from chunks
+
+    return head, all_bytes()
 
 
 def _broken_off(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -171,9 +176,9 @@ def zstd_library(name: str) -> Any:
     """The module `zstandard`.
 
     Raises:
-        Refused: it is not installed.
+        InvalidRows: it is not installed.
     """
     try:
         return import_module("zstandard")
     except ImportError:
-        raise Refused(f"{name}: zstd needs zstandard; run: pip install '.[scoring]'") from None
+        raise InvalidRows(f"{name}: zstd needs zstandard; run: pip install '.[scoring]'") from None
