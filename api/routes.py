@@ -30,7 +30,7 @@ from api.schemas import (
 from api.service import RelationService
 from api.telemetry import record_of
 from engine.errors import NotReady
-from models.labels import RELATIONS
+from models.relations import RELATIONS_IN_WORDS
 
 CLIENT_CLOSED_REQUEST: Final = 499
 
@@ -183,7 +183,7 @@ async def info(request: Request) -> dict[str, Any]:
         "max_wait_ms": settings.max_wait_ms,
         "request_timeout_s": settings.request_timeout_s,
     }
-    return {"version": __version__, **service.describe(), "labels": list(RELATIONS), "limits": limits}
+    return {"version": __version__, **service.describe(), "labels": RELATIONS_IN_WORDS, "limits": limits}
 
 
 async def metrics() -> Response:

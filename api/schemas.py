@@ -9,6 +9,7 @@ from models.bundle import Quality, Source
 from models.example import Row
 from models.labels import RELATIONS
 from models.precision import Device
+from models.relations import Relation
 
 TopK = Annotated[
     StrictInt, Field(ge=1, le=len(RELATIONS), description="how many of the likeliest relations are listed")
@@ -139,7 +140,7 @@ class InfoOut(BaseModel):
     state: str
     swapping: bool = Field(description="whether a new bundle is being loaded")
     last_swap: SwapOut | None
-    labels: list[str] = Field(description="the 30 relations in KLUE's official order")
+    labels: list[Relation] = Field(description="the 30 relations in KLUE's official order")
     limits: LimitsOut
     bundle: str | None = None
     voting: str | None = None
