@@ -19,7 +19,7 @@ from api.schemas import OneExample, OneSentence, RequestOptions, SeveralExamples
 from engine.errors import DeadlineExceeded
 from models.ensemble import EncodedExample
 from models.example import Example, InvalidExample, Prediction
-from models.pairs import Pairs, read_row
+from models.pairs import Pairs, example_or_pairs
 
 log = logging.getLogger("kore")
 
@@ -50,7 +50,7 @@ class Question:
         """The body of the answer, as `PredictionOut`, `RelationsOut` or `PredictionsOut` describes it."""
         top_k, left = self.options.top_k, iter(predictions)
         documents = [
-            one.document(islice(left, len(one)), top_k, self.options.min_score)
+            one.document(islice(left, len(one.places)), top_k, self.options.min_score)
             if isinstance(one, Pairs)
             else next(left).document(top_k)
             for one in self.asked
@@ -123,7 +123,7 @@ def read_question(body: bytes, max_examples: int, encode: Encode) -> Question:
     of_options = list(faults)
     read = [_read(candidate) for candidate in candidates]
     asked = [one for one in read if not isinstance(one, InvalidExample)]
-    pairs = sum(len(one) for one in asked if isinstance(one, Pairs))
+    pairs = sum(len(one.places) for one in asked if isinstance(one, Pairs))
     _require_at_most(max_examples, pairs + sum(isinstance(one, Example) for one in asked), pairs)
     rows: list[EncodedExample] = []
     for index, one in enumerate(read):
@@ -156,7 +156,7 @@ def _require_at_most(limit: int, examples: int, pairs: int = 0) -> None:
 
 def _read(candidate: Any) -> Example | Pairs | InvalidExample:
     try:
-        return read_row(candidate)
+        return example_or_pairs(candidate)
     except InvalidExample as error:
         return error
 

@@ -82,9 +82,8 @@ class Pool:
         return self._batcher.estimated_wait_s
 
     def encode(self, asked: Example | Pairs) -> list[EncodedExample]:
-        """Mark and tokenise an example, or each pair. Raises InvalidExample, as `Ensemble.encode`."""
-        ensemble = self.tuned.lanes.ensemble
-        return ensemble.encode_pairs(asked) if isinstance(asked, Pairs) else [ensemble.encode(asked)]
+        """Mark and tokenise an example, or each pair. Raises InvalidExample, as `Ensemble.encode_all`."""
+        return self.tuned.lanes.ensemble.encode_all(asked)
 
     def require_room(self, deadline: float) -> None:
         """Refuse a request before its body is parsed. Raises as `DynamicBatcher.require_room`."""

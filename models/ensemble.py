@@ -176,18 +176,21 @@ class Ensemble:
             tuple(encoder.encode(example) for encoder in self._encoders), self._type_mask.allowed(example)
         )
 
-    def encode_pairs(self, pairs: Pairs) -> list[EncodedExample]:
-        """As `encode`, for every pair of a sentence's entities. Equal pieces of text are tokenised once.
+    def encode_all(self, asked: Example | Pairs) -> list[EncodedExample]:
+        """As `encode`, for one example or for each pair of a sentence's entities, in the order of its places.
+        Equal pieces of the sentence are tokenised once.
 
         Raises:
             InvalidExample: two entities do not fit into the models' window together. Lists each entity that
                 does not fit together with an earlier one.
         """
+        if isinstance(asked, Example):
+            return [self.encode(asked)]
         tokenised: list[dict[str, list[int]]] = [{} for _ in self._encoders]
         rows: list[EncodedExample] = []
         problems: dict[int, Problem] = {}  # by the later of the two entities
-        for subject, object_ in pairs.places:
-            example = pairs.example(subject, object_)
+        for subject, object_ in asked.places:
+            example = asked.example(subject, object_)
             try:
                 encodings = tuple(
                     encoder.encode(example, seen)

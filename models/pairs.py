@@ -86,9 +86,6 @@ class Pairs:
         )
         return cls(composed.text, tuple(entities), checked.min_score, places)
 
-    def __len__(self) -> int:
-        return len(self.places)
-
     def example(self, subject: int, object_: int) -> Example:
         return Example(self.sentence, self.entities[subject], self.entities[object_])
 
@@ -108,7 +105,7 @@ class Pairs:
             if prediction.relation != NO_RELATION and prediction.score >= least
         ]
         related.sort(key=lambda relation: -relation["score"])
-        return {"relations": related, "pairs": len(self)}
+        return {"relations": related, "pairs": len(self.places)}
 
 
 def _overlaps(sentence: ComposedText, entities: Sequence[Entity]) -> list[Problem]:
@@ -123,7 +120,7 @@ def _overlaps(sentence: ComposedText, entities: Sequence[Entity]) -> list[Proble
     return problems
 
 
-def read_row(row: Any) -> Example | Pairs:
+def example_or_pairs(row: Any) -> Example | Pairs:
     """The pairs of a row with `entities`, or the example of any other row.
 
     Raises:
