@@ -97,7 +97,7 @@ class BodyReader:
 
 
 def is_short(body: bytes) -> bool:
-    """Whether a body holds a few examples only. A sentence with 16 entities holds 240, and is short too."""
+    """Whether a body holds a few examples only. The 240 pairs of 16 entities fit into a small body too."""
     return len(body) <= SHORT_BODY_BYTES and b'"entities"' not in body
 
 

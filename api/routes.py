@@ -135,8 +135,8 @@ async def relations(request: Request) -> Response:
 
     1. Find its deadline, and check that it is JSON.
     2. Read its body. A server that is not ready refuses before that.
-    3. Refuse a short request that would wait too long, before parsing it. A long one is parsed first: its
-       number of examples decides when it can come back.
+    3. Refuse a short request that would wait too long, before parsing it. A long one, or one with entities,
+       is parsed first: its number of examples decides when it can come back.
     4. Parse, check and tokenise its examples.
     5. Wait for the predictions, as long as the client is there.
     """
