@@ -15,7 +15,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import __version__, errors, routes
-from api.schemas import OneExample, SeveralExamples
+from api.schemas import OneExample, OneSentence, SeveralExamples
 from api.service import RelationService
 from api.telemetry import Telemetry
 from api.tracing import Tracing
@@ -122,7 +122,7 @@ def _openapi(app: FastAPI, guarded: bool) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
         _, definitions = models_json_schema(
-            [(OneExample, "validation"), (SeveralExamples, "validation")],
+            [(model, "validation") for model in (OneExample, OneSentence, SeveralExamples)],
             ref_template="#/components/schemas/{model}",
         )
         document["components"]["schemas"] |= definitions["$defs"]

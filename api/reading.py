@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
 from api.errors import Fault, InvalidRequest, TooLarge, fault
-from api.schemas import OneExample, RequestOptions, SeveralExamples
+from api.schemas import OneExample, OneSentence, RequestOptions, SeveralExamples
 from engine.errors import DeadlineExceeded
 from models.ensemble import EncodedExample
 from models.example import Example, InvalidExample, Prediction
+from models.pairs import Pairs, example_or_pairs
 
 log = logging.getLogger("kore")
 
@@ -28,22 +30,31 @@ and back takes longer, and wakes a thread on a core that a lane uses (docs/log.m
 SMALL_BODY_BYTES: Final = 64 * 1024
 """Larger bodies share one thread, so that small requests never wait for them."""
 
-KNOWN_KEYS: Final = frozenset({*OneExample.model_fields, *SeveralExamples.model_fields})
+KNOWN_KEYS: Final = frozenset(
+    {*OneExample.model_fields, *OneSentence.model_fields, *SeveralExamples.model_fields}
+)
 
-Encode = Callable[[Example], EncodedExample]
+Encode = Callable[[Example | Pairs], list[EncodedExample]]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request that can be answered: its encoded examples, and the form of the answer."""
+    """A request that can be answered: what it asks, its encoded examples, and the form of the answer."""
 
+    asked: list[Example | Pairs]
     rows: list[EncodedExample]
-    top_k: int
+    options: RequestOptions
     single: bool
 
     def answer(self, predictions: list[Prediction]) -> dict[str, Any]:
-        """The body of the answer, as `PredictionOut` or `PredictionsOut` describes it."""
-        documents = [prediction.document(self.top_k) for prediction in predictions]
+        """The body of the answer, as `PredictionOut`, `RelationsOut` or `PredictionsOut` describes it."""
+        top_k, left = self.options.top_k, iter(predictions)
+        documents = [
+            one.document(islice(left, len(one.places)), top_k, self.options.min_score)
+            if isinstance(one, Pairs)
+            else next(left).document(top_k)
+            for one in self.asked
+        ]
         return documents[0] if self.single else {"predictions": documents}
 
 
@@ -70,7 +81,7 @@ class BodyReader:
             DeadlineExceeded: the deadline passed.
             InvalidRequest, TooLarge: as `read_question`.
         """
-        if len(body) <= SHORT_BODY_BYTES:
+        if is_short(body):
             return read_question(body, self._max_examples, encode)
         threads = self._small if len(body) <= SMALL_BODY_BYTES else self._large
         loop = asyncio.get_running_loop()
@@ -85,6 +96,11 @@ class BodyReader:
             threads.shutdown(cancel_futures=True)
 
 
+def is_short(body: bytes) -> bool:
+    """Whether a body holds a few examples only. The 240 pairs of 16 entities fit into a small body too."""
+    return len(body) <= SHORT_BODY_BYTES and b'"entities"' not in body
+
+
 def read_question(body: bytes, max_examples: int, encode: Encode) -> Question:
     """Parse, check and encode a request's body.
 
@@ -95,33 +111,54 @@ def read_question(body: bytes, max_examples: int, encode: Encode) -> Question:
     document = _parse(body)
     warn_of_near_misses(document)
     single = "examples" not in document
-    if not single and "sentence" in document:
-        raise InvalidRequest(
-            [fault("ambiguous", ["body"], "send either one example or 'examples', not both")]
-        )
+    if not single and not document.keys().isdisjoint(("sentence", "entities")):
+        message = "send either one example or 'examples', not both"
+        raise InvalidRequest([fault("ambiguous", ["body"], message)])
     candidates = [document] if single else document["examples"]
     if not isinstance(candidates, list) or not candidates:
         message = "a list of at least one example is required"
         raise InvalidRequest([fault("list_type", ["body", "examples"], message)])
-    if len(candidates) > max_examples:
-        raise TooLarge(f"a request can hold {max_examples} examples; this one holds {len(candidates)}")
-    faults: list[Fault] = []
+    _require_at_most(max_examples, len(candidates))
+    options, faults = _read_options(document)
+    of_options = list(faults)
+    read = [_read(candidate) for candidate in candidates]
+    asked = [one for one in read if not isinstance(one, InvalidExample)]
+    pairs = sum(len(one.places) for one in asked if isinstance(one, Pairs))
+    _require_at_most(max_examples, pairs + sum(isinstance(one, Example) for one in asked), pairs)
     rows: list[EncodedExample] = []
-    top_k = 1
-    try:
-        top_k = RequestOptions.model_validate(document).top_k
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        faults += [fault(each["type"], ["body", *each["loc"]], each["msg"]) for each in found]
-    for index, candidate in enumerate(candidates):
+    for index, one in enumerate(read):
         place: list[str | int] = ["body"] if single else ["body", "examples", index]
         try:
-            rows.append(encode(Example.from_row(candidate)))
+            if isinstance(one, InvalidExample):
+                raise one
+            rows += encode(one)
         except InvalidExample as error:
-            faults += [fault(each.kind, [*place, *each.loc], each.message) for each in error.problems]
+            found = [fault(each.kind, [*place, *each.loc], each.message) for each in error.problems]
+            faults += [each for each in found if each not in of_options]  # `min_score` is checked twice
     if faults:
         raise InvalidRequest(faults)
-    return Question(rows, top_k, single)
+    return Question(asked, rows, options, single)
+
+
+def _read_options(document: dict[str, Any]) -> tuple[RequestOptions, list[Fault]]:
+    try:
+        return RequestOptions.model_validate(document), []
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        return RequestOptions(), [fault(each["type"], ["body", *each["loc"]], each["msg"]) for each in found]
+
+
+def _require_at_most(limit: int, examples: int, pairs: int = 0) -> None:
+    if examples > limit:
+        of_which = f", {pairs} of them pairs of entities" if pairs else ""
+        raise TooLarge(f"a request can hold {limit} examples; this one holds {examples}{of_which}")
+
+
+def _read(candidate: Any) -> Example | Pairs | InvalidExample:
+    try:
+        return example_or_pairs(candidate)
+    except InvalidExample as error:
+        return error
 
 
 def warn_of_near_misses(document: Iterable[str]) -> None:

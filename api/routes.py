@@ -13,24 +13,27 @@ from starlette.types import Receive, Scope, Send
 
 from api import __version__
 from api.metrics import REGISTRY, TRUNCATED, predicted, voted
-from api.reading import SHORT_BODY_BYTES
+from api.reading import is_short
 from api.requests import LONGEST_TIMEOUT_S, read_body, require_json, timeout_s, while_connected
 from api.schemas import (
     ONE,
+    SENTENCE,
     SHORT,
     FaultsOut,
     InfoOut,
     OneExample,
+    OneSentence,
     PredictionOut,
     PredictionsOut,
     ProblemOut,
+    RelationsOut,
     SeveralExamples,
     StatusOut,
 )
 from api.service import RelationService
 from api.telemetry import record_of
 from engine.errors import NotReady
-from models.labels import RELATIONS
+from models.relations import RELATIONS_IN_WORDS
 
 CLIENT_CLOSED_REQUEST: Final = 499
 
@@ -41,11 +44,12 @@ def _service(request: Request) -> RelationService:
 
 
 _QUESTIONS: Final = [
-    {"$ref": f"#/components/schemas/{model.__name__}"} for model in (OneExample, SeveralExamples)
+    {"$ref": f"#/components/schemas/{model.__name__}"} for model in (OneExample, OneSentence, SeveralExamples)
 ]
 _EXAMPLES: Final = {
     "one example": {"value": ONE},
-    "several examples": {"value": {"examples": [SHORT, SHORT], "top_k": 2}},
+    "all pairs of a sentence": {"value": SENTENCE},
+    "several examples": {"value": {"examples": [SHORT, SENTENCE], "top_k": 2}},
 }
 _REQUEST_BODY: Final = {
     "required": True,
@@ -81,7 +85,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     401: _problem("The bearer token is missing or wrong", "a valid bearer token is required"),
     413: _problem(
         "The body or the number of examples exceeds its limit",
-        "a request can hold 256 examples; this one holds 300",
+        "a request can hold 256 examples; this one holds 300, 240 of them pairs of entities",
     ),
     415: _problem(
         "The body is compressed, and not by gzip",
@@ -131,8 +135,8 @@ async def relations(request: Request) -> Response:
 
     1. Find its deadline, and check that it is JSON.
     2. Read its body. A server that is not ready refuses before that.
-    3. Refuse a short request that would wait too long, before parsing it. A long one is parsed first: its
-       number of examples decides when it can come back.
+    3. Refuse a short request that would wait too long, before parsing it. A long one, or one with entities,
+       is parsed first: its number of examples decides when it can come back.
     4. Parse, check and tokenise its examples.
     5. Wait for the predictions, as long as the client is there.
     """
@@ -144,7 +148,7 @@ async def relations(request: Request) -> Response:
     try:
         body = await read_body(request, settings.max_body_bytes, deadline)
         with service.pool() as pool:
-            if len(body) <= SHORT_BODY_BYTES:
+            if is_short(body):
                 pool.require_room(deadline)
             async with while_connected(request):
                 began = time.monotonic()
@@ -183,7 +187,7 @@ async def info(request: Request) -> dict[str, Any]:
         "max_wait_ms": settings.max_wait_ms,
         "request_timeout_s": settings.request_timeout_s,
     }
-    return {"version": __version__, **service.describe(), "labels": list(RELATIONS), "limits": limits}
+    return {"version": __version__, **service.describe(), "labels": RELATIONS_IN_WORDS, "limits": limits}
 
 
 async def metrics() -> Response:
@@ -198,8 +202,8 @@ def install(app: FastAPI, with_metrics: bool = True) -> None:
         relations,
         methods=["POST"],
         route_class_override=PlainRoute,
-        summary="The relation between the two marked entities of one sentence, or of several",
-        responses={200: {"model": PredictionOut | PredictionsOut}, **_ERRORS},
+        summary="The relation of two entities of a sentence, or of every pair of its entities",
+        responses={200: {"model": PredictionOut | RelationsOut | PredictionsOut}, **_ERRORS},
         openapi_extra={"requestBody": _REQUEST_BODY, "parameters": _PARAMETERS},
     )
     app.router.routes.insert(0, app.router.routes.pop())  # the busiest route is matched first

@@ -8,7 +8,9 @@ from engine.cost import CostModel
 from models.bundle import Quality, Source
 from models.example import Row
 from models.labels import RELATIONS
+from models.pairs import MinScore, SentenceRow
 from models.precision import Device
+from models.relations import Relation
 
 TopK = Annotated[
     StrictInt, Field(ge=1, le=len(RELATIONS), description="how many of the likeliest relations are listed")
@@ -26,6 +28,15 @@ SHORT: Final[dict[str, Any]] = {
     "subject_entity": {"word": "이순신", "type": "PER"},
     "object_entity": {"word": "무신", "type": "POH"},
 }
+SENTENCE: Final[dict[str, Any]] = {
+    "sentence": "가수 윤가람과 배우 한가온은 2015년에 결혼했다.",
+    "entities": [
+        {"word": "윤가람", "type": "PER"},
+        {"word": "한가온", "type": "PER"},
+        {"word": "2015년", "type": "DAT"},
+    ],
+    "min_score": 0.5,
+}
 """The examples of the OpenAPI document."""
 
 
@@ -37,17 +48,26 @@ class OneExample(Row):
     top_k: TopK = 1
 
 
-class SeveralExamples(BaseModel):
-    """A question about several examples."""
+class OneSentence(SentenceRow):
+    """A question about all pairs of one sentence's entities."""
 
-    examples: list[Row] = Field(min_length=1)
+    model_config = ConfigDict(json_schema_extra={"examples": [SENTENCE]})
+
+    min_score: MinScore = 0.0
     top_k: TopK = 1
 
 
 class RequestOptions(BaseModel):
     """The fields of a request that are not examples."""
 
+    min_score: MinScore = 0.0
     top_k: TopK = 1
+
+
+class SeveralExamples(RequestOptions):
+    """A question about several examples, and about all pairs of several sentences."""
+
+    examples: list[Row | SentenceRow] = Field(min_length=1)
 
 
 class PredictionOut(BaseModel):
@@ -64,10 +84,26 @@ class PredictionOut(BaseModel):
     )
 
 
+class PairOut(PredictionOut):
+    """The ensemble's answer to one pair of a sentence's entities."""
+
+    subject: int = Field(description="index of the subject in the request's entities")
+    object: int = Field(description="index of the object in the request's entities")
+
+
+class RelationsOut(BaseModel):
+    """The relations between the entities of one sentence."""
+
+    relations: list[PairOut] = Field(
+        description="highest score first, without no_relation and scores below min_score"
+    )
+    pairs: int = Field(description="how many pairs were asked")
+
+
 class PredictionsOut(BaseModel):
     """The answers to several examples."""
 
-    predictions: list[PredictionOut] = Field(description="in the order of the examples")
+    predictions: list[PredictionOut | RelationsOut] = Field(description="in the order of the examples")
 
 
 class StatusOut(BaseModel):
@@ -139,7 +175,7 @@ class InfoOut(BaseModel):
     state: str
     swapping: bool = Field(description="whether a new bundle is being loaded")
     last_swap: SwapOut | None
-    labels: list[str] = Field(description="the 30 relations in KLUE's official order")
+    labels: list[Relation] = Field(description="the 30 relations in KLUE's official order")
     limits: LimitsOut
     bundle: str | None = None
     voting: str | None = None

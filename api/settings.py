@@ -44,7 +44,9 @@ class Settings(EngineSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(DEFAULT_PORT, ge=0, le=65535, description="port to listen on")
-    max_examples: int = Field(256, ge=1, description="most examples in a request, never above max_queue")
+    max_examples: int = Field(
+        256, ge=1, description="most examples in a request, pairs included; never above max_queue"
+    )
     max_queue: int = Field(1024, ge=1, description="examples that can wait; further requests get 429")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1, description="largest request body, in bytes")
     max_wait_ms: float = Field(

@@ -12,6 +12,7 @@ from engine.tuning import TunedEnsemble
 from models.bundle import Bundle
 from models.ensemble import EncodedExample, Ensemble
 from models.example import Example, Prediction
+from models.pairs import Pairs
 
 log = logging.getLogger("kore")
 
@@ -80,9 +81,9 @@ class Pool:
         """Seconds that a request of one example would wait if it arrived now."""
         return self._batcher.estimated_wait_s
 
-    def encode(self, example: Example) -> EncodedExample:
-        """Mark and tokenise an example. Raises InvalidExample, as `Ensemble.encode`."""
-        return self.tuned.lanes.ensemble.encode(example)
+    def encode(self, asked: Example | Pairs) -> list[EncodedExample]:
+        """Mark and tokenise an example, or each pair. Raises InvalidExample, as `Ensemble.encode_all`."""
+        return self.tuned.lanes.ensemble.encode_all(asked)
 
     def require_room(self, deadline: float) -> None:
         """Refuse a request before its body is parsed. Raises as `DynamicBatcher.require_room`."""
@@ -90,6 +91,8 @@ class Pool:
 
     async def predict(self, rows: Sequence[EncodedExample], deadline: float) -> Answered:
         """Predictions in the order of the rows. Raises as `DynamicBatcher.submit`."""
+        if not rows:  # of a sentence whose entities make no pair
+            return Answered([], 0.0, 0.0)
         return await self._batcher.submit(rows, deadline)
 
     async def idle(self) -> None:

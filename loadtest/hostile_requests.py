@@ -79,8 +79,19 @@ def broken_row(draw: st.DrawFn) -> Any:
     return row
 
 
+@st.composite
+def sentence_with_entities(draw: st.DrawFn) -> Any:
+    """A broken row with its entities in a list, to which others are added."""
+    row = draw(broken_row())
+    entities = [row.pop(field, None) for field in ("subject_entity", "object_entity")]
+    row["entities"] = entities + draw(st.lists(entity, max_size=2))
+    row["min_score"] = draw(st.sampled_from([0, 0.5]) | anything)
+    return row
+
+
 document = st.one_of(
     broken_row(),
+    sentence_with_entities(),
     st.fixed_dictionaries({"sentence": text, "subject_entity": entity, "object_entity": entity}),
     st.fixed_dictionaries(
         {

@@ -137,13 +137,17 @@ class Encoder:
     def from_file(cls, tokenizer: Path, markers: str, max_length: int, pad_token_id: int) -> "Encoder":
         return cls(Tokenizer.from_file(str(tokenizer)), markers, max_length, pad_token_id)
 
-    def encode(self, example: Example) -> Encoded:
+    def encode(self, example: Example, tokenised: dict[str, list[int]] | None = None) -> Encoded:
         """Encode one example.
 
         1. Mark it.
         2. Tokenise its pieces. Text that is too far from the entities for the window is left out.
         3. Keep the tokens of both entities, of the text between them and of the question.
         4. Fill the window with the text before and after the entities, in equal parts.
+
+        Args:
+            tokenised: the token ids of pieces of text, shared by the examples of one sentence: most of their
+                pieces are equal. Filled here.
 
         Raises:
             InvalidExample: the tokens of step 3 do not fit into the window.
@@ -154,7 +158,7 @@ class Encoder:
         room = self.max_length - len(frame)
         if sum(map(len, between)) > reach:
             raise _too_far_apart(f"more than {reach} characters", room)
-        ids, pieces = self._tokenise([before[-reach:], *between, after[:reach]])
+        ids, pieces = self._tokenise([before[-reach:], *between, after[:reach]], tokenised)
         question = self._tokenise([marked.question])[0] if marked.question else []
         # `pieces` is sorted, so a binary search finds where each piece begins. A marker always has a token.
         subject, object_, first = (
@@ -170,19 +174,27 @@ class Encoder:
             truncated=high - low < len(ids) or max(len(before), len(after)) > reach,
         )
 
-    def _tokenise(self, pieces: list[str]) -> tuple[list[int], list[int]]:
+    def _tokenise(
+        self, pieces: list[str], tokenised: dict[str, list[int]] | None = None
+    ) -> tuple[list[int], list[int]]:
         """Token ids, and for each of them the index of its piece."""
+        if tokenised is None:
+            tokenised = {}
         known = [
-            [self._marker_ids[piece]] if isinstance(piece, Token) else self._fixed_ids.get(piece)
+            [self._marker_ids[piece]]
+            if isinstance(piece, Token)
+            else self._fixed_ids.get(piece) or tokenised.get(piece)
             for piece in pieces
         ]
         texts = [piece for piece, fixed in zip(pieces, known, strict=True) if fixed is None]
         # "fast" means without offsets, which are not needed here
-        read = iter(self._tokenizer.encode_batch_fast(texts, add_special_tokens=False))
+        read = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        for text, encoding in zip(texts, read, strict=True):
+            tokenised[text] = [self._never_from_text.get(i, i) for i in encoding.ids]
         ids: list[int] = []
         origins: list[int] = []
-        for index, fixed in enumerate(known):
-            piece_ids = [self._never_from_text.get(i, i) for i in next(read).ids] if fixed is None else fixed
+        for index, (piece, fixed) in enumerate(zip(pieces, known, strict=True)):
+            piece_ids = tokenised[piece] if fixed is None else fixed
             ids += piece_ids
             origins += [index] * len(piece_ids)
         return ids, origins

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from models.bundle import Bundle, BundleRefused, InputEncoding, Member
 from models.classifier import CPU, CUDA, OnnxClassifier, OutOfMemory, States
 from models.encoding import Encoded, EncodedBatch, Encoder
-from models.example import Example, InvalidExample, Prediction
+from models.example import Example, InvalidExample, Prediction, Problem
 from models.labels import RELATIONS
+from models.pairs import Pairs
 from models.precision import PRECISIONS, Device
 from models.restriction import TypeMask
 from models.voting import softmax
@@ -174,6 +175,37 @@ class Ensemble:
         return EncodedExample(
             tuple(encoder.encode(example) for encoder in self._encoders), self._type_mask.allowed(example)
         )
+
+    def encode_all(self, asked: Example | Pairs) -> list[EncodedExample]:
+        """As `encode`, for one example or for each pair of a sentence's entities, in the order of its places.
+        Equal pieces of the sentence are tokenised once.
+
+        Raises:
+            InvalidExample: two entities do not fit into the models' window together. Lists each entity that
+                does not fit together with an earlier one.
+        """
+        if isinstance(asked, Example):
+            return [self.encode(asked)]
+        tokenised: list[dict[str, list[int]]] = [{} for _ in self._encoders]
+        rows: list[EncodedExample] = []
+        problems: dict[int, Problem] = {}  # by the later of the two entities
+        for subject, object_ in asked.places:
+            example = asked.example(subject, object_)
+            try:
+                encodings = tuple(
+                    encoder.encode(example, seen)
+                    for encoder, seen in zip(self._encoders, tokenised, strict=True)
+                )
+                rows.append(EncodedExample(encodings, self._type_mask.allowed(example)))
+            except InvalidExample as error:
+                first, second = sorted((subject, object_))
+                if second not in problems:
+                    (problem,) = error.problems
+                    message = f"{problem.message}; leave out this entity or entity {first}"
+                    problems[second] = Problem(("entities", second), problem.kind, message)
+        if problems:
+            raise InvalidExample(*problems.values())
+        return rows
 
     def run(
         self, rows: Sequence[EncodedExample], copy: int = 0, every_member: bool = False

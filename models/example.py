@@ -4,6 +4,7 @@ HTTP, scoring, training and export all build their examples with `Example.resolv
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, get_args
 
@@ -24,22 +25,30 @@ CHARACTERS_COMPARED: Final = 1_000_000
 """Limit of counting these places: each costs a comparison of the whole word."""
 
 
+Loc = tuple[str | int, ...]
+"""The path to a field of a row: names, and indices in lists."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One fault of an example.
 
     Attributes:
-        loc: where it is, as a path of field names.
+        loc: where it is.
         kind: one word for programs.
         message: a sentence for people.
     """
 
-    loc: tuple[str, ...]
+    loc: Loc
     kind: str
     message: str
 
     def __str__(self) -> str:
-        return f"{'.'.join(self.loc)}: {self.message}"
+        return f"{'.'.join(map(str, self.loc))}: {self.message}"
+
+    def at(self, *loc: str | int) -> "Problem":
+        """The same fault of the field at `loc`."""
+        return Problem((*loc, *self.loc), self.kind, self.message)
 
 
 class InvalidExample(ValueError):
@@ -87,6 +96,9 @@ class Entity:
     end_idx: int
     type: EntityType | None = None
 
+    def overlaps(self, other: "Entity") -> bool:
+        return self.start_idx <= other.end_idx and other.start_idx <= self.end_idx
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -113,25 +125,14 @@ class Example:
                 composed character; word and span disagree; a word is empty, missing from the sentence or
                 ambiguous; or the two spans overlap.
         """
-        if not sentence.strip():
-            raise _invalid("blank", "the sentence is empty", "sentence")
-        try:
-            sentence.encode()
-        except UnicodeEncodeError:
-            raise _invalid("surrogate", "a lone surrogate is not Unicode text", "sentence") from None
-        composed = ComposedText.of(sentence)
-        problems: list[Problem] = []
-        entities: list[Entity] = []
-        for field, mention in (("subject_entity", subject_entity), ("object_entity", object_entity)):
-            try:
-                entities.append(_locate(composed, mention, field))
-            except InvalidExample as error:
-                problems.extend(error.problems)
-        if problems:
-            raise InvalidExample(*problems)
-        subject, object_ = entities
-        if subject.start_idx <= object_.end_idx and object_.start_idx <= subject.end_idx:
-            subject_span, object_span = (_span_as_sent(composed, entity) for entity in entities)
+        composed = compose_sentence(sentence)
+        mentions: dict[Loc, Mention] = {
+            ("subject_entity",): subject_entity,
+            ("object_entity",): object_entity,
+        }
+        subject, object_ = locate(composed, mentions)
+        if subject.overlaps(object_):
+            subject_span, object_span = span_as_sent(composed, subject), span_as_sent(composed, object_)
             message = f"the spans of subject ({subject_span}) and object ({object_span}) overlap"
             raise _invalid("overlap", message, "object_entity")
         return cls(composed.text, subject, object_)
@@ -146,7 +147,7 @@ class Example:
         try:
             checked = Row.model_validate(row)
         except ValidationError as error:
-            raise InvalidExample(*_problems(error)) from None
+            raise InvalidExample(*problems_of(error)) from None
         return cls.resolve(checked.sentence, checked.subject_entity, checked.object_entity)
 
 
@@ -206,37 +207,78 @@ _MESSAGES: Final = {
 """Our sentences for pydantic's kinds of faults."""
 
 
-def _problems(error: ValidationError) -> list[Problem]:
+def problems_of(error: ValidationError) -> list[Problem]:
+    """What pydantic found wrong with a row's fields."""
     problems = []
     for found in error.errors(include_url=False, include_input=False):
         kind = "model_type" if found["type"] == "dataclass_type" else found["type"]
-        loc = tuple(map(str, found["loc"]))
-        problems.append(Problem(loc, kind, _MESSAGES.get(kind, found["msg"])))
+        problems.append(Problem(found["loc"], kind, _MESSAGES.get(kind, found["msg"])))
     return problems
+
+
+def compose_sentence(sentence: str) -> ComposedText:
+    """A row's sentence in composed form.
+
+    Raises:
+        InvalidExample: it is blank or not Unicode text.
+    """
+    if not sentence.strip():
+        raise _invalid("blank", "the sentence is empty", "sentence")
+    try:
+        sentence.encode()
+    except UnicodeEncodeError:
+        raise _invalid("surrogate", "a lone surrogate is not Unicode text", "sentence") from None
+    return ComposedText.of(sentence)
+
+
+def locate(sentence: ComposedText, mentions: Mapping[Loc, Mention]) -> list[Entity]:
+    """Find mentions in their sentence.
+
+    Args:
+        mentions: by their place in the row, which the errors name.
+
+    Raises:
+        InvalidExample: lists every fault of every mention; see `Example.resolve`.
+    """
+    entities: list[Entity] = []
+    problems: list[Problem] = []
+    for loc, mention in mentions.items():
+        try:
+            entities.append(_locate(sentence, mention))
+        except InvalidExample as error:
+            problems += [problem.at(*loc) for problem in error.problems]
+    if problems:
+        raise InvalidExample(*problems)
+    return entities
+
+
+def span_as_sent(sentence: ComposedText, entity: Entity) -> str:
+    """An entity's indices in the text as sent: `3-5`."""
+    return f"{sentence.origin(entity.start_idx)}-{sentence.origin(entity.end_idx + 1) - 1}"
 
 
 def _invalid(kind: str, message: str, *loc: str) -> InvalidExample:
     return InvalidExample(Problem(loc, kind, message))
 
 
-def _locate(sentence: ComposedText, mention: Mention, field: str) -> Entity:
+def _locate(sentence: ComposedText, mention: Mention) -> Entity:
     word, start, end = mention.word, mention.start_idx, mention.end_idx
     if word is not None and not word.strip():
-        raise _invalid("empty_word", "the word is empty", field, "word")
+        raise _invalid("empty_word", "the word is empty", "word")
     if start is not None and end is not None:
-        return _span(sentence, mention, start, end, field)
+        return _span(sentence, mention, start, end)
     if start is not None or end is not None:
         message = "start_idx and end_idx go together: give both or neither"
-        raise _invalid("missing", message, field, "start_idx" if start is None else "end_idx")
+        raise _invalid("missing", message, "start_idx" if start is None else "end_idx")
     if word is None:
         message = "give the word, or start_idx and end_idx, or all three"
-        raise _invalid("missing", message, field, "word")
+        raise _invalid("missing", message, "word")
     word = compose(word)
-    start = _only_occurrence(sentence, word, field)
+    start = _only_occurrence(sentence, word)
     return Entity(word, start, start + len(word) - 1, mention.type)
 
 
-def _span(sentence: ComposedText, mention: Mention, start: int, end: int, field: str) -> Entity:
+def _span(sentence: ComposedText, mention: Mention, start: int, end: int) -> Entity:
     """The entity at given indices of the sentence as sent."""
     word, last = mention.word, len(sentence.sent) - 1
 
@@ -248,23 +290,23 @@ def _span(sentence: ComposedText, mention: Mention, start: int, end: int, field:
         indices = {"start_idx": start, "end_idx": end}.items()
         outside = [(key, index) for key, index in indices if not 0 <= index <= last]
         raise InvalidExample(
-            *(Problem((field, key), "out_of_range", f"{_number(index)} {message}") for key, index in outside)
+            *(Problem((key,), "out_of_range", f"{_number(index)} {message}") for key, index in outside)
         )
     if end < start:
-        raise _invalid("out_of_range", f"end_idx {end} is before start_idx {start}", field, "end_idx")
+        raise _invalid("out_of_range", f"end_idx {end} is before start_idx {start}", "end_idx")
     begins, stops = sentence.offset(start), sentence.offset(end + 1)
     if begins is None or stops is None:
         key, index = ("start_idx", start) if begins is None else ("end_idx", end)
         first, final = sentence.group_at(index)
         advice = hint() or f"; give {first if begins is None else final}"
         message = f"{index} splits the character that {first}-{final} compose{advice}"
-        raise _invalid("split_character", message, field, key)
+        raise _invalid("split_character", message, key)
     text = sentence.text[begins:stops]
     if word is not None and word != text and compose(word) != text:
         message = f"the word is {_short(word)}, but the span {start}-{end} is {_short(text)}{hint()}"
-        raise _invalid("word_span_mismatch", message, field, "word")
+        raise _invalid("word_span_mismatch", message, "word")
     if not text.strip():
-        raise _invalid("empty_word", f"the span {start}-{end} holds only white space", field, "start_idx")
+        raise _invalid("empty_word", f"the span {start}-{end} holds only white space", "start_idx")
     return Entity(text, begins, stops - 1, mention.type)
 
 
@@ -275,12 +317,12 @@ def _exclusive_end_hint(sent: str, word: str | None, start: int, end: int) -> st
     return f"; end_idx is inclusive: {end - 1} fits the word"
 
 
-def _only_occurrence(sentence: ComposedText, word: str, field: str) -> int:
+def _only_occurrence(sentence: ComposedText, word: str) -> int:
     """The offset of a composed word in the composed sentence."""
     text = sentence.text
     first = text.find(word)
     if first < 0:
-        raise _invalid("not_in_sentence", f"{_short(word)} does not occur in the sentence", field, "word")
+        raise _invalid("not_in_sentence", f"{_short(word)} does not occur in the sentence", "word")
     starts = [first]
     most = max(OCCURRENCES_NAMED, CHARACTERS_COMPARED // len(word))
     while len(starts) <= most and (following := text.find(word, starts[-1] + 1)) >= 0:
@@ -292,12 +334,8 @@ def _only_occurrence(sentence: ComposedText, word: str, field: str) -> int:
         message = (
             f"{_short(word)} occurs {count} times, at start_idx {places}{more}: give start_idx and end_idx"
         )
-        raise _invalid("ambiguous_word", message, field, "word")
+        raise _invalid("ambiguous_word", message, "word")
     return first
-
-
-def _span_as_sent(sentence: ComposedText, entity: Entity) -> str:
-    return f"{sentence.origin(entity.start_idx)}-{sentence.origin(entity.end_idx + 1) - 1}"
 
 
 def _number(index: int) -> str:

@@ -47,7 +47,7 @@ def read_examples(path: Path) -> list[Example]:
     return [row.example for row in read_rows(path)]
 
 
-def read_rows(path: Path) -> Iterator[FileRow]:
+def read_rows(path: Path) -> Iterator[FileRow[Example]]:
     """The rows of a file, each a valid example. What was assumed about the file is logged once.
 
     Raises:
@@ -76,7 +76,7 @@ def read_rows(path: Path) -> Iterator[FileRow]:
         _say(f"{path}: labels given by number ({numbered:,} rows) are read in KLUE's order, 0 to 29")
 
 
-def labelled(row: FileRow, path: Path) -> LabelledExample:
+def labelled(row: FileRow[Example], path: Path) -> LabelledExample:
     """A row with its label.
 
     Raises:

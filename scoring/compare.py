@@ -110,6 +110,8 @@ def compare(a: Iterable[dict[str, Any]], b: Iterable[dict[str, Any]], differing:
 
 
 def _check(line: Any) -> None:
+    if isinstance(line, dict) and "relations" in line:
+        raise ValueError("it holds the pairs of a sentence; compare outputs of rows with two entities")
     relation = line.get("relation") if isinstance(line, dict) else None
     if not isinstance(relation, str) or relation not in RELATION_IDS:
         raise ValueError("one of the 30 relations is required")

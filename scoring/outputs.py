@@ -11,17 +11,20 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from models.example import Prediction
+from models.ensemble import EncodedExample
+from models.example import Example, InvalidExample, Prediction, Problem
 from models.files.forms import STANDARD, compression
 from models.files.sources import zstd_library
 from models.files.tables import pyarrow_part
 from models.labels import COMPETITION_TO_OFFICIAL
+from models.pairs import Pairs
 from scoring.errors import Refused
 from scoring.forms import COLUMNS, LabelOrder, OutputForm, output_form
 from scoring.options import ScoringOptions
-from scoring.rows import Row
+from scoring.rows import Encode, Row
 
-Answers = Sequence[tuple[Row, Prediction]]
+Answers = Sequence[tuple[Row, list[Prediction]]]
+"""Rows with the prediction of each of their examples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,17 @@ class Writer:
     label_order: LabelOrder
     compress: Callable[[bytes], bytes]
 
+    def admitting(self, encode: Encode) -> Encode:
+        """The same function, which refuses pairs where the form has no place for them."""
+
+        def encode_admitted(asked: Example | Pairs) -> list[EncodedExample]:
+            if isinstance(asked, Pairs) and self.form != "jsonl":
+                message = "a row with entities is written as JSONL only; name an OUTPUT that ends in .jsonl"
+                raise InvalidExample(Problem(("entities",), "form", message))
+            return encode(asked)
+
+        return encode_admitted
+
     def header(self) -> bytes:
         """The bytes before the first row."""
         return self.compress(_csv([COLUMNS[self.form]]) if self.form in COLUMNS else b"")
@@ -49,8 +63,8 @@ class Writer:
         if not answers:
             return b""
         if self.form == "submission":
-            return self.compress(_csv([self._submitted(row, prediction) for row, prediction in answers]))
-        documents = [_document(row, prediction, self.top_k) for row, prediction in answers]
+            return self.compress(_csv([self._submitted(row, prediction) for row, [prediction] in answers]))
+        documents = [_document(row, predictions, self.top_k) for row, predictions in answers]
         if self.form != "csv":
             return self.compress(json_lines(documents))
         for document in documents:
@@ -107,12 +121,12 @@ def _gzip(data: bytes) -> bytes:
     return gzip.compress(data, 6, mtime=0)
 
 
-def _document(row: Row, prediction: Prediction, top_k: int) -> dict[str, object]:
-    """The fields of the prediction over HTTP, after the names of the row."""
+def _document(row: Row, predictions: list[Prediction], top_k: int) -> dict[str, object]:
+    """The fields of the answer over HTTP, after the names of the row."""
     names: dict[str, object] = {
         key: value for key, value in (("guid", row.guid), ("id", row.id)) if value is not None
     }
-    return names | prediction.document(top_k)
+    return names | (row.pairs.document(predictions, top_k) if row.pairs else predictions[0].document(top_k))
 
 
 def _csv(rows: Sequence[Sequence[object]]) -> bytes:

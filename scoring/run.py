@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +123,12 @@ def _score(
     """Score the rows that the sink does not have yet. The last commit tells it that it is complete."""
     waiting: deque[tuple[Window, Answering]] = deque()
     with WindowRunner(tuned) as lanes, progress_bar(sink.tally.rows) as progress:
-        for window in windows(records, tuned.lanes.ensemble.encode, sink.tally.rows, options.window):
+        encode = writer.admitting(tuned.lanes.ensemble.encode_all)
+        for window in windows(records, encode, sink.tally.rows, options.window):
             if options.strict and window.rejects:
                 raise StrictViolation(str(window.rejects[0]))
-            waiting.append((window, lanes.submit([row.encoded for row in window.rows])))
+            examples = [example for row in window.rows for example in row.encoded]
+            waiting.append((window, lanes.submit(examples)))
             progress.expect(window.last, source.fraction())
             # the next window's batches wait already, so no lane is idle while this window ends
             if len(waiting) > 1:
@@ -136,13 +139,18 @@ def _score(
 
 
 def _finish(window: Window, answering: Answering, writer: Writer, sink: Sink, progress: Progress) -> None:
-    for rows in answering.finished():
-        progress.advance(rows)
-    progress.advance(len(window.rejects))
-    answers = list(zip(window.rows, answering.predictions(), strict=True))
+    examples = rows = 0  # that are finished; the bar counts rows
+    for finished in answering.finished():
+        examples += finished
+        new = examples * len(window.rows) // window.examples - rows
+        progress.advance(new)
+        rows += new
+    progress.advance(len(window) - rows)
+    left = iter(answering.predictions())
+    answers = [(row, list(islice(left, len(row.encoded)))) for row in window.rows]
     labelled = [
-        [row.label.id, *prediction.probabilities.tolist()]
-        for row, prediction in answers
+        [row.label.id, *predictions[0].probabilities.tolist()]
+        for row, predictions in answers
         if row.label.id is not None
     ]
     before = sink.tally

@@ -1,18 +1,16 @@
 """Records cut into windows: rows that are sorted by length and finished together, in the order of the
 input."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
-from models.ensemble import EncodedExample
-from models.example import Example
 from models.files.errors import InputBroken
 from models.files.records import Record
 from models.files.rows import Reject
 from scoring.errors import Refused
 from scoring.journal import START_AGAIN
-from scoring.rows import Row, encode_row
+from scoring.rows import Encode, Row, encode_row
 
 
 @dataclass(slots=True)
@@ -21,18 +19,21 @@ class Window:
 
     Attributes:
         last: the number of its last row.
+        examples: of all its rows; a row with `entities` has one for each pair.
         broken: why the input cannot be read past this window.
     """
 
     last: int
     rows: list[Row] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    examples: int = 0
     broken: str | None = None
 
     def add(self, row: Row | Reject) -> None:
         self.last = row.number
         if isinstance(row, Row):
             self.rows.append(row)
+            self.examples += len(row.encoded)
         else:
             self.rejects.append(row)
 
@@ -57,10 +58,9 @@ def _broken(error: InputBroken) -> Iterator[Record]:
     raise error
 
 
-def windows(
-    records: Iterable[Record], encode: Callable[[Example], EncodedExample], skip: int, size: int
-) -> Iterator[Window]:
-    """Windows of `size` rows, after the first `skip` rows, which an earlier run has finished.
+def windows(records: Iterable[Record], encode: Encode, skip: int, size: int) -> Iterator[Window]:
+    """Windows of `size` rows, or of fewer rows once they have `size` examples. The first `skip` rows, which
+    an earlier run has finished, are left out.
 
     Raises:
         Refused: there are fewer rows than an earlier run has finished.
@@ -71,7 +71,7 @@ def windows(
             if number <= skip:
                 continue
             window.add(encode_row(record, number, encode))
-            if len(window) == size:
+            if max(len(window), window.examples) >= size:
                 yield window
                 window = Window(number)
     except InputBroken as error:

@@ -285,7 +285,15 @@ def test_health_ready_info_and_docs(client: httpx.Client) -> None:
     assert client.get("/ready").status_code == 200
     info = client.get("/info").json()
     assert info["bundle"] == "tiny"
-    assert info["labels"] == list(RELATIONS)
+    assert [relation["label"] for relation in info["labels"]] == list(RELATIONS)
+    assert info["labels"][24] == {
+        "label": "per:spouse",
+        "name": {"ko": "배우자", "en": "spouse"},
+        "definition": {
+            "ko": "대상은 주체의 남편이나 아내예요.",
+            "en": "The object is the husband or the wife of the subject.",
+        },
+    }
     assert [member["provider"] for member in info["members"]] == ["CPUExecutionProvider"] * 2
     assert info["limits"]["max_examples"] == 256
     assert client.get("/docs").status_code == 200

@@ -146,7 +146,7 @@ def default_server() -> Iterator[httpx.Client]:
 def test_the_printed_requests_get_the_printed_answers(default_server: httpx.Client) -> None:
     pages = [*READMES, ROOT / "docs" / "http.md"]
     for page in pages:
-        (body,) = bodies_of(page)
+        body = bodies_of(page)[0]
         answer = default_server.post("/relations", json=body).json()
         printed = answer_of(page)
         assert {name: answer[name] for name in ("relation", "members")} == {
@@ -158,6 +158,18 @@ def test_the_printed_requests_get_the_printed_answers(default_server: httpx.Clie
         one, several = (default_server.post("/relations", json=body).json() for body in bodies_of(page))
         assert one["relation"] == "per:date_of_birth"
         assert [answer["relation"] for answer in several["predictions"]] == ["per:title", "org:founded"]
+
+
+def test_the_printed_sentence_with_entities_gets_the_printed_relations(default_server: httpx.Client) -> None:
+    page = ROOT / "docs" / "http.md"
+    printed = re.search(r"^```json\n(\{\"relations\".*?)^```", text_of(page), re.MULTILINE | re.DOTALL)
+    assert printed
+    expected = json.loads(printed[1])
+    answer = default_server.post("/relations", json=bodies_of(page)[1]).json()
+    assert answer["pairs"] == expected["pairs"]
+    for one, other in zip(answer["relations"], expected["relations"], strict=True):
+        assert {**one, "score": 0, "probabilities": 0} == {**other, "score": 0, "probabilities": 0}
+        assert one["score"] == pytest.approx(other["score"], abs=0.01)
 
 
 def test_the_python_client_waits_as_it_is_told_and_names_every_fault(
@@ -179,7 +191,7 @@ def test_the_python_client_waits_as_it_is_told_and_names_every_fault(
     assert code
     names: dict[str, Any] = {}
     exec(code[1], names)
-    (body,) = bodies_of(page)
+    body = bodies_of(page)[0]
     url = str(default_server.base_url).rstrip("/")
     assert names["relations"](body, url)["relation"] == "per:date_of_birth"
     assert slept == [3, 2]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.labels import COMPETITION_RELATIONS, COMPETITION_TO_OFFICIAL, NO_RELATION, RELATION_IDS, RELATIONS
+from models.relations import RELATIONS_IN_WORDS
 
 
 def test_there_are_thirty_different_relations() -> None:
@@ -74,3 +75,15 @@ def test_a_competition_id_names_its_relation(competition_id: int, relation: str)
 def test_the_order_is_that_of_the_data_set() -> None:
     relation_list = Path(os.environ["KLUE_RE_DATA"], "relation_list.json")
     assert list(RELATIONS) == json.loads(relation_list.read_text(encoding="utf-8"))["relations"]
+
+
+def test_every_relation_has_a_name_of_its_own_and_one_sentence_in_korean_and_english() -> None:
+    assert [relation.label for relation in RELATIONS_IN_WORDS] == list(RELATIONS)
+    for language, hangul in (("ko", True), ("en", False)):
+        names = [getattr(relation.name, language) for relation in RELATIONS_IN_WORDS]
+        sentences = [getattr(relation.definition, language) for relation in RELATIONS_IN_WORDS]
+        assert len(set(names)) == len(set(sentences)) == 30
+        for text in names + sentences:
+            assert any("가" <= character <= "힣" for character in text) is hangul, text
+        for sentence in sentences:
+            assert sentence.find(".") == len(sentence) - 1, sentence

@@ -5,9 +5,9 @@ can be a whole number that is written as a float.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from models.example import Example, InvalidExample
 from models.files.cells import parse_cell
@@ -23,6 +23,8 @@ MISSING_TYPES: Final = ("", "nan", "NaN", "None", "null", "<NA>")
 """How pandas and Spark write a type that is missing, once it is a string."""
 NO_LABEL: Final = 100
 """The competition's test file has this label in every row."""
+
+T = TypeVar("T")
 
 Name = str | int
 """A row's guid, or its id in the competition."""
@@ -47,8 +49,8 @@ _NAMED: Final = {relation: Label(index) for relation, index in RELATION_IDS.item
 
 
 @dataclass(frozen=True, slots=True)
-class FileRow:
-    """A row that is a valid example.
+class FileRow(Generic[T]):
+    """A row that is a valid example, or something else that was read from its fields.
 
     Attributes:
         number: its place among the file's rows, counted from 1.
@@ -61,7 +63,7 @@ class FileRow:
     guid: Name | None
     id: Name | None
     label: Label
-    example: Example
+    example: T
     fields: Mapping[str, Any]
 
     @property
@@ -99,8 +101,13 @@ class Reject:
         return f"row {self.number}" + (f", line {self.line}" if self.line else "") + f": {self.reason}"
 
 
-def read_row(record: Record, number: int) -> FileRow | Reject:
+def read_row(record: Record, number: int) -> FileRow[Example] | Reject:
     """Parse and check one record. Any fault makes it a `Reject`."""
+    return read_row_as(record, number, Example.from_row)
+
+
+def read_row_as(record: Record, number: int, check: Callable[[dict[str, Any]], T]) -> FileRow[T] | Reject:
+    """As `read_row`, with another reader of the fields, which raises InvalidExample."""
     guid = id_ = None
     try:
         content: Any = record.content
@@ -114,11 +121,11 @@ def read_row(record: Record, number: int) -> FileRow | Reject:
         texts = {key: value for key in ENTITY_KEYS if isinstance(value := content.get(key), str)}
         fields = {**content, **{key: parse_cell(text, key) for key, text in texts.items()}}
         try:
-            example = Example.from_row(fields)
+            example = check(fields)
         except InvalidExample:
             present = {key: _present(fields.get(key)) for key in ENTITY_KEYS}
             fields |= {key: entity for key, entity in present.items() if entity is not None}
-            example = Example.from_row(fields)
+            example = check(fields)
     except ValueError as error:
         return Reject(number, record.line, guid, id_, str(error))
     return FileRow(number, record, guid, id_, read_label(fields.get("label")), example, fields)
