@@ -78,11 +78,18 @@ bundle: $(DEVELOP) ## train and export as the default bundle was: KORE_ENCODER=�
 	$(call need,OUTPUT,the new bundle)
 	for recipe in member-6 further-6 member-12 further-12; do \
 		$(BIN)/python -m training.train recipes/default/$$recipe.yaml || exit 1; done
-	$(BIN)/python -m export runs/default/further/member-6 runs/default/further/member-12 \
-		--output $(OUTPUT) --name default --precision int8,fp16-from-int8 \
-		--data $(KLUE_RE_DATA)/validation.jsonl --calibration $(KLUE_RE_DATA)/train.jsonl \
-		--source recipes/default/source.json --notice recipes/default/NOTICE.md
-	$(BIN)/python -m export.cascade $(OUTPUT) --data $(KLUE_RE_DATA)/validation.jsonl --loss 0.3 --auprc-loss 2
+	test -e runs/default/teachers.npz || $(BIN)/python -m training.teach runs/default/further/member-6 \
+		runs/default/further/member-12 --data $(KLUE_RE_DATA)/train.jsonl --output runs/default/teachers.npz
+	$(BIN)/python -m training.train recipes/default/trunk.yaml
+	test -e runs/default/calibrated || $(BIN)/python -m training.calibrate runs/default/trunk \
+		--data $(KLUE_RE_DATA)/validation.jsonl --output runs/default/calibrated \
+		--train $(KLUE_RE_DATA)/train.jsonl --prior-shift labels --strength 0.25
+	$(BIN)/python -m export runs/default/calibrated --output $(OUTPUT) --name default --weights fit \
+		--precision int8,fp16-from-int8 --data $(KLUE_RE_DATA)/validation.jsonl \
+		--calibration $(KLUE_RE_DATA)/train.jsonl --source recipes/default/source.json --notice recipes/default/NOTICE.md
+	$(BIN)/python -m export.cascade $(OUTPUT) --data $(KLUE_RE_DATA)/validation.jsonl
+	$(BIN)/python -m export.card $(OUTPUT) --data $(KLUE_RE_DATA)/validation.jsonl \
+		--train $(KLUE_RE_DATA)/train.jsonl --licence cc-by-sa-4.0 --about recipes/default/about.md
 
 loadtest: $(DEVELOP) ## run a load test with latency gates: PROFILE=short|spike|soak|mixed|batch, BUNDLE=… or URL=… of a running server
 	$(BIN)/python -m loadtest $(PROFILE) $(if $(URL),--url $(URL),--bundle $(BUNDLE))
