@@ -1,8 +1,8 @@
 """The memory of exporting weights of over 2 GiB: python -m benchmarks.large_export
 
-Makes an XLM-R classifier with one layer and a large vocabulary, all weights random, exports it and verifies the
-bundle. Reports the peak memory of the export, as the kernel counts it. The folder of the default size takes
-2.2 GB, the export three times as much again for a while.
+Makes an XLM-R classifier with one layer, a large vocabulary and random weights, exports it and verifies the
+bundle. Reports the peak memory of the export, as the kernel counts it. The default size needs 16 GB of disk
+for a while.
 """
 
 import json

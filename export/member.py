@@ -252,8 +252,8 @@ def fastest(prove: Callable[[Precision], ProvenGraphs]) -> list[ProvenGraphs]:
 
 
 def _place(kept: Sequence[ProvenGraphs], place: int, folder: Path) -> list[ModelFile]:
-    """Move the graphs of one exit into the bundle. Graphs with the same weights share one file of them, and so
-    do graphs that need one because of their size.
+    """Move the graphs of one exit into the bundle. Graphs with the same weights share one file of them, and
+    so do graphs that need one because of their size.
 
     Args:
         place: index of the exit.

@@ -223,7 +223,8 @@ class Encoder:
             for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
                 ids.append(self._never_from_text.get(token, token))
                 begins.append(run[bisect_right(starts, start) - 1])
-                ends.append(run[bisect_right(starts, max(start, stop - 1)) - 1])
+                # some tokenizers give the token of a space no width: it belongs to the piece before
+                ends.append(run[bisect_right(starts, max(stop - 1, 0)) - 1])
         return ids, begins, ends
 
 

@@ -47,25 +47,36 @@ class MarkerTemplate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    subject: Text = Field(description="what the subject becomes; `{word}` is its word, `{type}` its type")
-    object: Text = Field(description="what the object becomes")
-    subject_untyped: Text | None = Field(None, description="what a subject without a type becomes")
-    object_untyped: Text | None = Field(None, description="what an object without a type becomes")
-    types: TypeWords = Field(TypeWords(), description="what `{type}` becomes; by default PER, ORG, …")
+    subject: Text = Field(description="What the subject becomes: `{word}` is its word, `{type}` its type.")
+    object: Text = Field(description="What the object becomes.")
+    subject_untyped: Text | None = Field(
+        None,
+        description="What a subject without a type becomes. Required if `subject` has `{type}`.",
+    )
+    object_untyped: Text | None = Field(
+        None, description="What an object without a type becomes. Required if `object` has `{type}`."
+    )
+    types: TypeWords | None = Field(
+        None,
+        description="What `{type}` becomes, for example `{PER: 사람, ORG: 단체}`. A type that is left out "
+        "keeps its name.",
+    )
     tokens: tuple[Text, ...] = Field(
-        (), max_length=64, description="markers that are one token of the vocabulary; `{type}` is each type"
+        (),
+        max_length=64,
+        description="Markers that are one token of the vocabulary; `{type}` in them is each type.",
     )
     before: Text | None = Field(
-        None, description="what comes before the sentence; `{subject}` and `{object}` are the words"
+        None, description="What comes before the sentence: `{subject}` and `{object}` are the words."
     )
-    after: Text | None = Field(None, description="what comes after the sentence")
+    after: Text | None = Field(None, description="What comes after the sentence.")
     segments: Literal[1, 2] = Field(
-        2, description="2: `before` or `after` is a segment of its own; 1: all is one segment"
+        2, description="2: `before` or `after` is a segment of its own. 1: all is one segment."
     )
     piecewise: bool = Field(
         False,
-        description="true: text, markers and words are tokenised each on its own, and a space in `subject` "
-        "or `object` only parts two of them; false: the marked sentence is tokenised as one text",
+        description="false: the marked sentence is tokenised as one text. true: text, markers and words are "
+        "tokenised each on its own, and a space in `subject` or `object` only separates markers.",
     )
 
     @model_validator(mode="after")
@@ -121,7 +132,7 @@ class MarkerTemplate(BaseModel):
         return [Token(part) if part in tokens else part for part in re.split(f"({cuts})", text) if part]
 
     def _word(self, type_: EntityType | None) -> str:
-        return str(getattr(self.types, type_)) if type_ else ""
+        return str(getattr(self.types or TypeWords(), type_)) if type_ else ""
 
 
 def _check_pattern(name: str, pattern: str, *placeholders: str) -> None:
