@@ -35,8 +35,9 @@ def names_of(id2label: dict[int, str]) -> tuple[str, ...] | None:
         raise ValueError(f"id2label: {len(names)} labels found, KLUE's {len(RELATIONS)} are required")
     if names in ([f"{prefix}{place}" for place in range(len(RELATIONS))] for prefix in ("LABEL_", "")):
         return None
-    if unknown := next((place for place, name in enumerate(names) if name not in RELATION_IDS), None):
-        raise ValueError(f"id2label: {unknown} is {names[unknown]!r}, which is none of KLUE's 30 relations")
+    for place, name in enumerate(names):
+        if name not in RELATION_IDS:
+            raise ValueError(f"id2label: {place} is {name!r}, which is none of KLUE's 30 relations")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"id2label: {twice!r} is there twice")
     return tuple(map(str, names))
@@ -67,7 +68,8 @@ def check_order(checkpoint: str, probabilities: NDArray[np.float64], labels: NDA
     """Score an unnamed head in both orders.
 
     Args:
-        probabilities: of a head that is taken to be in KLUE's order, shape (rows, 30).
+        probabilities: of a head that is taken to be in KLUE's order, shape (rows, 30), or (rows, exits, 30),
+            of which the last exit is scored.
         labels: shape (rows,).
 
     Returns:
@@ -76,7 +78,7 @@ def check_order(checkpoint: str, probabilities: NDArray[np.float64], labels: NDA
     Raises:
         InvalidCheckpoint: the competition's order is far better.
     """
-    answers = probabilities.argmax(axis=1)
+    answers = probabilities.reshape(len(labels), -1, len(RELATIONS))[:, -1].argmax(axis=1)
     competition = np.array([RELATION_IDS[relation] for relation in COMPETITION_RELATIONS])
     klue_f1, competition_f1 = micro_f1(labels, answers), micro_f1(labels, competition[answers])
     figures = (

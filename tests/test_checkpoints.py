@@ -127,7 +127,8 @@ def write_vocabulary(folder: Path, rows: list[Row], jamo: bool = False) -> None:
     characters = sorted({letter for row in rows for letter in str(row["sentence"])} - {" "} | set("@*#^"))
     pieces = [*characters, *(f"##{character}" for character in characters)]
     if jamo:
-        pieces += [prefix + chr(code) for code in range(0x1100, 0x11FF) for prefix in ("", "##")]
+        codes = [*range(0x1100, 0x1113), *range(0x1161, 0x1176), *range(0x11A8, 0x11C3)]
+        pieces += [prefix + chr(code) for code in codes for prefix in ("", "##")]
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     (folder / "vocab.txt").write_text("\n".join([*specials, *pieces]) + "\n", encoding="utf-8")
 
