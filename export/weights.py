@@ -52,7 +52,7 @@ def save_shared(graphs: Mapping[Path, onnx.ModelProto], name: str = WEIGHTS) -> 
                     file.write(bytes(-file.tell() % ALIGNMENT))
                     places[digest] = file.tell()
                     file.write(content)
-                set_external_data(tensor, WEIGHTS, offset=places[digest], length=len(content))
+                set_external_data(tensor, name, offset=places[digest], length=len(content))
                 tensor.ClearField("raw_data")
             path.write_bytes(model.SerializeToString())
     return weights
