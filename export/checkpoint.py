@@ -121,7 +121,7 @@ def load(
 
     Args:
         markers: those of a checkpoint whose `config.json` names none.
-        label_order: of the head, whatever `config.json` says.
+        label_order: of the head; it overrules `config.json`.
 
     Raises:
         InvalidCheckpoint: the folder or one of its files is missing, has another kind, or contradicts
@@ -157,6 +157,8 @@ def load(
         put_in_klue_order(model, order)
         source = f"--label-order {label_order}" if label_order else f"id2label has {named(order)}"
         notes.append(f"{folder}: {source}: the head's rows were put into KLUE's order")
+    if label_order and names not in (None, order):
+        notes.append(f"{folder}: --label-order {label_order} overrules id2label, which has {named(names)}")
     unnamed = label_order is None and names is None
     return Checkpoint(folder.name, model, tokenizer_json, encoder, used, unnamed, tuple(notes))
 

@@ -1,6 +1,6 @@
 """Examples into token ids: mark the two entities, tokenise, cut the sentence to the model's window.
 
-The positions of the markers are known, whatever characters the user's text has: '@', '<subj>' or a joiner.
+The positions of the markers are known, also if the user's text has '@', '<subj>' or a joiner.
 A marker that is a token never reaches the tokenizer. The other pieces (text, marker, word) are tokenised each
 on its own if the template is piecewise; otherwise pieces without a token between them are joined, and the
 offsets of the tokens tell their pieces.

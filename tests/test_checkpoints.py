@@ -1,4 +1,4 @@
-"""Checkpoints as teams have them: other label orders, a wrong vocabulary, files that lead astray."""
+"""Checkpoints as teams have them: other label orders, a wrong vocabulary, hostile files."""
 
 import json
 import shutil
@@ -243,7 +243,7 @@ def config(**fields: object) -> Callable[[Path], None]:
         (lambda folder: (folder / "config.json").unlink(), "config.json: No such file or directory"),
     ],
 )
-def test_files_that_lead_astray_are_refused_before_anything_is_loaded(
+def test_hostile_files_are_refused_before_anything_is_loaded(
     checkpoints: list[Path],
     recipe_file: Path,
     tmp_path: Path,
@@ -279,7 +279,7 @@ def test_a_template_goes_from_the_recipe_into_the_bundle_with_a_file_of_weights(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also: a checkpoint that is too large for one file of ONNX, which a lower limit stands for."""
+    """Also: a graph that is too large for one file, by a lower limit."""
     markers, member, bundle = tmp_path / "baseline.yaml", tmp_path / "member", tmp_path / "bundle"
     markers.write_text(BASELINE, encoding="utf-8")
     assert (
