@@ -98,6 +98,7 @@ def settings_page() -> str:
 
 def recipe_page() -> str:
     """docs/recipe.md."""
+    from models.markers import MarkerTemplate
     from training.augmentation.methods import METHODS
     from training.data.folds import Fold
     from training.run.recipe import ContextualRecipe, PretrainingRecipe, Recipe
@@ -105,6 +106,7 @@ def recipe_page() -> str:
 
     sections = [
         _section("A member: `python -m training.train`", Recipe),
+        _section("`markers`: a template of your own, or its file", MarkerTemplate),
         _section("`fold`: sentences to hold out", Fold),
         "## `augmentation`: new rows from old ones\n\n"
         "`method` names one of these. `copies` and `balance` belong to all of them.\n",

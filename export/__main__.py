@@ -35,8 +35,9 @@ def _export(options: ExportOptions) -> dict[str, Any]:
     from export.ensemble import export_ensemble
 
     transformers.logging.set_verbosity_error()  # the faults that it warns of are refused
-    manifest = export_ensemble(options)
-    return {"bundle": str(options.output), **next(iter(manifest.quality.values())).model_dump()}
+    exported = export_ensemble(options)
+    quality = next(iter(exported.manifest.quality.values()))
+    return {"bundle": str(options.output), **quality.model_dump(), "notes": exported.notes}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 Weights are read from safetensors only; nothing is unpickled."""
 
 import json
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -23,10 +23,16 @@ from transformers import (
 )
 
 from export.errors import InvalidCheckpoint
+from export.label_order import ORDERS, check_order, named, names_of, put_in_klue_order
+from export.options import LabelOrder
+from export.parity import answer
+from models.checkpoint_files import check_folder, require_tokenizer
 from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS, TOKEN_TYPE_IDS, feed
 from models.encoding import EncodedBatch, Encoder
 from models.labels import RELATIONS
-from models.markers import MARKER_STYLES
+from models.markers import MARKER_STYLES, MarkerTemplate, checked, described, template_of
+from models.rows import LabelledExample, label_ids
+from models.vocabulary import check_vocabulary, unused_markers
 from training.model.heads import RelationClassifier, positions, reads_types
 
 ARCHITECTURES: Final[dict[str, type[PreTrainedModel]]] = {
@@ -41,17 +47,26 @@ ARCHITECTURES: Final[dict[str, type[PreTrainedModel]]] = {
 }
 WINDOW: Final = 512
 """Tokens, for a checkpoint that states no window and has positions for more."""
+ORDER_ROWS: Final = 400
+"""Rows that both label orders are scored on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """A model before export: one member, or a trunk with several exits."""
+    """A model before export: one member, or a trunk with several exits.
+
+    Attributes:
+        unnamed: whether the order of its labels is only assumed.
+        notes: what a person should know about it, one line each.
+    """
 
     name: str
     model: PreTrainedModel
     tokenizer_json: bytes
     encoder: Encoder
-    markers: str
+    markers: str | MarkerTemplate
+    unnamed: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def window(self) -> int:
@@ -76,7 +91,7 @@ class Checkpoint:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The inputs that the model reads, by the names of models/classifier.py."""
-        types = MARKER_STYLES[self.markers].has_question and reads_types(self.model.config)
+        types = template_of(self.markers).two_segments and reads_types(self.model.config)
         own = isinstance(self.model, RelationClassifier)
         return (
             INPUT_IDS,
@@ -99,24 +114,28 @@ class Checkpoint:
         return replace(self, encoder=Encoder(tokenizer, self.markers, window, self.encoder.pad_token_id))
 
 
-def load(folder: Path, markers: str | None = None) -> Checkpoint:
-    """Load a fine-tuned checkpoint, in evaluation mode.
+def load(
+    folder: Path, markers: str | MarkerTemplate | None = None, label_order: LabelOrder | None = None
+) -> Checkpoint:
+    """Load a fine-tuned checkpoint, in evaluation mode, with its head in KLUE's order.
 
     Args:
-        markers: the marker style of a checkpoint whose `config.json` names none.
+        markers: those of a checkpoint whose `config.json` names none.
+        label_order: of the head; it overrules `config.json`.
 
     Raises:
         InvalidCheckpoint: the folder or one of its files is missing, has another kind, or contradicts
             another file.
     """
     try:
-        document = json.loads((folder / "config.json").read_bytes())
+        document = check_folder(folder)
         found = ", ".join(document.get("architectures") or ["no architecture"])
         if found not in ARCHITECTURES:
             raise ValueError(f"{found} found, one of {', '.join(ARCHITECTURES)} is required")
+        require_tokenizer(folder)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        style = _marker_style(config, markers)
-        _check_labels(folder, config)
+        used = _markers(config, markers)
+        names = names_of(config.id2label)
         model = _model(folder, ARCHITECTURES[found], config)
         tokenizer_json = _tokenizer_json(folder)
         tokenizer = Tokenizer.from_buffer(tokenizer_json)
@@ -124,33 +143,61 @@ def load(folder: Path, markers: str | None = None) -> Checkpoint:
         if highest >= embedded:
             raise ValueError(f"the tokenizer gives ids up to {highest}, the model embeds {embedded}")
         window = min(getattr(config, "window", WINDOW), positions(config))
-        encoder = Encoder(tokenizer, style, window, config.pad_token_id)
+        encoder = Encoder(tokenizer, used, window, config.pad_token_id)
     except Exception as error:  # those of transformers, safetensors and tokenizers share no base class
         raise InvalidCheckpoint(f"checkpoint {folder}: {' '.join(str(error).split())[:600]}") from None
-    return Checkpoint(folder.name, model, tokenizer_json, encoder, style)
+    notes = []
+    if unused := unused_markers(tokenizer, template_of(used)):
+        notes.append(
+            f"{folder}: the tokenizer has {', '.join(unused[:8])}, which the markers ({described(used)}) do "
+            "not use; if the model was trained with them, give a template with --markers"
+        )
+    order = ORDERS[label_order] if label_order else names or RELATIONS
+    if order != RELATIONS:
+        put_in_klue_order(model, order)
+        source = f"--label-order {label_order}" if label_order else f"id2label has {named(order)}"
+        notes.append(f"{folder}: {source}: the head's rows were put into KLUE's order")
+    if label_order and names not in (None, order):
+        notes.append(f"{folder}: --label-order {label_order} overrules id2label, which has {named(names)}")
+    unnamed = label_order is None and names is None
+    return Checkpoint(folder.name, model, tokenizer_json, encoder, used, unnamed, tuple(notes))
 
 
-def _marker_style(config: PretrainedConfig, given: str | None) -> str:
-    style: str | None = getattr(config, "markers", given)
-    known = ", ".join(MARKER_STYLES)
-    if style is None:
-        raise ValueError(f"its config.json does not name a marker style; --markers must, with one of {known}")
-    if style not in MARKER_STYLES:
-        raise ValueError(f"markers: one of {known} is required, not {style!r}")
-    return style
+def check_rows(checkpoint: Checkpoint, rows: Sequence[LabelledExample]) -> list[str]:
+    """Check a checkpoint's tokenizer and label order on the rows of the proof.
+
+    Returns:
+        What a person should know, one line each.
+
+    Raises:
+        InvalidCheckpoint: the tokenizer or the label order does not fit the rows.
+    """
+    tokenizer = Tokenizer.from_buffer(checkpoint.tokenizer_json)
+    try:
+        warning = check_vocabulary(tokenizer, checkpoint.encoder, [row.example for row in rows])
+    except ValueError as error:
+        raise InvalidCheckpoint(f"checkpoint {checkpoint.name}: {error}") from None
+    notes = [*checkpoint.notes, *([f"{checkpoint.name}: {warning}"] if warning else [])]
+    if checkpoint.unnamed:
+        asked = rows[:ORDER_ROWS]
+        encoded = [checkpoint.encoder.encode(row.example) for row in asked]
+        probabilities = answer(
+            checkpoint.logits, encoded, checkpoint.encoder.pad_token_id, f"{checkpoint.name}, label orders"
+        )
+        notes.append(check_order(checkpoint.name, probabilities, label_ids(asked)))
+    return notes
 
 
-def _check_labels(folder: Path, config: PretrainedConfig) -> None:
-    names = [config.id2label.get(place) for place in range(len(config.id2label))]
-    if len(names) != len(RELATIONS):
-        raise ValueError(f"id2label: {len(names)} labels found, KLUE's {len(RELATIONS)} are required")
-    if names == [f"LABEL_{place}" for place in range(len(RELATIONS))]:
-        taken = "its labels have no names; they are taken as KLUE's relations in official order"
-        print(f"checkpoint {folder}: {taken}", file=sys.stderr)
-        return
-    for place, (name, relation) in enumerate(zip(names, RELATIONS, strict=True)):
-        if name != relation:
-            raise ValueError(f"id2label: {place} is {name!r}, in KLUE's official order it is {relation!r}")
+def _markers(config: PretrainedConfig, given: str | MarkerTemplate | None) -> str | MarkerTemplate:
+    markers = getattr(config, "markers", given)
+    if markers is None:
+        known = ", ".join(MARKER_STYLES)
+        raise ValueError(
+            f"its config.json does not name a marker style; --markers must, with a template file or one of "
+            f"{known}"
+        )
+    used: str | MarkerTemplate = checked(markers)
+    return used
 
 
 def _model(folder: Path, architecture: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:

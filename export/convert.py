@@ -16,6 +16,7 @@ from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
 from transformers import PretrainedConfig, PreTrainedModel
 
 from export.errors import ConversionFailed
+from export.weights import save
 from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS, LOGITS, TOKEN_TYPE_IDS
 
 OPSET = 18
@@ -129,7 +130,7 @@ def fuse(path: Path, fused_path: Path, layers: int, heads: int, hidden_size: int
         raise ConversionFailed(
             f"attention fused in {fused} of {layers} layers: the exporter's graph has changed"
         )
-    onnx.save(optimised.model, str(fused_path))
+    save(optimised.model, fused_path)
     return fusions
 
 

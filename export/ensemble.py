@@ -1,13 +1,14 @@
 """Checkpoints into a bundle: every member is exported and proven, then the ensemble as a whole."""
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.lanes import Lanes
-from export.checkpoint import Checkpoint, load
+from export.checkpoint import Checkpoint, check_rows, load
 from export.errors import InvalidOptions
 from export.evaluate import check_window, read_rows
 from export.member import ProofRows, exits_of, export_members
@@ -28,18 +29,29 @@ class _Inputs:
 
     Attributes:
         checkpoints: with the weights of their exits, the cheapest first, all with the same window.
+        notes: what a person should know about the checkpoints, one line each.
     """
 
     checkpoints: list[tuple[Checkpoint, list[float]]]
     rows: ProofRows
     weights_rows: list[LabelledExample]
     restriction: TypeRestriction | None
+    notes: list[str]
 
 
-def export_ensemble(options: ExportOptions) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A bundle that was written, and what a person should know about its checkpoints."""
+
+    manifest: Manifest
+    notes: list[str]
+
+
+def export_ensemble(options: ExportOptions) -> Exported:
     """Write one bundle.
 
-    1. Read the rows and load the checkpoints. Refuse a row that does not fit into the window.
+    1. Read the rows and load the checkpoints. Refuse a row that does not fit into the window, and a tokenizer
+       or a label order that does not fit the rows.
     2. Convert, fuse, quantise and prove every checkpoint, the cheapest first. Each of its exits becomes a
        member.
     3. Fit the weights of the vote, if the options ask for it.
@@ -81,7 +93,7 @@ def export_ensemble(options: ExportOptions) -> Manifest:
             if device == "cpu" or has_gpu():
                 Lanes.load(written, device).ensemble.prove()
         folder.rename(output)
-    return manifest
+    return Exported(manifest, inputs.notes)
 
 
 def _read(options: ExportOptions) -> _Inputs:
@@ -92,7 +104,10 @@ def _read(options: ExportOptions) -> _Inputs:
     if options.type_restriction:
         restriction = learn_restriction(read_labelled(options.type_restriction))
     loaded = [
-        load(folder, style) for folder, style in zip(options.checkpoints, options.member_markers, strict=True)
+        load(folder, markers, order)
+        for folder, markers, order in zip(
+            options.checkpoints, options.member_markers, options.member_orders, strict=True
+        )
     ]
     window = min(checkpoint.window for checkpoint in loaded)
     loaded = [checkpoint.with_window(window) for checkpoint in loaded]
@@ -104,9 +119,12 @@ def _read(options: ExportOptions) -> _Inputs:
     for checkpoint in loaded:
         for path, read in files.items():
             check_window(path, read, checkpoint.encoder.encode)
+    notes = [note for checkpoint in loaded for note in check_rows(checkpoint, rows)]
+    for note in notes:
+        print(f"export: {note}", file=sys.stderr)
     pairs = zip(loaded, _weights_of_exits(options.given_weights, loaded), strict=True)
     cheapest_first = sorted(pairs, key=lambda pair: pair[0].cost)
-    return _Inputs(cheapest_first, ProofRows(rows, calibration), weights_rows, restriction)
+    return _Inputs(cheapest_first, ProofRows(rows, calibration), weights_rows, restriction, notes)
 
 
 def _weights_of_exits(given: Sequence[float], checkpoints: Sequence[Checkpoint]) -> list[list[float]]:

@@ -14,6 +14,7 @@ from export.half import halve
 from export.packing import pack
 from export.quantize import quantize
 from export.stages import stages
+from export.weights import save
 from models.encoding import EncodedBatch
 from models.precision import Precision
 
@@ -35,11 +36,11 @@ class Graphs:
     hidden_size: int
 
     def paths(self, precision: Precision) -> list[Path]:
-        """The graphs in a precision, in the order of the exits, each complete in one file."""
+        """The graphs in a precision, in the order of the exits."""
         paths = [self.fused.with_name(f"{precision}-{number}.onnx") for number in range(1, self.exits + 1)]
         if not paths[0].exists():
             for model, path in zip(BUILDERS[precision](self), paths, strict=True):
-                onnx.save(model, str(path))
+                save(model, path)
         return paths
 
     def load_fused(self) -> onnx.ModelProto:

@@ -12,6 +12,7 @@ from typing import Any
 
 from export.command import ExportParser
 from models.bundle import Bundle, Cascade, Manifest, Member, ModelFile
+from models.markers import described
 
 
 def describe(bundle: Bundle) -> str:
@@ -51,7 +52,7 @@ def _member(bundle: Bundle, member: Member) -> list[str]:
     if member.continues:
         layers += f" after those of {member.continues}"
     return [
-        f"member {member.name}: weight {member.weight:g}, {layers}, {member.encoding.markers}",
+        f"member {member.name}: weight {member.weight:g}, {layers}, {described(member.encoding.markers)}",
         *(_graph(bundle.path, file) for file in member.files),
     ]
 

@@ -26,7 +26,7 @@ from export.graphs import Graphs
 from export.parity import answer, check, compare
 from export.proof import has_gpu, machine, provider
 from export.stages import exit_names
-from export.weights import save_shared
+from export.weights import has_weights_file, save_shared
 from models.bundle import InputEncoding, Member, ModelFile
 from models.classifier import CUDA, Chain, OnnxClassifier
 from models.encoding import Encoded, EncodedBatch
@@ -107,7 +107,7 @@ class _Proof:
         """
         graphs, device = self.graphs.paths(precision), PRECISIONS[precision].device
         for graph, exit_ in zip(graphs, self.exits, strict=True):
-            check_fusions(onnx.load(str(graph)), exit_.layers)
+            check_fusions(onnx.load(str(graph), load_external_data=False), exit_.layers)
         chain = Chain([OnnxClassifier(graph, available_cores(), provider(device)) for graph in graphs])
         title = f"{self.checkpoint.name} in ONNX, {precision}"
         after = _by_exit(answer(chain, self.encoded, self._pad, title))
@@ -252,7 +252,8 @@ def fastest(prove: Callable[[Precision], ProvenGraphs]) -> list[ProvenGraphs]:
 
 
 def _place(kept: Sequence[ProvenGraphs], place: int, folder: Path) -> list[ModelFile]:
-    """Move the graphs of one exit into the bundle. Graphs with the same weights share one file of them.
+    """Move the graphs of one exit into the bundle. Graphs with the same weights share one file of them, and
+    so do graphs that need one because of their size.
 
     Args:
         place: index of the exit.
@@ -264,6 +265,7 @@ def _place(kept: Sequence[ProvenGraphs], place: int, folder: Path) -> list[Model
         if facts.weights_of in present
     ]
     together = {each for pair in pairs if pair[1] in present for each in pair}
+    together |= {each.precision for each in kept if has_weights_file(each.graphs[place])}
     shared = {
         folder / each.files[place].path: onnx.load(str(each.graphs[place]))
         for each in kept

@@ -2,18 +2,22 @@
 
 import argparse
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar, get_args
 
 from pydantic import ValidationError
 
 from export.command import ExportParser
 from export.errors import InvalidOptions
 from models.bundle import MANIFEST, SUMS, Source
-from models.markers import MARKER_STYLES
+from models.markers import MARKER_STYLES, MarkerTemplate
 from models.precision import PRECISIONS, Precision
+from models.template_file import read_markers
 
+Value = TypeVar("Value")
+LabelOrder = Literal["klue", "competition"]
 RESERVED: Final = (MANIFEST, SUMS, "members", "tokenizers")
 """Names that the bundle needs itself."""
 
@@ -32,7 +36,8 @@ class ExportOptions:
         weights: in the vote: one for each checkpoint, or one for each exit of each checkpoint, in the order
             of the checkpoints; by default equal. fit: see `weights_data`.
         weights_data: labelled rows for fitting the weights; by default `data`.
-        markers: marker style of the checkpoints whose `config.json` names none: one for all, or one for each.
+        markers: of the checkpoints whose `config.json` names none: one for all, or one for each.
+        label_orders: of the heads, over what `config.json` says: one for all, or one for each.
         name: of the bundle; by default that of the folder.
         source: encoder, data and licences, for the manifest.
         notices: files that the bundle contains.
@@ -46,7 +51,8 @@ class ExportOptions:
     precisions: tuple[Precision, ...] | Literal["auto"] = ("int8",)
     weights: tuple[float, ...] | Literal["fit"] | None = None
     weights_data: Path | None = None
-    markers: tuple[str, ...] = ()
+    markers: tuple[str | MarkerTemplate, ...] = ()
+    label_orders: tuple[LabelOrder, ...] = ()
     name: str | None = None
     source: Source | None = None
     notices: tuple[Path, ...] = ()
@@ -58,11 +64,14 @@ class ExportOptions:
         return self.weights if isinstance(self.weights, tuple) else (1.0,) * len(self.checkpoints)
 
     @property
-    def member_markers(self) -> tuple[str | None, ...]:
-        """One marker style for each checkpoint."""
-        if len(self.markers) == 1:
-            return self.markers * len(self.checkpoints)
-        return self.markers or (None,) * len(self.checkpoints)
+    def member_markers(self) -> Sequence[str | MarkerTemplate | None]:
+        """The markers of each checkpoint."""
+        return _for_each(self.markers, len(self.checkpoints))
+
+    @property
+    def member_orders(self) -> Sequence[LabelOrder | None]:
+        """The label order of each checkpoint."""
+        return _for_each(self.label_orders, len(self.checkpoints))
 
     def check(self) -> None:
         """Refuse options that cannot work, before a checkpoint is loaded.
@@ -77,8 +86,9 @@ class ExportOptions:
             raise InvalidOptions(f"--weights: {len(self.given_weights)} given for {count} checkpoints")
         if self.weights_data is not None and self.weights != "fit":
             raise InvalidOptions("--weights-data: only --weights fit uses it")
-        if len(self.member_markers) != count:
-            raise InvalidOptions(f"--markers: {len(self.markers)} given for {count} checkpoints")
+        for flag, given in (("--markers", self.markers), ("--label-order", self.label_orders)):
+            if len(given) not in (0, 1, count):
+                raise InvalidOptions(f"{flag}: {len(given)} given for {count} checkpoints")
         if self.precisions != "auto":
             for precision in self.precisions:
                 base = PRECISIONS[precision].weights_of
@@ -120,9 +130,17 @@ def parse(parser: ExportParser, argv: list[str] | None) -> ExportOptions:
         "--markers",
         type=_markers,
         default=(),
-        metavar="STYLE,…",
-        help="how checkpoints mark entities, if config.json does not say it; one for all or one for each: "
-        + ", ".join(MARKER_STYLES),
+        metavar="STYLE|FILE,…",
+        help="how checkpoints mark entities, if config.json does not say it; one for all or one for each: a "
+        f"template file, or {', '.join(MARKER_STYLES)}",
+    )
+    add(
+        "--label-order",
+        type=_label_orders,
+        default=(),
+        metavar="ORDER,…",
+        help="order of the heads' 30 labels, klue or competition; one for all or one for each (default: that "
+        "of id2label)",
     )
     add(
         "--weights",
@@ -155,6 +173,7 @@ def parse(parser: ExportParser, argv: list[str] | None) -> ExportOptions:
         weights=given.weights,
         weights_data=given.weights_data,
         markers=given.markers,
+        label_orders=given.label_order,
         name=given.name,
         source=given.source,
         notices=tuple(given.notice),
@@ -184,12 +203,23 @@ def _weights(text: str) -> tuple[float, ...] | Literal["fit"]:
     return weights
 
 
-def _markers(text: str) -> tuple[str, ...]:
+def _markers(text: str) -> tuple[str | MarkerTemplate, ...]:
+    try:
+        return tuple(map(read_markers, text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _label_orders(text: str) -> tuple[LabelOrder, ...]:
     names = tuple(text.split(","))
-    for name in names:
-        if name not in MARKER_STYLES:
-            raise argparse.ArgumentTypeError(f"{name!r} is not a style; give {' or '.join(MARKER_STYLES)}")
+    if unknown := next((name for name in names if name not in get_args(LabelOrder)), None):
+        raise argparse.ArgumentTypeError(f"{unknown!r} is not an order; give klue or competition")
     return names
+
+
+def _for_each(given: Sequence[Value], count: int) -> Sequence[Value | None]:
+    """One value for each checkpoint, of one for all, one for each, or none."""
+    return list(given) * count if len(given) == 1 else list(given) or [None] * count
 
 
 def _source(path: str) -> Source:

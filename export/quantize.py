@@ -10,8 +10,10 @@ Weights have 7 bits, not 8: on processors without VNNI, the int8 kernels add two
 bits would saturate.
 """
 
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -20,6 +22,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from export.weights import save
 from models.classifier import INPUT_IDS, feed
 from models.encoding import EncodedBatch
 
@@ -79,7 +82,10 @@ def _observe(
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory() as scratch:  # a graph of over 2 GiB runs only from a file
+        path = Path(scratch) / "observed.onnx"
+        save(probe, path)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     inputs = [node.name for node in session.get_inputs()]
     ranges: dict[str, _Range] = {}
     for batch in calibration:

@@ -5,6 +5,7 @@ from pathlib import Path
 import onnx
 
 from export.stages import join
+from export.weights import save
 from models.bundle import Bundle, BundleRefused
 from models.precision import Device
 
@@ -28,6 +29,6 @@ def write_whole(path: Path, output: Path, device: Device) -> list[Path]:
         files = [file for stage in bundle.manifest.chain(member) if (file := stage.file_for(device))]
         graphs = [onnx.load(str(bundle.path / file.path)) for file in files]
         graph = output / f"{member.name}.onnx"
-        onnx.save(graphs[0] if len(graphs) == 1 else join(graphs), str(graph))
+        save(graphs[0] if len(graphs) == 1 else join(graphs), graph)
         written.append(graph)
     return written

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.labels import RELATION_IDS, RELATIONS
-from models.markers import MARKER_STYLES
+from models.markers import Markers
 from models.precision import PREFERRED, Device, Precision
 from models.restriction import TypeRestriction
 
@@ -80,17 +80,11 @@ class ModelFile(_Part):
 class InputEncoding(_Part):
     """How a member's examples become token ids. Members with equal encodings share the work."""
 
-    markers: str = Field(description="a marker style of models/markers.py")
+    markers: Markers = Field(
+        description="the name of a marker style, or a whole template (models/markers.py)"
+    )
     tokenizer: str = Field(description="path of a tokenizers JSON file in the bundle")
     pad_token_id: int = Field(ge=0, lt=2**31)
-
-    @model_validator(mode="after")
-    def _check_markers(self) -> "InputEncoding":
-        if self.markers not in MARKER_STYLES:
-            raise ValueError(
-                f"unknown marker style {self.markers!r}; this version knows {', '.join(MARKER_STYLES)}"
-            )
-        return self
 
 
 class Member(_Part):

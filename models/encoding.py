@@ -1,7 +1,9 @@
 """Examples into token ids: mark the two entities, tokenise, cut the sentence to the model's window.
 
-A sentence is tokenised in pieces (text, marker, word, marker, text, ...), never as one marked string. So the
-positions of the markers are known, whatever characters the user's text has: '@', '<subj>' or a joiner.
+The positions of the markers are known, also if the user's text has '@', '<subj>' or a joiner.
+A marker that is a token never reaches the tokenizer. The other pieces (text, marker, word) are tokenised each
+on its own if the template is piecewise; otherwise pieces without a token between them are joined, and the
+offsets of the tokens tell their pieces.
 
 The text reaches the tokenizer in composed form (models/example.py). The rest is left to the tokenizer, as in
 training. With the tokenizer of the shipped bundle (tests/test_encoding.py):
@@ -18,6 +20,7 @@ training. With the tokenizer of the shipped bundle (tests/test_encoding.py):
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +29,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from models.example import Example, InvalidExample, Problem
-from models.markers import MARKER_STYLES, Token
+from models.markers import MarkerTemplate, Token, template_of
+from models.marking import Marking
 
 CHARACTERS_A_TOKEN: Final = 64
 """Text further from the entities than this times the window is not tokenised: it could be megabytes."""
@@ -98,35 +102,39 @@ class Encoder:
     """Turns examples into token ids. Safe to share between threads.
 
     Args:
-        tokenizer: a user's text never matches its special tokens, nor the tokens of the marker style.
-        markers: a name in `MARKER_STYLES`.
+        tokenizer: a user's text never matches its special tokens, nor the tokens of the marker template.
+        markers: a name of `models.markers.MARKER_STYLES`, or a template.
         max_length: the model's window in tokens, special tokens included.
         pad_token_id: the id that fills short rows of a batch.
 
     Raises:
-        ValueError: the tokenizer lacks a token of the marker style, or puts no special tokens around a text,
-            or none between two segments where the style has two.
+        ValueError: the tokenizer lacks a token of the template, or puts no special tokens around a text,
+            or none between two segments where the template has two.
     """
 
-    def __init__(self, tokenizer: Tokenizer, markers: str, max_length: int, pad_token_id: int) -> None:
-        style = MARKER_STYLES[markers]
-        if missing := [token for token in style.tokens if tokenizer.token_to_id(token) is None]:
-            raise ValueError(
-                f"the tokenizer lacks {', '.join(missing)}, which the marker style {markers} needs"
-            )
+    def __init__(
+        self, tokenizer: Tokenizer, markers: str | MarkerTemplate, max_length: int, pad_token_id: int
+    ) -> None:
+        template = template_of(markers)
+        tokens = template.vocabulary
+        if missing := [token for token in tokens if tokenizer.token_to_id(token) is None]:
+            raise ValueError(f"the tokenizer lacks {', '.join(missing)}, which the markers need")
         tokenizer.no_padding()
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True
         # If they were ordinary tokens, a user's text would match them.
-        tokenizer.add_special_tokens(list(style.tokens))
-        self.mark = style.mark
+        tokenizer.add_special_tokens(list(tokens))
+        marking = Marking(template)
+        self.mark = marking.mark
         self.max_length = max_length
         self.pad_token_id = pad_token_id
         self._tokenizer = tokenizer
-        self._frame = _Frame.of_pair(tokenizer) if style.has_question else _Frame.of_one(tokenizer)
-        self._marker_ids = {token: tokenizer.token_to_id(token) for token in style.tokens}
+        self._frame = _Frame.of_pair(tokenizer) if template.two_segments else _Frame.of_one(tokenizer)
+        self._is_first = template.two_segments and template.before is not None
+        self._marker_ids = {token: tokenizer.token_to_id(token) for token in tokens}
+        self._tokenise = self._tokenise_each if template.piecewise else self._tokenise_joined
         self._fixed_ids: dict[str, list[int]] = {
-            piece: tokenizer.encode(piece, add_special_tokens=False).ids for piece in style.words
+            piece: tokenizer.encode(piece, add_special_tokens=False).ids for piece in marking.texts
         }
         specials = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         unknown = next((i for t in ("<unk>", "[UNK]") if (i := tokenizer.token_to_id(t)) is not None), None)
@@ -134,7 +142,9 @@ class Encoder:
         self._never_from_text = {} if unknown is None else dict.fromkeys(specials, unknown)
 
     @classmethod
-    def from_file(cls, tokenizer: Path, markers: str, max_length: int, pad_token_id: int) -> "Encoder":
+    def from_file(
+        cls, tokenizer: Path, markers: str | MarkerTemplate, max_length: int, pad_token_id: int
+    ) -> "Encoder":
         return cls(Tokenizer.from_file(str(tokenizer)), markers, max_length, pad_token_id)
 
     def encode(self, example: Example, tokenised: dict[str, list[int]] | None = None) -> Encoded:
@@ -142,12 +152,13 @@ class Encoder:
 
         1. Mark it.
         2. Tokenise its pieces. Text that is too far from the entities for the window is left out.
-        3. Keep the tokens of both entities, of the text between them and of the question.
+        3. Keep the tokens of both entities, of the text between them and of the template's own text before
+           and after the sentence.
         4. Fill the window with the text before and after the entities, in equal parts.
 
         Args:
             tokenised: the token ids of pieces of text, shared by the examples of one sentence: most of their
-                pieces are equal. Filled here.
+                pieces are equal. Filled here, if the template's pieces are tokenised one by one.
 
         Raises:
             InvalidExample: the tokens of step 3 do not fit into the window.
@@ -158,26 +169,32 @@ class Encoder:
         room = self.max_length - len(frame)
         if sum(map(len, between)) > reach:
             raise _too_far_apart(f"more than {reach} characters", room)
-        ids, pieces = self._tokenise([before[-reach:], *between, after[:reach]], tokenised)
-        question = self._tokenise([marked.question])[0] if marked.question else []
-        # `pieces` is sorted, so a binary search finds where each piece begins. A marker always has a token.
+        ids, begins, ends = self._tokenise([before[-reach:], *between, after[:reach]], tokenised)
+        leading = self._tokenise_each(marked.before)[0] if marked.before else []
+        trailing = self._tokenise_each(marked.after)[0] if marked.after else []
+        # Both lists are sorted, so a binary search finds the tokens of a piece.
         subject, object_, first = (
-            bisect_left(pieces, piece) for piece in (marked.subject, marked.object_, marked.first)
+            bisect_left(ends, piece) for piece in (marked.subject, marked.object_, marked.first)
         )
-        low, high = _window(len(ids), first, bisect_right(pieces, marked.last), room - len(question))
-        input_ids = [*frame.opening, *ids[low:high], *frame.between, *question, *frame.closing]
-        offset = len(frame.opening) - low
+        low, high = _window(
+            len(ids), first, bisect_right(begins, marked.last), room - len(leading) - len(trailing)
+        )
+        # The tokens between two segments are next to the template's own text, where there are two.
+        opening = [*frame.opening, *leading, *(frame.between if self._is_first else ())]
+        closing = [*(() if self._is_first else frame.between), *trailing, *frame.closing]
+        offset = len(opening) - low
+        second = (high - low if self._is_first else len(trailing)) + len(frame.closing)
         return Encoded(
-            np.array(input_ids, dtype=np.int64),
+            np.array([*opening, *ids[low:high], *closing], dtype=np.int64),
             np.array([subject + offset, object_ + offset], dtype=np.int64),
-            len(question) + len(frame.closing) if frame.types else 0,
+            second if frame.types else 0,
             truncated=high - low < len(ids) or max(len(before), len(after)) > reach,
         )
 
-    def _tokenise(
-        self, pieces: list[str], tokenised: dict[str, list[int]] | None = None
-    ) -> tuple[list[int], list[int]]:
-        """Token ids, and for each of them the index of its piece."""
+    def _tokenise_each(
+        self, pieces: Sequence[str], tokenised: dict[str, list[int]] | None = None
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Token ids, and for each of them, twice, the index of its piece."""
         if tokenised is None:
             tokenised = {}
         known = [
@@ -197,7 +214,41 @@ class Encoder:
             piece_ids = tokenised[piece] if fixed is None else fixed
             ids += piece_ids
             origins += [index] * len(piece_ids)
-        return ids, origins
+        return ids, origins, origins
+
+    def _tokenise_joined(
+        self, pieces: Sequence[str], _: dict[str, list[int]] | None = None
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Token ids, and for each of them the index of the piece in which it begins and of that in which it
+        ends."""
+        runs = _runs(pieces)
+        texts = ["".join(pieces[index] for index in run) for run in runs]
+        read = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        ids: list[int] = []
+        begins: list[int] = []
+        ends: list[int] = []
+        for run, text, encoding in zip(runs, texts, read, strict=True):
+            if isinstance(pieces[run[0]], Token):
+                ids.append(self._marker_ids[text])
+                begins.append(run[0])
+                ends.append(run[0])
+                continue
+            starts = list(accumulate((len(pieces[index]) for index in run[:-1]), initial=0))
+            for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
+                ids.append(self._never_from_text.get(token, token))
+                begins.append(run[bisect_right(starts, start) - 1])
+                # some tokenizers give the token of a space no width: it belongs to the piece before
+                ends.append(run[bisect_right(starts, max(stop - 1, 0)) - 1])
+        return ids, begins, ends
+
+
+def _runs(pieces: Sequence[str]) -> list[list[int]]:
+    """The indices of the pieces, each token in a list of its own and neighbouring texts in one list."""
+    return [
+        run
+        for is_token, group in groupby(range(len(pieces)), key=lambda index: isinstance(pieces[index], Token))
+        for run in ([[index] for index in group] if is_token else [list(group)])
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +281,7 @@ class _Frame:
             for wanted in (0, 1)
         )
         if first[-1] + 1 == second[0]:
-            raise ValueError(
-                "the tokenizer puts nothing between two segments, and the marker style needs two"
-            )
+            raise ValueError("the tokenizer puts nothing between two segments, and the markers need two")
         return cls(
             pair.ids[: first[0]],
             pair.ids[second[-1] + 1 :],

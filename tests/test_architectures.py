@@ -48,10 +48,12 @@ from models.encoding import EncodedBatch, Encoder
 from models.ensemble import Ensemble
 from models.example import Example
 from models.labels import RELATION_IDS, RELATIONS
-from models.markers import ENTITY_TOKENS, typed_punctuation
+from models.markers import MARKER_STYLES, TYPED_PUNCTUATION
+from models.marking import Marking
 from models.voting import fit_weights, softmax
 from training.train import main as train
 
+ENTITY_TOKENS = MARKER_STYLES["entity_tokens"].vocabulary
 LABELLED = {"id2label": dict(enumerate(RELATIONS)), "label2id": RELATION_IDS}
 SHAPE = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64}
 # So tiny a model learns nothing from the small weights that large ones begin with.
@@ -311,31 +313,15 @@ def test_a_vocabulary_alone_and_two_segments_are_read_as_transformers_reads_them
     for row in rows[:20]:
         example = Example.from_row(row)
         question = f"{example.subject_entity.word} 및 {example.object_entity.word}의 관계는 무엇인가?"
-        expected = tokenizer(" ".join(typed_punctuation(example).pieces), question)
+        expected = tokenizer(" ".join(Marking(TYPED_PUNCTUATION).mark(example).pieces), question)
         batch = EncodedBatch.collate([encoder.encode(example)], 0)
         assert batch.input_ids[0].tolist() == expected["input_ids"]
         assert batch.token_type_ids[0].tolist() == expected["token_type_ids"]
 
 
-def test_labels_without_names_are_taken_in_official_order_and_that_is_said(
-    folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    load(folders["bert"], "typed_punctuation_question")
-    assert "taken as KLUE's relations in official order" in capsys.readouterr().err
-    load(folders["roberta"], "entity_tokens")
-    assert capsys.readouterr().err == ""
-
-
 def change_config(folder: Path, **fields: object) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **fields}), encoding="utf-8")
-
-
-def permute_labels(folder: Path) -> None:
-    names = [*RELATIONS[:6], RELATIONS[7], RELATIONS[6], *RELATIONS[8:]]
-    change_config(
-        folder, id2label=dict(enumerate(names)), label2id={name: index for index, name in enumerate(names)}
-    )
 
 
 def drop_a_weight(folder: Path) -> None:
@@ -348,12 +334,6 @@ def drop_a_weight(folder: Path) -> None:
     ("spoil", "markers", "message"),
     [
         (
-            permute_labels,
-            "entity_tokens",
-            "id2label: 6 is 'org:political/religious_affiliation', in KLUE's official order it is "
-            "'org:members'",
-        ),
-        (
             lambda folder: change_config(folder, id2label={0: "no", 1: "yes"}),
             "entity_tokens",
             "id2label: 2 labels found",
@@ -361,9 +341,13 @@ def drop_a_weight(folder: Path) -> None:
         (
             lambda folder: None,
             None,
-            "--markers must, with one of typed_punctuation, typed_punctuation_question, entity_tokens",
+            "--markers must, with a template file or one of typed_punctuation, ",
         ),
-        (lambda folder: change_config(folder, markers="runes"), "entity_tokens", "not 'runes'"),
+        (
+            lambda folder: change_config(folder, markers="runes"),
+            "entity_tokens",
+            "unknown marker style 'runes'",
+        ),
         (
             lambda folder: change_config(folder, architectures=["T5Model"]),
             "entity_tokens",

@@ -6,65 +6,17 @@ import pytest
 from examples import any_example, marked, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizer_kinds import ENTITY_TOKENS, KINDS, unigram, word_piece
+from tokenizers import Tokenizer, models, processors
 
 from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import Example, InvalidExample
-from models.markers import ENTITY_TOKENS, MARKER_STYLES, typed_punctuation
+from models.markers import MARKER_STYLES, TYPED_PUNCTUATION
+from models.marking import Marking
 
+typed_punctuation = Marking(TYPED_PUNCTUATION).mark
 PAD, WIDE = 0, 4096
-ALPHABET = sorted(
-    set("강하늘은이름난무신다사람기타및의관계는무엇인가와길고어서야오래도록들말였@*#^?.<>/[]SEPCLsubjo")
-)
 
-
-def word_piece(special: bool) -> Tokenizer:
-    """BERT's and ELECTRA's kind: tells the second segment by type."""
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    pieces = [*specials, *ALPHABET, *(f"##{letter}" for letter in ALPHABET)]
-    tokenizer = Tokenizer(
-        models.WordPiece({piece: index for index, piece in enumerate(pieces)}, unk_token="[UNK]")
-    )
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    return with_tokens(tokenizer, specials, special)
-
-
-def unigram(special: bool) -> Tokenizer:
-    """XLM-R's kind, whose vocabulary lists special tokens, and here the markers too, as pieces of text."""
-    specials = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
-    pieces = [(piece, -1.0) for piece in [*specials, *ENTITY_TOKENS]] + [
-        (letter, -5.0) for letter in ["▁", *ALPHABET]
-    ]
-    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=1))
-    tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 2), ("</s>", 3)]
-    )
-    return with_tokens(tokenizer, specials, special)
-
-
-def byte_level(special: bool) -> Tokenizer:
-    """RoBERTa's kind: every byte has its piece."""
-    specials = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
-    pieces = [*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    tokenizer = Tokenizer(
-        models.BPE({piece: index for index, piece in enumerate(pieces)}, [], unk_token="<unk>")
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 3), ("<s>", 2), add_prefix_space=False)
-    return with_tokens(tokenizer, specials, special)
-
-
-def with_tokens(tokenizer: Tokenizer, specials: list[str], special: bool) -> Tokenizer:
-    tokenizer.add_special_tokens(specials)
-    (tokenizer.add_special_tokens if special else tokenizer.add_tokens)(list(ENTITY_TOKENS))
-    return tokenizer
-
-
-KINDS: list[Callable[[bool], Tokenizer]] = [word_piece, unigram, byte_level]
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -127,15 +79,15 @@ def test_every_style_is_in_the_table() -> None:
 @pytest.mark.parametrize("name", MARKER_STYLES)
 @pytest.mark.parametrize("swapped", [False, True], ids=["subject first", "object first"])
 def test_each_style_marks_the_sentence(name: str, swapped: bool) -> None:
-    style, example = MARKER_STYLES[name], words("강하늘은 이름난 무신이다.", "강하늘", "무신")
+    template, example = MARKER_STYLES[name], words("강하늘은 이름난 무신이다.", "강하늘", "무신")
     if swapped:
         example = Example(example.sentence, example.object_entity, example.subject_entity)
-    marked_ = style.mark(example)
+    marked_ = Marking(template).mark(example)
     subject, object_ = example.subject_entity.word, example.object_entity.word
-    assert bool(marked_.question) == style.has_question
-    assert set(style.tokens) <= set(marked_.pieces)
+    assert bool(marked_.after) == template.two_segments
+    assert set(template.vocabulary) <= set(marked_.pieces)
     if not swapped:
-        assert "|".join(filter(None, ["".join(marked_.pieces), marked_.question])) == STYLES[name]
+        assert "|".join(["".join(marked_.pieces), *marked_.after]) == STYLES[name]
     for place, word in ((marked_.subject, subject), (marked_.object_, object_)):
         assert marked_.first <= place < marked_.pieces.index(word) <= marked_.last
     assert "".join(marked_.pieces[: marked_.first] + marked_.pieces[marked_.last + 1 :]) == "이다."
@@ -309,9 +261,7 @@ def test_in_any_text_markers_and_question_are_at_their_places_or_the_example_is_
 
 def test_a_tokenizer_that_lacks_a_marker_is_refused() -> None:
     without = Tokenizer.from_str(word_piece(True).to_str().replace('"</obj>"', '"</other>"'))
-    with pytest.raises(
-        ValueError, match=r"^the tokenizer lacks </obj>, which the marker style entity_tokens needs$"
-    ):
+    with pytest.raises(ValueError, match=r"^the tokenizer lacks </obj>, which the markers need$"):
         Encoder(without, "entity_tokens", WIDE, PAD)
 
 

@@ -276,7 +276,7 @@ def test_a_placeholder_that_is_no_text_gets_one_plain_line(
 
 def test_the_tokens_that_mark_entities_begin_unlike_each_other(recipe_file: Path, tmp_path: Path) -> None:
     trainer = prepare(Recipe.read(recipe_file, {"markers": "entity_tokens", "output": str(tmp_path)}))
-    tokens = MARKER_STYLES["entity_tokens"].tokens
+    tokens = MARKER_STYLES["entity_tokens"].vocabulary
     rows = trainer.model.encoder.get_input_embeddings().weight[
         trainer.processing_class.convert_tokens_to_ids(list(tokens))
     ]

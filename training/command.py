@@ -72,11 +72,12 @@ class CommandParser(ArgumentParser):
 
         from models.example import InvalidExample
         from models.rows import InvalidRows
+        from models.yaml_text import InvalidYaml
         from training.errors import TrainingError
 
         try:
             summary = work()
-        except (TrainingError, InvalidRows, InvalidExample, OSError) as error:
+        except (TrainingError, InvalidYaml, InvalidRows, InvalidExample, OSError) as error:
             return self._fail(str(error), getattr(error, "exit_status", 2))
         print(json.dumps(summary))
         return 0

@@ -13,6 +13,7 @@ from pydantic import Field
 from models.restriction import TypeMask, learn_restriction
 from models.rows import LabelledExample, read_labelled, sentence, sentence_halves
 from models.voting import softmax
+from models.yaml_text import read_yaml
 from training.data.files import write
 from training.errors import InvalidRecipe
 from training.experiments.study_figures import PLAIN, KeptFigures, Metrics, RunKey, summarise, table
@@ -21,7 +22,6 @@ from training.model.calibration import NONE, ShiftOptions, cross_fit, smoothed_s
 from training.run.predictions import Predictions
 from training.run.recipe import ContextualRecipe, PretrainingRecipe, Recipe, YamlFile
 from training.run.record import PREDICTIONS, claim, fingerprints
-from training.run.yaml_text import read_yaml
 
 VOTE: Final = "plain runs voting"
 WITHOUT_TRAINING: Final = (VOTE, "entity-type restriction", "temperature", "prior shift")

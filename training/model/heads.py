@@ -6,6 +6,7 @@ The folder has the encoder's `config.json` with the fields `pooling`, `markers`,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from models.checkpoint_files import check_folder
 from models.labels import RELATIONS
 from training.model.pretrained import require, require_encoder
 
@@ -26,7 +28,7 @@ class HeadOptions:
 
     Attributes:
         pooling: a name in `POOLED_VECTORS`.
-        markers: a name in `models.markers.MARKER_STYLES`.
+        markers: the name of a marker style, or the fields of a marker template.
         window: tokens.
         dropout: before the head.
         layers: number of the encoder's first layers to keep; all by default.
@@ -37,7 +39,7 @@ class HeadOptions:
     """
 
     pooling: str
-    markers: str
+    markers: str | dict[str, Any]
     window: int
     dropout: float
     layers: int | None = None
@@ -97,6 +99,8 @@ class RelationClassifier(PreTrainedModel):
                 weights, a member with another pooling or other markers, or exits that the encoder does not
                 have.
         """
+        if Path(name).is_dir():
+            check_folder(Path(name))
         config = AutoConfig.from_pretrained(name)
         finished = config.architectures == [cls.__name__]
         for field in ("pooling", "markers"):

@@ -1,6 +1,5 @@
 """A finished member in PyTorch, for calibration and distillation."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,11 @@ from tqdm import tqdm
 from transformers import AutoConfig
 
 from engine.planner import cut_sorted
+from models.checkpoint_files import check_folder
 from models.encoding import Encoder
 from models.example import Example
 from models.labels import RELATIONS
+from models.markers import checked
 from models.voting import softmax
 from training.data.dataset import collate
 from training.errors import InvalidCheckpoint
@@ -55,11 +56,11 @@ class TrainedMember:
         """
         kind = RelationClassifier.__name__
         try:
-            if json.loads((folder / "config.json").read_bytes()).get("architectures") != [kind]:
+            if check_folder(folder).get("architectures") != [kind]:
                 raise ValueError(f"not a {kind}")
             config = AutoConfig.from_pretrained(folder)
             encoder = Encoder.from_file(
-                folder / "tokenizer.json", config.markers, config.window, config.pad_token_id
+                folder / "tokenizer.json", checked(config.markers), config.window, config.pad_token_id
             )
             model, report = RelationClassifier.from_pretrained(
                 folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True

@@ -11,7 +11,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from models.markers import MARKER_STYLES
+from models.markers import TYPED_PUNCTUATION
+from models.marking import Marking
 
 SPECIALS = {
     "bos_token": "<s>",
@@ -20,7 +21,7 @@ SPECIALS = {
     "unk_token": "<unk>",
     "mask_token": "<mask>",
 }
-MARKERS = MARKER_STYLES["typed_punctuation"].words
+MARKERS = sorted(Marking(TYPED_PUNCTUATION).texts)
 """The text that models/markers.py puts around entities."""
 
 

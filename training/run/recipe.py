@@ -6,19 +6,20 @@ docs/recipe.md is generated from these fields.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from models.markers import MARKER_STYLES
+from models.markers import Markers
 from models.rows import LabelledExample, read_labelled
+from models.template_file import read_markers
+from models.yaml_text import InvalidYaml, parse_yaml, read_yaml
 from training.augmentation.methods import AnyMethod
 from training.data.files import write
 from training.data.folds import Fold, apart
 from training.errors import InvalidRecipe
-from training.run.yaml_text import parse_yaml, read_yaml
 from training.trials.space import SearchSpace
 
 NOT_SEARCHED: Final = frozenset(
@@ -40,10 +41,14 @@ class YamlFile(BaseModel):
             InvalidRecipe: the file is missing or not YAML, a field is unknown or has a wrong value, or an
                 environment variable is not set.
         """
-        fields = read_yaml(path)
+        try:
+            fields = read_yaml(path)
+            given = {name: parse_yaml(text, f"--set {name}") for name, text in (overrides or {}).items()}
+        except InvalidYaml as error:
+            raise InvalidRecipe(str(error)) from None
         if not isinstance(fields, dict):
             raise InvalidRecipe(f"{path}: a mapping of fields is required")
-        fields |= {name: parse_yaml(text, f"--set {name}") for name, text in (overrides or {}).items()}
+        fields |= given
         try:
             return cls.model_validate({name: _expand(str(name), value) for name, value in fields.items()})
         except ValidationError as error:
@@ -127,6 +132,10 @@ class RunRecipe(YamlFile):
         return self.fold.held_out(read_labelled(self.train)) if self.fold else []
 
 
+def _markers(value: Any) -> Any:
+    return read_markers(value) if isinstance(value, str) else value
+
+
 class Recipe(RunRecipe):
     """A member of an ensemble: `python -m training.train`."""
 
@@ -141,9 +150,10 @@ class Recipe(RunRecipe):
         description="The vectors that the head reads: of the two entity markers (entity_start), of the first "
         "token (cls), of all three (cls_entity_start), or the mean over all tokens (mean).",
     )
-    markers: str = Field(
+    markers: Annotated[Markers, BeforeValidator(_markers)] = Field(
         "typed_punctuation",
-        description="How the two entities are marked in the text: a name in models/markers.py.",
+        description="How the two entities are marked in the text: a marker style, or the YAML file of a "
+        "marker template.",
     )
     validation: Path = Field(description="Rows to evaluate on: a file of KLUE-RE rows.")
     head_learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate of the new head.")
@@ -210,12 +220,6 @@ class Recipe(RunRecipe):
     search: SearchSpace | None = Field(
         None, description="The search space of `python -m training.search`. Other commands do not read it."
     )
-
-    @model_validator(mode="after")
-    def _check_markers(self) -> Self:
-        if self.markers not in MARKER_STYLES:
-            raise ValueError(f"markers: one of {', '.join(MARKER_STYLES)} is required, not {self.markers!r}")
-        return self
 
     @model_validator(mode="after")
     def _check_exits(self) -> Self:
@@ -299,6 +303,8 @@ def _faults(error: ValidationError) -> str:
 
 
 def _expand(name: str, value: object) -> object:
+    if name == "markers" and isinstance(value, dict):
+        return value  # a dollar sign can be a marker
     if isinstance(value, dict):
         return {key: _expand(f"{name}.{key}", nested) for key, nested in value.items()}
     if isinstance(value, list):

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast, Tra
 from models.encoding import Encoder
 from models.example import Example, InvalidExample
 from models.labels import RELATIONS
-from models.markers import MARKER_STYLES
+from models.markers import as_json, template_of
 from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled, sentence, two_labels
 from training.augmentation.variants import Variant, variants
 from training.data.dataset import RelationDataset
@@ -108,14 +108,14 @@ def fit(trainer: RelationTrainer) -> None:
 def _load_tokenizer(recipe: Recipe) -> tuple[PreTrainedTokenizerFast, Encoder]:
     tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
     window = min(recipe.max_length, positions(AutoConfig.from_pretrained(recipe.encoder)))
-    tokenizer.add_tokens(list(MARKER_STYLES[recipe.markers].tokens), special_tokens=True)
+    tokenizer.add_tokens(list(template_of(recipe.markers).vocabulary), special_tokens=True)
     return tokenizer, Encoder(tokenizer.backend_tokenizer, recipe.markers, window, tokenizer.pad_token_id)
 
 
 def _build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, window: int) -> RelationClassifier:
     options = HeadOptions(
         pooling=recipe.pooling,
-        markers=recipe.markers,
+        markers=as_json(recipe.markers),
         window=window,
         dropout=recipe.dropout,
         layers=recipe.layers,
@@ -124,7 +124,7 @@ def _build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, window: int
         attention=attention(recipe.bf16),
     )
     model = RelationClassifier.from_encoder(recipe.encoder, options)
-    if MARKER_STYLES[recipe.markers].tokens:
+    if template_of(recipe.markers).vocabulary:
         # New tokens start at random. As the mean of all tokens they would start equal, and one epoch would
         # not separate subject from object (docs/log.md).
         size = max(len(tokenizer), model.config.vocab_size)

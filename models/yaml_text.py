@@ -5,34 +5,36 @@ from typing import Any
 
 import yaml
 
-from training.errors import InvalidRecipe
+
+class InvalidYaml(ValueError):
+    """A file or a text that is not YAML. The message is one line that names it."""
 
 
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file.
 
     Raises:
-        InvalidRecipe: the file is missing or not YAML; the message names it.
+        InvalidYaml: the file is missing or not YAML; the message names it.
     """
     try:
         return parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRecipe(f"{path}: {' '.join(str(error).split())}") from None
+        raise InvalidYaml(f"{path}: {' '.join(str(error).split())}") from None
 
 
 def parse_yaml(text: str, where: str) -> Any:
     """The content of YAML text.
 
     Raises:
-        InvalidRecipe: the text is not YAML; the message starts with `where`.
+        InvalidYaml: the text is not YAML; the message starts with `where`.
     """
     try:
         return yaml.load(text, _WithoutAliases)
     except RecursionError:
-        raise InvalidRecipe(f"{where}: it is nested too deeply") from None
+        raise InvalidYaml(f"{where}: it is nested too deeply") from None
     # Not YAML's own errors: a date that does not exist, an integer without digits, a list as a key.
     except (yaml.YAMLError, ValueError, LookupError, TypeError) as error:
-        raise InvalidRecipe(f"{where}: {' '.join(str(error).split())[:300]}") from None
+        raise InvalidYaml(f"{where}: {' '.join(str(error).split())[:300]}") from None
 
 
 class _WithoutAliases(yaml.SafeLoader):
