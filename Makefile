@@ -81,10 +81,10 @@ bundle: $(DEVELOP) ## train and export as the default bundle was: KORE_ENCODER=â
 	test -e runs/default/teachers.npz || $(BIN)/python -m training.teach runs/default/further/member-6 \
 		runs/default/further/member-12 --data $(KLUE_RE_DATA)/train.jsonl --output runs/default/teachers.npz
 	$(BIN)/python -m training.train recipes/default/trunk.yaml
-	test -e runs/default/calibrated || $(BIN)/python -m training.calibrate runs/default/trunk \
-		--data $(KLUE_RE_DATA)/validation.jsonl --output runs/default/calibrated \
+	test -e runs/default/calibrated/trunk || $(BIN)/python -m training.calibrate runs/default/trunk \
+		--data $(KLUE_RE_DATA)/validation.jsonl --output runs/default/calibrated/trunk \
 		--train $(KLUE_RE_DATA)/train.jsonl --prior-shift labels --strength 0.25
-	$(BIN)/python -m export runs/default/calibrated --output $(OUTPUT) --name default --weights fit \
+	$(BIN)/python -m export runs/default/calibrated/trunk --output $(OUTPUT) --name default --weights fit \
 		--precision int8,fp16-from-int8 --data $(KLUE_RE_DATA)/validation.jsonl \
 		--calibration $(KLUE_RE_DATA)/train.jsonl --source recipes/default/source.json --notice recipes/default/NOTICE.md
 	$(BIN)/python -m export.cascade $(OUTPUT) --data $(KLUE_RE_DATA)/validation.jsonl

@@ -20,7 +20,7 @@ from models.labels import RELATIONS
 from models.precision import PRECISIONS
 from models.restriction import TypeRestriction, learn_restriction
 from models.rows import LabelledExample, label_ids, read_labelled
-from models.voting import fit_weights
+from models.voting import fit_stage_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def _with_fitted_weights(folder: Path, manifest: Manifest, rows: list[LabelledEx
     """The manifest with the weights that make the labels of these rows most likely."""
     unweighted = Bundle(folder, manifest)
     lanes = at_work(unweighted, unweighted.devices()[0])
-    weights = fit_weights(lanes.member_probabilities([row.example for row in rows]), label_ids(rows))
+    weights = fit_stage_weights(lanes.member_probabilities([row.example for row in rows]), label_ids(rows))
     members = [
         member.model_copy(update={"weight": weight})
         for member, weight in zip(manifest.members, weights.tolist(), strict=True)

@@ -59,3 +59,26 @@ def fit_weights(members: NDArray[np.float64], labels: NDArray[np.int64]) -> NDAr
         weights = updated
     fitted: NDArray[np.float64] = np.maximum(weights, 1e-6)
     return fitted
+
+
+def fit_stage_weights(members: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The weights of the vote for a cascade, in which each stage's vote can be the answer; they sum to 1.
+
+    1. The vote begins as the first member's.
+    2. Mix the next member into the vote so far, with the share that makes the true labels likeliest.
+    3. Repeat from 2 until every member votes.
+
+    `fit_weights` would make the last vote likeliest, and can give a good early member no weight, if a later
+    one is better.
+
+    Args:
+        members: as `fit_weights`, in the order in which they vote.
+        labels: shape (rows,).
+    """
+    vote, weights = members[0], np.ones(1)
+    for member in members[1:]:
+        shares = fit_weights(np.stack([vote, member]), labels)
+        before, now = shares / shares.sum()
+        vote = before * vote + now * member
+        weights = np.append(before * weights, now)
+    return weights

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.voting import fit_weights, softmax, weighted_mean_probability
+from models.voting import fit_stage_weights, fit_weights, softmax, weighted_mean_probability
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -109,3 +109,27 @@ def test_fitted_weights_are_the_likeliest_on_a_grid() -> None:
         if a + b <= 1
     ]
     assert log_likelihood(weights) >= max(map(log_likelihood, grid)) - 1e-2
+
+
+def test_stage_weights_make_each_stage_as_likely_as_it_can_be() -> None:
+    """A weak member first, then two good ones: the joint fit ignores the second, the staged fit does not."""
+    generator = np.random.default_rng(5)
+    labels = generator.integers(0, 30, 400)
+    members = np.stack([softmax(noisy(generator, labels, strength)) for strength in (1.0, 3.0, 3.1)])
+    weights = fit_stage_weights(members, labels)
+    assert weights.sum() == pytest.approx(1)
+    for stage in (2, 3):
+        best = weighted_mean_probability(members[:stage], weights[:stage])
+        likeliest = log_likelihood(best, labels)
+        for factor in (0.8, 1.25):
+            changed = weights[:stage] * np.array([1.0] * (stage - 1) + [factor])
+            other = weighted_mean_probability(members[:stage], changed)
+            assert log_likelihood(other, labels) <= likeliest + 1e-5
+
+
+def noisy(generator: np.random.Generator, labels: np.ndarray, strength: float) -> np.ndarray:
+    return generator.normal(size=(len(labels), 30)) + strength * np.eye(30)[labels]
+
+
+def log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    return float(np.log(probabilities[np.arange(len(labels)), labels]).mean())
