@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
+from pydantic_core import to_json
 
-from api.metrics import MEASURED_PATH, REJECTIONS
+from api.metrics import MEASURED_PATH, rejected
 from engine.errors import BatchLost, DeadlineExceeded, Failure, NotReady, QueueFull, WaitTooLong
 
 Fault = dict[str, Any]
@@ -72,11 +73,11 @@ def fault(kind: str, loc: Sequence[str | int], message: str) -> Fault:
     return {"type": kind, "loc": list(loc), "msg": message}
 
 
-def response(failure: Failure, path: str) -> JSONResponse:
+def response(failure: Failure, path: str) -> Response:
     """The answer to a request that failed this way; counts it where a prediction was asked for."""
     answer = ANSWERS[type(failure)]
     if path == MEASURED_PATH:
-        REJECTIONS.labels(answer.reason).inc()
+        rejected(answer.reason).inc()
     headers = {}
     if failure.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(failure.retry_after_s)))
@@ -84,12 +85,12 @@ def response(failure: Failure, path: str) -> JSONResponse:
         headers["WWW-Authenticate"] = "Bearer"
     if answer.closes:
         headers["Connection"] = "close"
-    return JSONResponse({"detail": failure.detail}, answer.status, headers)
+    return Response(to_json({"detail": failure.detail}), answer.status, headers, "application/json")
 
 
 def install(app: FastAPI) -> None:
     """Answer every `Failure` by the table. Any other exception becomes a bare 500 in `api/telemetry.py`."""
 
     @app.exception_handler(Failure)
-    async def on_failure(request: Request, failure: Failure) -> JSONResponse:
-        return response(failure, request.url.path)
+    async def on_failure(request: Request, failure: Failure) -> Response:
+        return response(failure, request.scope["path"])

@@ -63,6 +63,7 @@ BUNDLE_SWAPS: Final = Counter(
 READY: Final = Gauge("kore_ready", "1 while /ready answers 200", registry=REGISTRY)
 
 responded = cache(REQUESTS.labels)
+rejected = cache(REJECTIONS.labels)
 voted = cache(ANSWERS.labels)
 predicted = cache(PREDICTIONS.labels)
 """A counter by its label, found at once the second time."""

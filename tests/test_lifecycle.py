@@ -339,11 +339,13 @@ def test_a_full_queue_is_429_with_retry_after(tiny_bundle: Path) -> None:
         ):
             assert refused.status_code == 429, "a short body is refused before it is parsed"
             assert int(refused.headers["Retry-After"]) >= 1
+            assert refused.headers["Server-Timing"].startswith("total;dur=")
         assert post(held.client, ASKED | {"sentence": "x" * 10_000}).status_code == 422, (
             "a long body is parsed"
         )
         held.order("go")
         assert [future.result().status_code for future in inside] == [200] * (lanes + 4)
+        assert metric(held.client, 'kore_rejections_total{reason="queue_full"}') == 2
 
 
 def test_metrics_count_requests_and_name_the_stages_as_server_timing_does(tiny_bundle: Path) -> None:
