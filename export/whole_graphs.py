@@ -1,11 +1,13 @@
 """The members of a bundle as ordinary graphs from token ids to logits."""
 
+import shutil
+import tempfile
 from pathlib import Path
 
 import onnx
 
 from export.stages import join
-from models.bundle import Bundle, BundleRefused
+from models.bundle import Bundle, BundleRefused, ModelFile
 from models.precision import Device
 
 
@@ -26,8 +28,16 @@ def write_whole(path: Path, output: Path, device: Device) -> list[Path]:
     written = []
     for member in bundle.manifest.members:
         files = [file for stage in bundle.manifest.chain(member) if (file := stage.file_for(device))]
-        graphs = [onnx.load(str(bundle.path / file.path)) for file in files]
+        graphs = [_load(bundle.path, file) for file in files]
         graph = output / f"{member.name}.onnx"
         onnx.save(graphs[0] if len(graphs) == 1 else join(graphs), str(graph))
         written.append(graph)
     return written
+
+
+def _load(bundle: Path, file: ModelFile) -> onnx.ModelProto:
+    """A graph with its weights. They are copied, because onnx reads none through a symbolic link."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in filter(None, (file.path, file.weights)):
+            shutil.copy(bundle / name, scratch)
+        return onnx.load(str(Path(scratch, Path(file.path).name)))

@@ -9,9 +9,13 @@
     └── *.md                  licences and notices of the weights' sources
 
 Nothing in it is code and nothing is unpickled. A folder that differs from its sums or manifest is refused.
+Files and folders can be symbolic links, as in the cache of the Hugging Face hub, in DVC and in a Kubernetes
+ConfigMap: the bytes count, wherever they are.
 """
 
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -281,8 +285,10 @@ class Bundle:
     def _open(cls, path: Path) -> "Bundle":
         if not path.is_dir():
             raise BundleRefused(f"bundle {path}: no such folder")
-        # The link can be moved before the graphs are read: they must come from the folder that was checked.
-        path = path.resolve()
+        # A link can be moved before the graphs are read: they must come from the folder that was checked.
+        # Kubernetes moves `..data` when a ConfigMap changes; all its other links lead through that one.
+        mounted = path / "..data"
+        path = (mounted if mounted.is_dir() else path).resolve()
         _check_sums(path)
         try:
             manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
@@ -324,19 +330,21 @@ def write(path: Path, manifest: Manifest) -> None:
     Between the two writes the folder is not a valid bundle: use `export.replace` for a bundle in use.
     """
     (path / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    lines = [f"{_sha256(path / name)}  {name}\n" for name in sorted(_present(path))]
+    lines = [f"{_sha256(path / name)}  {name}\n" for name in sorted(_files(path))]
     (path / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
 def _check_sums(path: Path) -> None:
     listed = _listed(path)
-    present = _present(path)
+    present = set()
+    for name in _files(path):
+        if name not in listed:
+            raise BundleRefused(f"bundle {path}: {name} is not listed in {SUMS}")
+        present.add(name)
     for name in (MANIFEST, *sorted(listed)):
         if name not in present:
             raise BundleRefused(f"bundle {path}: {name} is missing")
     for name in sorted(present):
-        if name not in listed:
-            raise BundleRefused(f"bundle {path}: {name} is not listed in {SUMS}")
         if _sha256(path / name) != listed[name]:
             raise BundleRefused(f"bundle {path}: {name} has been altered: its SHA-256 differs from {SUMS}")
 
@@ -349,15 +357,24 @@ def _listed(path: Path) -> dict[str, str]:
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
-def _present(path: Path) -> set[str]:
-    files = set()
-    for file in path.rglob("*"):
-        name = file.relative_to(path).as_posix()
-        if file.is_symlink() or not (file.is_file() or file.is_dir()):
-            raise BundleRefused(f"bundle {path}: {name} is neither a file nor a folder")
-        if file.is_file():
-            files.add(name)
-    return files - {SUMS}
+def _files(path: Path) -> Iterator[str]:
+    """The names of all files but the sums, through links. A link to nothing or in a circle is no file.
+
+    Raises:
+        BundleRefused: something is neither a file nor a folder.
+        OSError: a folder cannot be read.
+    """
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    for folder, _, names in os.walk(path, onerror=stop, followlinks=True):
+        for file in (Path(folder, name) for name in names):
+            name = file.relative_to(path).as_posix()
+            if not file.is_file():
+                raise BundleRefused(f"bundle {path}: {name} is neither a file nor a folder")
+            if name != SUMS:
+                yield name
 
 
 def _sha256(path: Path) -> str:

@@ -4,6 +4,7 @@ The members of a trunk with several exits are stages: the graph of each takes th
 it and gives states to the stage after it.
 """
 
+import mmap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -84,12 +85,15 @@ class OnnxClassifier:
         threads: cores that one run can use.
         provider: the wanted execution provider.
         gpu: the number of the GPU, where the provider is CUDA.
+        weights: the graph's file of large tensors, where it has one.
 
     Attributes:
         takes_states: whether the graph continues another one.
     """
 
-    def __init__(self, path: Path, threads: int, provider: str = CPU, gpu: int = 0) -> None:
+    def __init__(
+        self, path: Path, threads: int, provider: str = CPU, gpu: int = 0, weights: Path | None = None
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -101,6 +105,12 @@ class OnnxClassifier:
         # spinning after the run, so that the cores are free for other work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        if weights is not None and weights.resolve().parent != path.resolve().parent:
+            # ONNX Runtime reads no weights through a link that leads out of the graph's folder. From memory
+            # it takes them, and copies them.
+            with weights.open("rb") as file:
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            options.add_external_initializers_from_files_in_memory([weights.name], [content], [len(content)])
         providers: list[Any] = [provider]
         if provider == CUDA:
             _load_cuda_libraries()

@@ -398,8 +398,9 @@ def _classifiers(
     file = member.file_for(device)
     assert file is not None  # Ensemble.load checks that the bundle has graphs for the device
     try:
+        path, weights = bundle.path / file.path, file.weights and bundle.path / file.weights
         classifiers = tuple(
-            OnnxClassifier(bundle.path / file.path, threads, provider, gpu=copy) for copy in range(copies)
+            OnnxClassifier(path, threads, provider, gpu=copy, weights=weights) for copy in range(copies)
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise BundleRefused(

@@ -2,19 +2,23 @@
 
 import hashlib
 import math
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import DEFAULT_BUNDLE
 from manifests import refusal, rewrite, sign
 
 from export.replace import replacing
+from export.whole_graphs import write_whole
 from models import bundle
 from models.bundle import Bundle
+from models.ensemble import Ensemble
 
 
 @pytest.fixture
@@ -62,9 +66,99 @@ def test_no_folder_is_refused(tmp_path: Path) -> None:
     assert "no such folder" in refusal(tmp_path / "nothing")
 
 
-def test_a_link_is_refused_whatever_it_points_to(copy: Path) -> None:
-    (copy / "members" / "extra").symlink_to(copy.parent)
-    assert "members/extra is neither a file nor a folder" in refusal(copy)
+def linked_by_the_hub(bundle: Path, folder: Path) -> Path:
+    """As the cache of the Hugging Face hub has it: every file is a relative link into one folder."""
+    (folder / "blobs").mkdir()
+    for number, (file, link) in enumerate(linked(bundle, folder / "snapshot")):
+        os.link(file, folder / "blobs" / str(number))
+        link.symlink_to(os.path.relpath(folder / "blobs" / str(number), link.parent))
+    return folder / "snapshot"
+
+
+def linked_by_dvc(bundle: Path, folder: Path) -> Path:
+    """As DVC has it: every file is a link to a file in a folder of its own."""
+    for number, (file, link) in enumerate(linked(bundle, folder / "bundle")):
+        cached = folder / "cache" / str(number) / "content"
+        cached.parent.mkdir(parents=True)
+        os.link(file, cached)
+        link.symlink_to(cached)
+    return folder / "bundle"
+
+
+def mounted_by_kubernetes(bundle: Path, folder: Path) -> Path:
+    """As a ConfigMap or a Secret is mounted: a dated folder, a link to it, and links through that link."""
+    shutil.copytree(bundle, folder / "..2026_11_28", copy_function=os.link)
+    (folder / "..data").symlink_to("..2026_11_28")
+    for each in bundle.iterdir():
+        (folder / each.name).symlink_to(Path("..data", each.name))
+    return folder
+
+
+def with_linked_folders(bundle: Path, folder: Path) -> Path:
+    for each in bundle.iterdir():
+        (folder / each.name).symlink_to(each)
+    return folder
+
+
+def linked(bundle: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Each file of a bundle, and where its link is to be made."""
+    for file in bundle.rglob("*"):
+        if file.is_file():
+            link = folder / file.relative_to(bundle)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            yield file, link
+
+
+LAYOUTS = [linked_by_the_hub, linked_by_dvc, mounted_by_kubernetes, with_linked_folders]
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the default bundle, whose graphs have files of weights; its files can be linked."""
+    return Path(shutil.copytree(DEFAULT_BUNDLE, tmp_path_factory.mktemp("bundles") / "shipped"))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_bundle_of_links_answers_as_its_files_do(
+    layout: Callable[[Path, Path], Path], shipped: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "links").mkdir()
+    path = layout(shipped, tmp_path / "links")
+    Ensemble.load(Bundle.open(path), "cpu").prove()
+    assert len(write_whole(path, tmp_path / "whole", "cpu")) == 2
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_bundle_of_links_is_held_to_its_sums(
+    layout: Callable[[Path, Path], Path], copy: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "links").mkdir()
+    path = layout(copy, tmp_path / "links")
+    with next(copy.glob("members/*/int8.onnx")).open("r+b") as file:
+        file.write(b"altered")
+    assert "int8.onnx has been altered" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("..", "is not listed"),
+        ("/", "is not listed"),
+        ("nowhere", "members/extra is neither a file nor a folder"),
+        ("extra", "members/extra is neither a file nor a folder"),
+        ("../manifest.json", "members/extra is not listed"),
+    ],
+)
+def test_a_link_to_what_is_not_listed_is_refused(copy: Path, target: str, said: str) -> None:
+    (copy / "members" / "extra").symlink_to(target)
+    assert said in refusal(copy)
+
+
+def test_folders_linked_in_a_circle_are_refused(copy: Path) -> None:
+    (copy / "empty").mkdir()
+    for name in ("one", "another"):
+        (copy / "empty" / name).symlink_to(copy / "empty")
+    assert "is neither a file nor a folder" in refusal(copy)
 
 
 @pytest.mark.parametrize("part", ["golden", "quality"])

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from api.settings import Settings
+
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 IGNORED = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "kore.json").read_text(encoding="utf-8"))
@@ -127,6 +129,16 @@ def test_compose_mounts_files_that_exist() -> None:
     files = [mount for mount in mounts if mount.startswith(".")]
     assert files
     assert [name for name in files if not (ROOT / name).exists()] == []
+
+
+def test_compose_passes_every_setting_on() -> None:
+    """A variable without a value would remove the image's own: the device has a value therefore."""
+    passed = read_yaml("compose.yaml")["services"]["api"]["environment"]
+    given = [entry.partition("=")[0] for entry in passed]
+    settings = {f"KORE_{name.upper()}" for name in Settings.model_fields} - {"KORE_HOST", "KORE_PORT"}
+    assert sorted(given) == sorted(settings)
+    set_by_the_image = set(re.findall(r"\b(KORE_\w+)=", DOCKERFILE)) & settings
+    assert set_by_the_image == {entry.partition("=")[0] for entry in passed if "=" in entry}
 
 
 def test_compose_opens_its_ports_on_this_machine_only_and_pins_its_images() -> None:
