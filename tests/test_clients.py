@@ -3,9 +3,13 @@
 import gzip
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -63,7 +67,7 @@ def answer_of(connection: socket.socket) -> tuple[int, bytes]:
 H2C = (
     "Connection: Upgrade, HTTP2-Settings",
     "Upgrade: h2c",
-    "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
+    "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA",
 )
 
 
@@ -81,19 +85,24 @@ def test_an_upgrade_to_h2c_is_ignored_and_the_connection_goes_on(server: ServerP
         assert answer_of(connection)[0] == 200
 
 
-def test_the_first_request_of_javas_http_client_is_answered(server: ServerProcess) -> None:
-    """Byte by byte what java.net.http.HttpClient of JDK 17 sends, but for the body and the key."""
+@pytest.mark.parametrize("size", [1, 100_000], ids=["byte by byte", "head, then body"])
+def test_the_requests_of_javas_http_client_are_answered(server: ServerProcess, size: int) -> None:
+    """The recorded bytes of two requests of java.net.http.HttpClient in JDK 17.0.19, on one connection; only
+    the port and the length are replaced. The client asks for the upgrade again in its second request."""
     java = (
         f"POST /relations HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nContent-Length: {len(BODY)}\r\n"
-        f"Host: 127.0.0.1:{server.port}\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
-        "Upgrade: h2c\r\nUser-Agent: Java-http-client/17.0.16\r\nAuthorization: Bearer secret\r\n"
+        f"Host: 127.0.0.1:{server.port}\r\n"
+        "HTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAAAAUAAEAAAAYABgAA\r\n"
+        "Upgrade: h2c\r\nUser-Agent: Java-http-client/17.0.19\r\nAuthorization: Bearer secret\r\n"
         "Content-Type: application/json\r\n\r\n"
-    )
+    ).encode()
     with closing(connect(server)) as connection:
-        for byte in java.encode():
-            connection.sendall(bytes([byte]))
-        connection.sendall(BODY)
-        assert answer_of(connection)[0] == 200
+        for _ in range(2):
+            for start in range(0, len(java), size):
+                connection.sendall(java[start : start + size])
+            connection.sendall(BODY)
+            status, body = answer_of(connection)
+            assert (status, json.loads(body)["relation"]) == (200, "per:title")
 
 
 @pytest.mark.parametrize(
@@ -220,6 +229,37 @@ def test_a_browsers_preflight_passes_without_the_key_for_allowed_origins_only(se
     assert "Retry-After" in answered.headers["Access-Control-Expose-Headers"]
     refused = httpx.post(f"{server.url}/relations", json=ASKED, headers={"Origin": ORIGIN})
     assert (refused.status_code, refused.headers["Access-Control-Allow-Origin"]) == (401, ORIGIN)
+
+
+def test_a_client_generated_from_the_openapi_document_asks_and_gets_typed_answers(
+    server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document, options = tmp_path / "openapi.json", tmp_path / "options.json"
+    document.write_bytes(httpx.get(f"{server.url}/openapi.json").content)
+    options.write_text('{"post_hooks": []}', encoding="utf-8")  # no formatter afterwards
+    command = [Path(sys.executable).with_name("openapi-python-client"), "generate", "--meta", "none"]
+    command += ["--path", document, "--config", options, "--output-path", tmp_path / "korean_relations"]
+    subprocess.run([*command, "--fail-on-warning"], check=True, capture_output=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    generated = import_module("korean_relations")
+    models = import_module("korean_relations.models")
+    info, relations = (
+        import_module(f"korean_relations.api.default.{name}") for name in ("info", "relations")
+    )
+    with generated.AuthenticatedClient(base_url=server.url, token="secret") as client:
+
+        def ask(document: dict[str, object], kind: str = "OneExample") -> Any:
+            return relations.sync(client=client, body=getattr(models, kind).from_dict(document))
+
+        one = ask(ASKED | {"top_k": 3})
+        assert (one.relation, len(one.probabilities.to_dict())) == ("per:title", 3)
+        assert isinstance(one.relation, models.PredictionOutRelation)
+        several = ask({"examples": [ASKED, ASKED]}, "SeveralExamples")
+        assert [each.relation for each in several.predictions] == ["per:title"] * 2
+        (fault,) = ask(ASKED | {"sentence": "무신이다."}).detail
+        assert fault.loc == ["body", "subject_entity", "word"]
+        served = info.sync(client=client)
+        assert (served.state, len(served.labels)) == ("ready", 30)
 
 
 def test_without_the_setting_there_is_no_cors(tiny_bundle: Path) -> None:
