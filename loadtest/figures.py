@@ -52,6 +52,15 @@ def check_sent(found: StageFigures, due: float) -> dict[str, bool]:
     return {f"{found.requests} requests were sent, {due:.0f} were due": found.requests >= least}
 
 
+def check_spike(name: str, found: StageFigures, saturation: float) -> dict[str, bool]:
+    """Whether a stage that is planned above the saturation was above it, as a sentence."""
+    rate = found.examples_per_s or 0.0
+    return {
+        f"{name}: {rate:.1f} examples/s arrived; a spike must exceed the saturation, {saturation:.1f}": rate
+        > saturation
+    }
+
+
 def stage_figures(outcomes: Sequence[Outcome]) -> StageFigures:
     """The figures of requests that belong together."""
     latencies_s = [outcome.seconds for outcome in outcomes if outcome.result == RIGHT]

@@ -100,8 +100,6 @@ class LoadTestOptions:
         Raises:
             Unanswered: they got no right answer.
         """
-        if self.saturation is not None:
-            return self.saturation
         target = _target(url)
         requests = [target.post("/relations", body.document) for body in self.bodies]
         found = asyncio.run(measure_window(target, requests, SATURATION_CONNECTIONS, WARMUP_S, SATURATION_S))

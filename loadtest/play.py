@@ -29,7 +29,7 @@ def play(
 ) -> dict[str, list[Outcome]]:
     """Send the stages' requests to the server at `url`; returns their outcomes by the stage's name.
 
-    Leaves in `output`: report.html (Locust's own), requests.jsonl (one `Outcome` a line) and locust.log.
+    Leaves in `output`: locust.html (Locust's own page), requests.jsonl (one `Outcome` a line) and locust.log.
 
     Raises:
         PlayFailed: Locust failed, or took longer than the stages and `MARGIN_S`.
@@ -40,7 +40,7 @@ def play(
     plan = json.dumps([asdict(stage) for stage in stages])
     command = [sys.executable, "-m", "locust", "--locustfile", "loadtest/shape.py", "--headless"]
     command += ["--only-summary", "--host", url, "--plan", plan, "--outcomes", str(requests)]
-    command += ["--html", str(output / "report.html"), "--exit-code-on-error", "0"]
+    command += ["--html", str(output / "locust.html"), "--exit-code-on-error", "0"]
     command += ["--rows", str(rows.resolve())] if rows else []
     # LOCUST_* variables are Locust's flags for runs by hand.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LOCUST_")}

@@ -62,7 +62,7 @@ def run(options: LoadTestOptions) -> int:
         return kept
 
     with options.server() as url:
-        closed_loop = options.measure_saturation(url)
+        closed_loop = options.saturation or options.measure_saturation(url)
         print(f"closed loop: {closed_loop:.1f} examples/s", file=sys.stderr)
         highest = search(holds, max(1, round(FIRST_SHARE * closed_loop)))
     figures = {

@@ -17,9 +17,10 @@ import pytest
 from loadtest.__main__ import main
 from loadtest.bodies import Body, judge, make_bodies, mean_examples, read_rows
 from loadtest.connection import Target
-from loadtest.figures import check_sent, percentile, stage_figures
+from loadtest.figures import check_sent, check_spike, percentile, stage_figures
 from loadtest.gates import DEFAULT_GATES, Gates, read_profile
-from loadtest.outcomes import NO_ANSWER, RIGHT, Outcome, due_times
+from loadtest.outcomes import NO_ANSWER, RIGHT, Outcome, PlannedStage, due_times
+from loadtest.report import LoadTestReport
 from loadtest.saturation import search
 from loadtest.server import ROOT, running
 from loadtest.traffic import LOOPBACK, probe, summarise
@@ -115,6 +116,33 @@ def test_a_bad_gates_file_exits_with_2_and_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"loadtest: {gates_file}: ")
     assert complaint in line
+
+
+def test_the_report_says_first_that_a_spike_below_the_saturation_is_none() -> None:
+    stages = [PlannedStage("steady", 10, 20), PlannedStage("spike", 5, 40)]
+    outcomes = {
+        "steady": [Outcome(RIGHT, due / 20, due / 20, due / 20 + 0.03) for due in range(200)],
+        "spike": [Outcome("429", 10 + due / 40, 10 + due / 40, 10 + due / 40 + 0.001) for due in range(200)],
+    }
+    figures = {name: stage_figures(found) for name, found in outcomes.items()}
+    promises = check_spike("spike", figures["spike"], 39.0)
+    assert list(promises.values()) == [True]
+    promises |= check_spike("spike", figures["spike"], 41.0)
+    page = LoadTestReport("<short>", promises, stages, figures, outcomes, [30.0, 41.0]).render()
+    words = [
+        "Failed: 1 of 2",
+        "a spike must exceed",
+        "<td>steady</td>",
+        "<td>spike</td>",
+        "30.0 examples",
+        "<svg",
+    ]
+    places = [page.index(word) for word in words]
+    assert places == sorted(places)
+    assert "Load test &lt;short&gt;" in page
+    assert "<script" not in page
+    passed = LoadTestReport("mixed", {"steady: good": True}, stages, figures, outcomes, []).render()
+    assert "Passed: all 1 gates hold" in passed
 
 
 def test_a_bad_row_exits_with_2_and_says_where(rows_file: Path, tmp_path: Path, capsys) -> None:
