@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any
 from unicodedata import normalize
 
@@ -21,11 +20,12 @@ import httpx
 
 from loadtest.command import add_bundle, conclude, make_parser
 from loadtest.connection import HttpClient, Target
+from loadtest.idle import allow_open_files, idle_trial
 from loadtest.outcomes import RIGHT, Outcome, by_result
 from loadtest.server import ServerProcess, running
 from loadtest.traffic import closed_loop
 
-ALLOWED = {200, 400, 413, 415, 422, 429, 504}
+ALLOWED = {200, 400, 413, 415, 422, 429, 431, 504}
 """The statuses that /relations promises; 400 is the HTTP parser's, for bytes that are not HTTP."""
 HANG_S = 40.0
 """Longer than the server's own deadline of 30 s: until then an answer can still come."""
@@ -36,7 +36,8 @@ def span_is_honest(asked: dict[str, Any]) -> bool:
     """The rule on spans, written here again so that the server is not its own judge."""
     spans, sent = [], asked["sentence"]
     sentence = normalize("NFC", sent)
-    for found in asked.get("entities") or (asked["subject_entity"], asked["object_entity"]):
+    for field in ("subject_entity", "object_entity"):
+        found = asked[field]
         start, end = found.get("start_idx"), found.get("end_idx")
         word = None if found.get("word") is None else normalize("NFC", found["word"])
         if start is None and end is None:
@@ -51,7 +52,8 @@ def span_is_honest(asked: dict[str, Any]) -> bool:
             if before + span + after != sentence or word not in (None, span):
                 return False
         spans.append((len(before), len(before + span)))
-    return all(first[1] <= second[0] for first, second in pairwise(sorted(spans)))
+    first, second = sorted(spans)
+    return first[1] <= second[0]
 
 
 class HostileCaller:
@@ -96,18 +98,25 @@ class HostileCaller:
         ):
             self._wrong("a 422 without a place", content)
 
-    def send_raw(self, host: str, port: int, content: bytes) -> None:
-        """Send bytes that are not a request. Any answer or a closed connection is right, a hang is not."""
-        with socket.create_connection((host, port), timeout=HANG_S) as connection:
-            connection.sendall(content)
-            connection.shutdown(socket.SHUT_WR)
+    def send_raw(self, port: int, content: bytes, status: int | None = None) -> None:
+        """Send the bytes of a client and close the sending side. An answer is required.
+
+        Args:
+            status: the only right one; None allows every status but 500.
+        """
+        with socket.create_connection(("127.0.0.1", port), timeout=HANG_S) as connection:
             try:
-                if b" 500 " in connection.recv(65536).partition(b"\r\n")[0]:
-                    self._wrong("status 500", content)
+                connection.sendall(content)
+                connection.shutdown(socket.SHUT_WR)
+                line = connection.recv(65536).partition(b"\r\n")[0]
             except TimeoutError:
                 self._wrong("hang", content)
-            except ConnectionError:
-                pass  # closed
+                return
+            except ConnectionError as error:
+                line = f"{type(error).__name__}".encode()
+        said = line.split()[1:2]
+        if not said or said == [b"500"] or (status is not None and said != [str(status).encode()]):
+            self._wrong(f"answered {line!r}, expected {status or 'any status but 500'}", content)
 
     def _wrong(self, what: str, content: bytes) -> None:
         self.wrongs.append(f"{what}: {content[:300]!r}")
@@ -139,7 +148,7 @@ def trial(server: ServerProcess, requests: int) -> tuple[dict[str, Any], dict[st
     # slow to import, and not needed for --help
     from hypothesis import HealthCheck, Phase, given, settings
 
-    from loadtest.hostile_requests import RAW, body, by_hand, headers, rows
+    from loadtest.hostile_requests import CLIENTS, RAW, body, by_hand, headers, rows
 
     hostile = HostileCaller(server.url)
     expected = [hostile.client.post("/relations", json=row).json()["relation"] for row in rows]
@@ -159,7 +168,9 @@ def trial(server: ServerProcess, requests: int) -> tuple[dict[str, Any], dict[st
         for content, sent in by_hand():
             hostile.send(content, sent)
         for content in RAW:
-            hostile.send_raw("127.0.0.1", server.port, content)
+            hostile.send_raw(server.port, content)
+        for content, status in CLIENTS:
+            hostile.send_raw(server.port, content, status)
         storm()
     sent_in_all = sum(hostile.statuses.values())
     figures = {
@@ -187,9 +198,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--requests", type=int, default=10_000, help="hostile requests (default: %(default)s)"
     )
+    parser.add_argument("--idle", type=int, default=2000, help="idle connections (default: %(default)s)")
+    parser.add_argument(
+        "--idle-seconds", type=float, default=60, help="seconds with idle connections (default: %(default)s)"
+    )
     arguments = parser.parse_args(argv)
+    allow_open_files()
     with running(arguments.bundle) as server:
         figures, promises = trial(server, arguments.requests)
+        idle = idle_trial(Target.parse(server.url), arguments.idle, arguments.idle_seconds)
+        for whole, part in zip((figures, promises), asyncio.run(idle), strict=True):
+            whole.update(part)
     return conclude("hostile", figures, promises)
 
 

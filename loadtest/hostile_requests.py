@@ -1,6 +1,7 @@
 """The requests of `loadtest.hostile`. Hypothesis makes most of them: broken rows, any JSON, any bytes, any
 headers. The rest were written by hand."""
 
+import gzip
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -163,3 +164,24 @@ RAW = [
     b"POST /relations HTTP/1.1\r\n" + b"X: y\r\n" * 5000 + b"\r\n",
     b"GET /%00%ff/../relations HTTP/1.1\r\nHost: x\r\n\r\n",
 ]
+
+
+def raw(*lines: str, body: bytes = b"", first: str = "POST /relations HTTP/1.1") -> bytes:
+    """The bytes of a request."""
+    fixed = [first, "Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*fixed, *lines, "", ""]).encode() + body
+
+
+GOOD = json.dumps(rows[0]).encode()
+H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+CLIENTS = [
+    (raw(body=GOOD), 200),
+    (raw(*H2C, body=GOOD), 200),
+    (raw(body=GOOD, first="POST /relations/ HTTP/1.1"), 200),
+    (raw(body=b"\xef\xbb\xbf" + GOOD), 200),
+    (raw("Content-Encoding: gzip", body=gzip.compress(GOOD)), 200),
+    (raw("Content-Encoding: br", body=GOOD), 415),
+    (raw("X-Long: " + "x" * 70_000, body=GOOD), 431),
+    *((raw(first=f"HEAD {path} HTTP/1.1"), 200) for path in ("/health", "/ready", "/info", "/metrics")),
+]
+"""What real clients send before they close their sending side, and the status that they must get."""
