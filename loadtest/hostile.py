@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 from unicodedata import normalize
 
@@ -36,8 +37,7 @@ def span_is_honest(asked: dict[str, Any]) -> bool:
     """The rule on spans, written here again so that the server is not its own judge."""
     spans, sent = [], asked["sentence"]
     sentence = normalize("NFC", sent)
-    for field in ("subject_entity", "object_entity"):
-        found = asked[field]
+    for found in asked.get("entities") or (asked["subject_entity"], asked["object_entity"]):
         start, end = found.get("start_idx"), found.get("end_idx")
         word = None if found.get("word") is None else normalize("NFC", found["word"])
         if start is None and end is None:
@@ -52,8 +52,7 @@ def span_is_honest(asked: dict[str, Any]) -> bool:
             if before + span + after != sentence or word not in (None, span):
                 return False
         spans.append((len(before), len(before + span)))
-    first, second = sorted(spans)
-    return first[1] <= second[0]
+    return all(first[1] <= second[0] for first, second in pairwise(sorted(spans)))
 
 
 class HostileCaller:
