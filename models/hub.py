@@ -22,7 +22,7 @@ as `hf:/owner/name`."""
 
 SCHEME: Final = "hf://"
 REPOSITORY: Final = r"[\w.-]+/[\w.-]+"
-ADDRESS: Final = re.compile(rf"{SCHEME}({REPOSITORY})(?:@([\w.-]+(?:/[\w.-]+)*))?", re.ASCII)
+ADDRESS: Final = re.compile(rf"{SCHEME}{REPOSITORY}(?:@\w[\w.-]*(?:/\w[\w.-]*)*)?", re.ASCII)
 
 log = logging.getLogger("kore")
 
@@ -66,9 +66,11 @@ def download(address: str) -> Path:
     check(address)
     repository, _, revision = address.removeprefix(SCHEME).partition("@")
     from huggingface_hub import snapshot_download  # takes a third of a second
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    logging.getLogger("huggingface_hub").handlers.clear()  # its lines go into the log, in the log's form
+    logging.getLogger("huggingface_hub").setLevel(
+        logging.ERROR
+    )  # its warnings have another form than our log
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
@@ -91,6 +93,7 @@ def _reachable(repository: str, revision: str | None) -> bool:
     Raises:
         HfHubHTTPError: the hub refuses.
     """
+    import requests  # huggingface_hub speaks HTTP with it
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -101,12 +104,17 @@ def _reachable(repository: str, revision: str | None) -> bool:
     except HfHubHTTPError as error:
         if error.response is not None and error.response.status_code < 500:
             raise
-        reason = explain(error)
-    except OSError as error:
-        reason = explain(error)
+        reason = str(error.response.status_code) if error.response is not None else str(error)
+    except (requests.ConnectionError, requests.Timeout) as error:
+        reason = type(error).__name__
     else:
         return True
-    log.warning("%s: %s; the copy in the cache is used, if there is one", repository, reason)
+    log.warning(
+        "%s does not answer (%s); %s is taken from the cache, if it is there",
+        constants.ENDPOINT,
+        reason,
+        repository,
+    )
     return False
 
 

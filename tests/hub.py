@@ -113,11 +113,11 @@ class _Handler(BaseHTTPRequestHandler):
             case ["api", "repos", "create"]:
                 asked = json.loads(content)
                 name = f"{asked['organization']}/{asked['name']}"
-                if name in self.server.repositories:
-                    return self._refuse(409, "Exists")
-                repository = self.server.repositories[name] = Repository(asked["private"])
-                repository.commit("main", {".gitattributes": b""})
-                self._answer({"url": f"{self.server.url}/{name}"})
+                exists = name in self.server.repositories
+                if not exists:
+                    repository = self.server.repositories[name] = Repository(asked["private"])
+                    repository.commit("main", {".gitattributes": b""})
+                self._answer({"url": f"{self.server.url}/{name}"}, status=409 if exists else 200)
             case ["api", "models", owner, name, "branch", branch]:
                 repository = self.server.repositories[f"{owner}/{name}"]
                 repository.commit(branch, repository.files())
@@ -132,7 +132,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer({"commitOid": commit, "commitUrl": f"{self.server.url}/{commit}"})
             case _:
                 self._refuse(404, "EntryNotFound")
-        return None
 
     def _path(self) -> list[str]:
         return [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
@@ -163,8 +162,8 @@ class _Handler(BaseHTTPRequestHandler):
         sent = content[: len(content) // 2] if self.server.cuts and body else content
         self._send(200, sent, body, {"X-Repo-Commit": commit, "ETag": f'"{tag}"'})
 
-    def _answer(self, document: object) -> None:
-        self._send(200, json.dumps(document).encode(), True, {"Content-Type": "application/json"})
+    def _answer(self, document: object, status: int = 200) -> None:
+        self._send(status, json.dumps(document).encode(), True, {"Content-Type": "application/json"})
 
     def _refuse(self, status: int, code: str) -> None:
         self._send(status, b"", True, {"X-Error-Code": code, "X-Error-Message": code})
