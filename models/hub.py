@@ -11,6 +11,7 @@ A private repository needs `HF_TOKEN`. If the hub does not answer, the cache is 
 import logging
 import re
 import sys
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -102,9 +103,10 @@ def _reachable(repository: str, revision: str | None) -> bool:
     try:
         HfApi().model_info(repository, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except HfHubHTTPError as error:
-        if error.response is not None and error.response.status_code < 500:
+        status = getattr(error.response, "status_code", 0)
+        if status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS:
             raise
-        reason = str(error.response.status_code) if error.response is not None else str(error)
+        reason = f"status {status}"
     except (requests.ConnectionError, requests.Timeout) as error:
         reason = type(error).__name__
     else:

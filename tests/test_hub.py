@@ -16,6 +16,7 @@ from manifests import rewrite, sign
 from servers import ASKED, post, running
 
 from models.bundle import CARD
+from models.hub import pinned
 
 
 @pytest.fixture
@@ -184,6 +185,12 @@ def test_a_push_without_a_card_or_a_token_is_one_plain_line(
     assert f"python -m export.card {tiny_bundle} --data" in refusal("export.push", tiny_bundle, "mine/tiny")
     assert "set HF_TOKEN" in refusal("export.push", carded, "mine/tiny")
     assert "write owner/name" in refusal("export.push", carded, "tiny")
+
+
+def test_other_machines_get_the_commit_that_was_opened() -> None:
+    opened = Path("cache/models--mine--tiny/snapshots/0123abc")
+    assert pinned("hf://mine/tiny@next", opened) == "hf://mine/tiny@0123abc"
+    assert pinned("bundles/mine", opened) == opened
 
 
 @pytest.mark.parametrize("command", ["export.cascade", "export.add_cuda", "export.card", "export.push"])

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from api.settings import DEFAULT_PORT
 from deploy.kubernetes.check import FOLDER, faults
 from deploy.kubernetes.check import main as check
 from deploy.kubernetes.render import pod_templates, render
@@ -118,6 +119,12 @@ def test_every_pod_runs_locked_down_as_the_user_of_the_image() -> None:
             assert locked["allowPrivilegeEscalation"] is False
             assert locked["capabilities"] == {"drop": ["ALL"]}
             assert set(container["resources"]) == {"requests", "limits"}
+
+
+def test_the_image_listens_on_the_port_that_the_manifests_name() -> None:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert re.search(rf"^ +KORE_PORT={DEFAULT_PORT}$", text, re.M)
+    assert re.search(r"^ +KORE_HOST=0\.0\.0\.0 ", text, re.M)
 
 
 def test_the_adapter_offers_the_metric_of_the_autoscaler() -> None:
