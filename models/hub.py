@@ -69,9 +69,8 @@ def download(address: str) -> Path:
     from huggingface_hub import snapshot_download  # takes a third of a second
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    logging.getLogger("huggingface_hub").setLevel(
-        logging.ERROR
-    )  # its warnings have another form than our log
+    # Its own lines would have another form than our log.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
