@@ -37,7 +37,7 @@ endef
 export REQUEST
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve score test test-all lint train export bundle image loadtest trials soak benchmark benchmark-short benchmark-gpu audit clean
+.PHONY: help serve score test test-all lint train export bundle image manifests loadtest trials soak benchmark benchmark-short benchmark-gpu audit clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ export: $(DEVELOP) ## export checkpoints into a bundle: CHECKPOINTS="runs/a runs
 
 image: ## build the container image kore-serve:cpu, or with DEVICE=cuda kore-serve:cuda
 	docker build --target $(RUNTIME_EXTRA) --tag kore-serve:$(RUNTIME_EXTRA) .
+
+manifests: $(DEVELOP) ## render the Kubernetes manifests, and check them against Kubernetes' schemas and the server
+	$(BIN)/python -m deploy.kubernetes.check
 
 bundle: $(DEVELOP) ## train and export as the default bundle was: KORE_ENCODER=…, KLUE_RE_DATA=…, OUTPUT=…; hours without a GPU
 	$(call need,KORE_ENCODER,a small pretrained encoder)$(call need,KLUE_RE_DATA,the folder of the KLUE-RE rows)

@@ -5,7 +5,8 @@
 Each replica is the whole server (batching, admission, deadlines), whose engine has the cores or GPUs that Ray
 gave it; one a machine is best. Ray Serve deals out the requests, starts anew what dies, and rolls out a new
 bundle (`serve deploy`). Settings are the `KORE_*` of the deploying shell.
-Ray Serve itself listens and drains. All machines must see the bundle and this project under the same paths.
+Ray Serve itself listens and drains. All machines must see this project under the same path, and the
+bundle too, unless it is on the Hugging Face hub.
 """
 
 import os
@@ -22,6 +23,7 @@ from api.service import RelationService
 from api.settings import Settings
 from api.tracing import from_environment
 from models.bundle import Bundle
+from models.hub import BundlePlace, pinned
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -31,8 +33,8 @@ class Deployment(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    bundle: Path | None = Field(
-        None, description="folder of the ensemble; default: KORE_BUNDLE, else the embedded one"
+    bundle: BundlePlace | None = Field(
+        None, description="folder of the ensemble, or hf://owner/name@revision; default: KORE_BUNDLE"
     )
     replicas: int = Field(1, ge=1)
     most_replicas: int | None = Field(
@@ -71,8 +73,9 @@ def build(arguments: Deployment) -> serve.Application:
         BundleRefused: there is no bundle that can be served.
     """
     settings = Settings()
-    settings = settings.model_copy(update={"bundle": (arguments.bundle or settings.bundle).resolve()})
-    Bundle.open(settings.bundle)  # refused here rather than on every replica, again and again
+    place = arguments.bundle or settings.bundle
+    bundle = Bundle.open(place)  # refused here rather than on every replica, again and again
+    settings = settings.model_copy(update={"bundle": pinned(place, bundle.path)})
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     options: dict[str, Any] = {
         # What a replica's queue and body limits refuse, they refuse themselves, with a Retry-After that

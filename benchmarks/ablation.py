@@ -6,7 +6,6 @@ The same server over HTTP with parts taken away, in turns; medians over the roun
 import math
 import statistics
 import sys
-from pathlib import Path
 from typing import Final
 
 from benchmarks.rows import add_rows, draw_rows
@@ -14,6 +13,7 @@ from engine.cores import available_cores
 from loadtest.command import add_bundle, add_output, conclude, make_parser, write_json
 from loadtest.server import running
 from loadtest.traffic import Measurement, make_requests, measure
+from models.hub import BundlePlace
 
 CONNECTIONS: Final = (1, 16, 64)
 CORES: Final = available_cores()
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure_part(
-    part: str, bundle: Path | None, rows: list[dict[str, object]], seconds: float
+    part: str, bundle: BundlePlace | None, rows: list[dict[str, object]], seconds: float
 ) -> dict[int, Measurement]:
     """One server at each number of connections."""
     settings = {"cascade_caution": 1, **PARTS[part]}

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from engine.cores import available_cores
@@ -20,6 +19,7 @@ from loadtest.sentences import Row
 from models.bundle import Bundle
 from models.ensemble import EncodedExample, Ensemble
 from models.example import Example
+from models.hub import BundlePlace
 
 SIZES: Final = (1, 2, 4, 8, 16)
 EVERY_MEMBER: Final = 1.0
@@ -48,7 +48,7 @@ class SessionBench:
         tuning: the server's choice, as `GET /info` shows it.
     """
 
-    def __init__(self, bundle: Path, rows: Sequence[Row], tuning: dict[str, Any]) -> None:
+    def __init__(self, bundle: BundlePlace, rows: Sequence[Row], tuning: dict[str, Any]) -> None:
         opened = Bundle.open(bundle)
         splits = possible_splits("cpu", available_cores())
         self._planner = read_planner(tuning)

@@ -27,8 +27,8 @@ def main(argv: list[str] | None = None) -> int:
         "Compare the speed and the answers of an ensemble in two precisions.",
         "bundles/default bundles/default-fp32 --data validation.jsonl",
     )
-    parser.add_argument("bundle", type=Path, help="bundle to measure")
-    parser.add_argument("reference", type=Path, help="bundle with the same members in another precision")
+    parser.add_argument("bundle", help="bundle to measure: a folder, or hf://owner/name@revision")
+    parser.add_argument("reference", help="bundle with the same members in another precision")
     parser.add_argument("--data", type=Path, required=True, metavar="ROWS", help="JSONL of labelled rows")
     parser.add_argument(
         "--count", type=int, default=400, help="rows to time; all are compared (default: 400)"

@@ -17,11 +17,12 @@ from typing import Final
 from benchmarks.rows import add_rows, draw_rows
 from loadtest.command import add_bundle, conclude, make_parser
 from loadtest.server import ROOT
+from models.hub import BundlePlace
 
 PROMISED: Final = 1.10
 
 
-def peak_mb(bundle: Path | None, source: Path, output: Path) -> float:
+def peak_mb(bundle: BundlePlace | None, source: Path, output: Path) -> float:
     """The peak resident memory of one run, in MB."""
     command = [sys.executable, "-m", "scoring", source, output, "--cascade-caution", "1"]
     command += ["--bundle", bundle] if bundle else []

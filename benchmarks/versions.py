@@ -61,9 +61,10 @@ def main(argv: list[str] | None = None) -> int:
     if commit is None:
         parser.error(f"this repository has no commit {arguments.revision!r}; name a hash, a tag or a branch")
     from engine.settings import DEFAULT_BUNDLE  # slow to import, and not needed for --help
+    from models.bundle import Bundle
 
-    bundle = arguments.bundle or DEFAULT_BUNDLE
-    bundles = {"old": (arguments.old_bundle or bundle).resolve(), "new": bundle.resolve()}
+    bundle = Bundle.open(arguments.bundle or DEFAULT_BUNDLE).path  # older servers know no address on the hub
+    bundles = {"old": arguments.old_bundle.resolve() if arguments.old_bundle else bundle, "new": bundle}
     pairs = []
     with leaving_on_sigterm(), checked_out(commit) as old:
         for number in range(arguments.pairs):

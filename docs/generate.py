@@ -18,7 +18,13 @@ FOLDER: Final = Path(__file__).resolve().parent
 ROOT: Final = FOLDER.parent
 NOTE: Final = "<!-- Written by python -m docs.generate out of {source}. -->"
 LIMITS: Final = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "min_length": "not empty"}
-KINDS: Final = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
+KINDS: Final = {
+    "str": "text",
+    "int": "whole number",
+    "float": "number",
+    "bool": "true or false",
+    "BundlePlace": "folder or address",
+}
 
 SETTINGS_INTRO: Final = """\
 # Settings

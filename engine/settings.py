@@ -10,6 +10,8 @@ from typing import Final, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from models.hub import BundlePlace, check
+
 DEFAULT_BUNDLE: Final = Path(__file__).resolve().parents[1] / "bundles" / "default"
 
 AskedDevice = Literal["auto", "cpu", "cuda"]
@@ -20,8 +22,10 @@ class EngineSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="KORE_", extra="ignore", frozen=True)
 
-    bundle: Path = Field(
-        DEFAULT_BUNDLE, description="folder of the ensemble to run; the API opens it again on SIGUSR1"
+    bundle: BundlePlace = Field(
+        DEFAULT_BUNDLE,
+        description="folder of the ensemble to run, or hf://owner/name@revision on the Hugging Face hub; the "
+        "API opens it again on SIGUSR1",
     )
     device: AskedDevice = Field(
         "auto", description="where the bundle runs; auto takes a GPU if the bundle and the machine have one"
@@ -58,9 +62,10 @@ class EngineSettings(BaseSettings):
         "values between raise the thresholds (in fp16 every member always votes)",
     )
 
-    @field_validator("bundle", mode="before")
+    @field_validator("bundle")
     @classmethod
-    def _check_bundle(cls, bundle: object) -> object:
+    def _check_bundle(cls, bundle: BundlePlace) -> BundlePlace:
         if bundle == "":
             raise ValueError("it is blank, which would mean the current folder; name the bundle's folder")
+        check(bundle)
         return bundle

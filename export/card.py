@@ -21,7 +21,7 @@ from export.command import ExportParser
 
 def main(argv: list[str] | None = None) -> int:
     parser = ExportParser("export.card", __doc__ or "")
-    parser.add_bundle()
+    parser.add_bundle_folder()
     parser.add_rows("--data", "labelled KLUE-RE rows that no member was trained on", required=True)
     parser.add_rows("--train", "the training rows; the card then has figures without their sentences")
     parser.add_argument(
@@ -37,10 +37,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _write(given: argparse.Namespace) -> dict[str, Any]:
     from export.card_figures import measure
-    from export.card_text import CARD, RELIABILITY, Card, plot
+    from export.card_text import RELIABILITY, Card, plot
     from export.evaluate import read_rows
     from export.replace import replacing
-    from models.bundle import Bundle, write
+    from models.bundle import CARD, Bundle, write
 
     bundle = Bundle.open(given.bundle)
     figures = measure(bundle, given.data, read_rows(given.train) if given.train else [])

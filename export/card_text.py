@@ -15,7 +15,6 @@ from models.labels import NO_RELATION, RELATION_IDS, RELATIONS
 from models.metrics import confusion_matrix, micro_f1_of, reliability
 from models.reliability_plot import reliability_plot
 
-CARD: Final = "README.md"
 RELIABILITY: Final = "reliability.svg"
 LENGTHS: Final = (32, 64, 96, 128, 192)
 """Upper ends of the classes of length, in tokens. One more class has all longer rows."""

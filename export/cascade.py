@@ -26,7 +26,7 @@ AUPRC_LOSS: Final = 0.5
 
 def main(argv: list[str] | None = None) -> int:
     parser = ExportParser("export.cascade", __doc__ or "")
-    parser.add_bundle()
+    parser.add_bundle_folder()
     parser.add_rows("--data", "labelled KLUE-RE rows that no member was trained on", required=True)
     for flag, metric, points in (("--loss", "micro-F1", LOSS), ("--auprc-loss", "AUPRC", AUPRC_LOSS)):
         text = f"points of {metric} that the cascade can lose (default: {points})"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from export.errors import ExportFailed
+from models.hub import on_hub
 
 USER_ERROR = 2
 
@@ -38,7 +39,14 @@ class ExportParser(argparse.ArgumentParser):
         self.exit(USER_ERROR, f"{self.command}: {message} (--help lists the options)\n")
 
     def add_bundle(self) -> None:
-        self.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle")
+        """A bundle that is read."""
+        self.add_argument(
+            "bundle", metavar="BUNDLE", help="the bundle: a folder, or hf://owner/name@revision"
+        )
+
+    def add_bundle_folder(self) -> None:
+        """A bundle that is changed, or uploaded."""
+        self.add_argument("bundle", type=_folder, metavar="BUNDLE", help="folder of the bundle")
 
     def add_rows(self, flag: str, text: str, required: bool = False) -> None:
         """An option that names a file of labelled rows."""
@@ -75,3 +83,9 @@ class ExportParser(argparse.ArgumentParser):
         """Print an error on one line of stderr; returns the exit status."""
         print(f"{self.command}: {error}", file=sys.stderr)
         return USER_ERROR
+
+
+def _folder(text: str) -> Path:
+    if on_hub(text):
+        raise argparse.ArgumentTypeError(f"{text} is on the hub; name a folder of this machine")
+    return Path(text)

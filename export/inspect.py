@@ -88,8 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     return parser.run(lambda: _show(given.bundle))
 
 
-def _show(path: Path) -> dict[str, Any]:
-    bundle = Bundle.open(path)
+def _show(place: str) -> dict[str, Any]:
+    bundle = Bundle.open(place)
     print(describe(bundle))
     manifest = bundle.manifest
     return {"bundle": str(bundle.path), "name": manifest.name, "members": len(manifest.members)}

@@ -13,12 +13,13 @@ from typing import Final, get_args
 from engine.settings import AskedDevice
 from export.command import ExportParser
 from models.bundle import Bundle, BundleRefused, Quality
+from models.hub import BundlePlace
 
 METRIC_TOLERANCE: Final = 0.1
 """Points. A near-tie can have another result on another processor."""
 
 
-def verify(path: Path, data: Path | None = None, asked: AskedDevice = "auto") -> dict[str, object]:
+def verify(place: BundlePlace, data: Path | None = None, asked: AskedDevice = "auto") -> dict[str, object]:
     """Open, load and prove a bundle; with `data`, also measure it.
 
     Raises:
@@ -31,12 +32,12 @@ def verify(path: Path, data: Path | None = None, asked: AskedDevice = "auto") ->
     from engine.lanes import Lanes
     from export.evaluate import check_window, evaluate, read_rows
 
-    bundle = Bundle.open(path)
+    bundle = Bundle.open(place)
     device, _ = choose_device(bundle, asked)
     lanes = Lanes.load(bundle, device, cascade_caution=1.0)
     lanes.ensemble.prove()
     summary: dict[str, object] = {
-        "bundle": str(path),
+        "bundle": str(place),
         "name": bundle.manifest.name,
         "device": device,
         "golden_rows": len(bundle.manifest.golden[device].rows),
@@ -46,18 +47,18 @@ def verify(path: Path, data: Path | None = None, asked: AskedDevice = "auto") ->
     rows = read_rows(data)
     check_window(data, rows, lanes.ensemble.encode)
     measured = evaluate(lanes, rows, data)
-    compared = _compare(path, measured, bundle.manifest.quality[device], "")
+    compared = _compare(place, measured, bundle.manifest.quality[device], "")
     summary |= measured.model_dump() | {"compared_with_manifest": compared}
     if cascade := bundle.manifest.cascade:
         served = evaluate(Lanes.load(bundle, device), rows, data)
         # the cascade was fitted and measured on a CPU
-        compared = device == "cpu" and _compare(path, served, cascade.quality, " with the cascade")
+        compared = device == "cpu" and _compare(place, served, cascade.quality, " with the cascade")
         metrics = {"micro_f1": served.micro_f1, "auprc": served.auprc}
         summary["with_cascade"] = {**metrics, "compared_with_manifest": compared}
     return summary
 
 
-def _compare(path: Path, measured: Quality, promised: Quality, how: str) -> bool:
+def _compare(place: BundlePlace, measured: Quality, promised: Quality, how: str) -> bool:
     """Whether both were measured on the same rows, under any file name, so that they can be compared."""
     from export.evaluate import same_rows
 
@@ -67,7 +68,7 @@ def _compare(path: Path, measured: Quality, promised: Quality, how: str) -> bool
         here, there = getattr(measured, metric), getattr(promised, metric)
         if abs(here - there) > METRIC_TOLERANCE:
             raise BundleRefused(
-                f"bundle {path}: {metric}{how} is {here:.2f} on this machine, the manifest says {there:.2f}"
+                f"bundle {place}: {metric}{how} is {here:.2f} on this machine, the manifest says {there:.2f}"
             )
     return True
 

@@ -9,11 +9,12 @@ import onnx
 from export.stages import join
 from export.weights import save
 from models.bundle import Bundle, BundleRefused, ModelFile
+from models.hub import BundlePlace
 from models.precision import Device
 
 
-def write_whole(path: Path, output: Path, device: Device) -> list[Path]:
-    """Write a graph for each member of the bundle at `path` into the new folder `output`.
+def write_whole(place: BundlePlace, output: Path, device: Device) -> list[Path]:
+    """Write a graph for each member of the bundle at `place` into the new folder `output`.
 
     Returns:
         The graphs, in the order of the members.
@@ -22,9 +23,9 @@ def write_whole(path: Path, output: Path, device: Device) -> list[Path]:
         BundleRefused: the bundle cannot be used, or has no graphs for the device.
         OSError: the folder exists already or cannot be written.
     """
-    bundle = Bundle.open(path)
+    bundle = Bundle.open(place)
     if device not in bundle.devices():
-        raise BundleRefused(f"bundle {path}: it has no graphs for {device}")
+        raise BundleRefused(f"bundle {place}: it has no graphs for {device}")
     output.mkdir(parents=True)
     written = []
     for member in bundle.manifest.members:

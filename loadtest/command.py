@@ -16,10 +16,10 @@ def make_parser(module: str, description: str, example: str = "") -> argparse.Ar
     )
 
 
-def add_bundle(parser: argparse.ArgumentParser, required: bool = False) -> None:
+def add_bundle(parser: argparse.ArgumentParser) -> None:
     """`--bundle`; None leaves the choice to the server."""
-    default = "" if required else " (default: the server's own)"
-    parser.add_argument("--bundle", type=_folder, required=required, help=f"bundle to serve{default}")
+    text = "bundle to serve: a folder, or hf://owner/name@revision (default: the server's own)"
+    parser.add_argument("--bundle", type=_bundle, help=text)
 
 
 def add_output(parser: argparse.ArgumentParser, name: str) -> None:
@@ -28,7 +28,12 @@ def add_output(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--output", type=Path, default=path, help=f"results (default: {path})")
 
 
-def _folder(text: str) -> Path:
+def _bundle(text: str) -> Path | str:
+    return text if text.startswith("hf://") else bundle_folder(text)
+
+
+def bundle_folder(text: str) -> Path:
+    """An argument type: the folder of a bundle on this machine."""
     path = Path(text)
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text}: no such folder; name the folder of a bundle")

@@ -40,7 +40,7 @@ class LoadTestOptions:
     profile: Profile
     bodies: list[Body]
     url: str | None
-    bundle: Path | None
+    bundle: Path | str | None
     rows: Path | None
     output: Path
     saturation: float | None

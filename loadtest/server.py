@@ -27,7 +27,9 @@ class ServerProcess:
     """A real server in a process of its own, on a port of its own. A thread reads its log: a full pipe would
     stop the server."""
 
-    def __init__(self, bundle: Path | None, module: str, root: Path, settings: dict[str, object]) -> None:
+    def __init__(
+        self, bundle: Path | str | None, module: str, root: Path, settings: dict[str, object]
+    ) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("KORE_")}
         environment |= {"KORE_DRAIN_DELAY_S": "0"}
         environment |= {
@@ -152,12 +154,12 @@ def answers(port: int, method: str, path: str, document: object = None) -> bool:
 
 @contextmanager
 def running(
-    bundle: Path | None = None, module: str = "api", root: Path = ROOT, **settings: object
+    bundle: Path | str | None = None, module: str = "api", root: Path = ROOT, **settings: object
 ) -> Iterator[ServerProcess]:
     """A server that is ready.
 
     Args:
-        bundle: folder to serve; None leaves the choice to the server.
+        bundle: folder or hf:// address to serve; None leaves the choice to the server.
         module: that `python -m` runs in `root`.
         settings: those of `KORE_*`; names that begin with `OTEL_` are passed as they are.
 

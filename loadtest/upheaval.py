@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from loadtest.command import add_bundle, conclude, make_parser
+from loadtest.command import bundle_folder, conclude, make_parser
 from loadtest.connection import HttpClient, Target
 from loadtest.outcomes import NO_ANSWER, Outcome, by_result
 from loadtest.sentences import make_long_rows
@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
         "Swap bundles, send SIGTERM and let runs fail, all at full load.",
         "--bundle bundles/default",
     )
-    add_bundle(parser, required=True)
+    parser.add_argument("--bundle", type=bundle_folder, required=True, help="folder of the bundle to serve")
     return conclude("upheaval", *trial(parser.parse_args(argv).bundle))
 
 

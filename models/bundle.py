@@ -6,7 +6,7 @@
     ├── tokenizers/*.json     one for each distinct input encoding
     ├── members/<name>/*.onnx one graph for each device and precision
     ├── members/*/weights.bin large tensors that two of these graphs share
-    └── *.md                  licences and notices of the weights' sources
+    └── *.md                  the model card (README.md), licences and notices of the weights' sources
 
 Nothing in it is code and nothing is unpickled. A folder that differs from its sums or manifest is refused.
 Files and folders can be symbolic links, as in the cache of the Hugging Face hub, in DVC and in a Kubernetes
@@ -22,6 +22,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from models.hub import BundlePlace, HubFailed, download, on_hub
 from models.labels import RELATION_IDS, RELATIONS
 from models.markers import Markers
 from models.precision import PREFERRED, Device, Precision
@@ -30,6 +31,7 @@ from models.restriction import TypeRestriction
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 SUMS: Final = "SHA256SUMS"
+CARD: Final = "README.md"
 
 
 class BundleRefused(ValueError):
@@ -262,13 +264,27 @@ class Bundle:
     manifest: Manifest
 
     @classmethod
-    def open(cls, path: Path) -> "Bundle":
-        """Check and read a bundle.
+    def open(cls, place: BundlePlace) -> "Bundle":
+        """Check and read a bundle; one on the hub is downloaded first (`models/hub.py`).
 
         Raises:
             BundleRefused: a file is missing, unreadable, altered or not listed, or the manifest's format or
-                labels disagree.
+                labels disagree; or the download failed.
         """
+        if not on_hub(place):
+            return cls._open_folder(Path(place))
+        try:
+            folder = download(str(place))
+        except (HubFailed, ValueError) as error:
+            raise BundleRefused(f"bundle {place}: {error}") from None
+        try:
+            return cls._open_folder(folder)
+        except BundleRefused as error:
+            again = f"to download it again, remove {folder.parents[1]}"
+            raise BundleRefused(f"{error}; this is {place} in the cache: {again}") from None
+
+    @classmethod
+    def _open_folder(cls, path: Path) -> "Bundle":
         try:
             return cls._open(path)
         except OSError as error:

@@ -125,11 +125,13 @@ def main(argv: list[str] | None = None) -> int:
     options = _parse(argv)
     began = time.monotonic()
     from models.bundle import Bundle, BundleRefused
+    from models.hub import pinned
 
     try:
         files = plan(options.inputs, options.folder, options.form)
         # refused here, and not on every machine
-        bundle = Bundle.open(options.scoring.engine.bundle).path.resolve()
+        place = options.scoring.engine.bundle
+        bundle = pinned(place, Bundle.open(place).path)
         engine = options.scoring.engine.model_copy(update={"bundle": bundle})
         options = replace(options, scoring=replace(options.scoring, engine=engine))
         with connected(options.address) as ray:

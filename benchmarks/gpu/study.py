@@ -29,6 +29,7 @@ from loadtest.sentences import Row
 from models.bundle import Bundle, Parity
 from models.encoding import Encoder
 from models.example import Example
+from models.hub import BundlePlace
 from models.precision import Device
 from models.voting import softmax
 
@@ -74,7 +75,7 @@ class GpuOptions:
     device: Device
     shape: str
     members: int
-    bundle: Path
+    bundle: BundlePlace
     rows: Sequence[Row]
     seconds: float
     http_seconds: float

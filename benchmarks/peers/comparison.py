@@ -4,7 +4,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from benchmarks.peers.report import Kind, Standing, agreement, merge_labels, summarise
@@ -13,6 +12,7 @@ from benchmarks.peers.setup import ROUTE
 from loadtest.sentences import Row
 from loadtest.server import StartFailed
 from loadtest.traffic import Measurement, make_requests, measure
+from models.hub import BundlePlace
 
 SCAN_BATCHES: Final = (1, 4, 16)
 SCAN_CONNECTIONS: Final = 16
@@ -32,7 +32,7 @@ class Durations:
 class PeerBench:
     """The work of a comparison and its measurements so far."""
 
-    bundle: Path
+    bundle: BundlePlace
     rows: Sequence[Row]
     measurements: dict[Configuration, list[Measurement]] = field(default_factory=lambda: defaultdict(list))
     failures: dict[Configuration, list[str]] = field(default_factory=lambda: defaultdict(list))

@@ -19,6 +19,7 @@ from benchmarks.peers.environments import ROOT, python_of
 from benchmarks.peers.setup import BOUNDED, ROUTE, PeerSetup
 from loadtest.sentences import Row
 from loadtest.server import StartFailed, answers, free_port, leaving_on_sigterm
+from models.hub import BundlePlace
 
 MAX_WAIT_MS: Final = 2
 START_TIMEOUT_S: Final = 120
@@ -115,7 +116,7 @@ class Configuration:
 
 
 @contextmanager
-def running(configuration: Configuration, bundle: Path, row: Row) -> Iterator[int]:
+def running(configuration: Configuration, bundle: BundlePlace, row: Row) -> Iterator[int]:
     """A server in a process group of its own during the block; gives its port once it has answered the row.
 
     Raises:
@@ -145,7 +146,7 @@ def running(configuration: Configuration, bundle: Path, row: Row) -> Iterator[in
 
 
 def _environment(
-    peer: Peer, configuration: Configuration, port: int, bundle: Path, scratch: str
+    peer: Peer, configuration: Configuration, port: int, bundle: BundlePlace, scratch: str
 ) -> dict[str, str]:
     """No setting from outside; everything that a server writes goes to a temporary folder."""
     foreign = ("KORE_", "OTEL_", "UVICORN_", "LITSERVE_", "BENTOML_", "MOSEC_", "RAY_")

@@ -2,8 +2,9 @@
 
 import os
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
+
+from models.hub import BundlePlace
 
 PredictionJson = dict[str, Any]
 
@@ -19,7 +20,7 @@ class PeerSetup:
 
     Attributes:
         port: on 127.0.0.1.
-        bundle: folder of the ensemble.
+        bundle: folder or address of the ensemble.
         batch: most examples in a batch.
         max_wait_ms: longest wait of a batch's first example for others.
         workers: processes that hold the ensemble.
@@ -27,7 +28,7 @@ class PeerSetup:
     """
 
     port: int
-    bundle: Path
+    bundle: BundlePlace
     batch: int
     max_wait_ms: int
     workers: int
@@ -37,7 +38,7 @@ class PeerSetup:
     def from_environment(cls) -> "PeerSetup":
         """The inverse of `environment`."""
         values = {field.name: os.environ[f"PEER_{field.name.upper()}"] for field in fields(cls)}
-        bundle = Path(values.pop("bundle"))
+        bundle = values.pop("bundle")
         return cls(bundle=bundle, **{name: int(value) for name, value in values.items()})
 
     def environment(self) -> dict[str, str]:
