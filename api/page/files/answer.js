@@ -1,62 +1,75 @@
 /** Answers: relations with their probabilities, which members voted, and where the time went. */
 
-import { el, fill, wide } from "./dom.js";
+import { arcs } from "./arcs.js";
+import { button, el, fill, wide } from "./dom.js";
 import { number, percent, say, currentLanguage } from "./language.js";
 
 const FEW = 5;
+const MOST_ARCS = 6; // words; more would be too small to read
 const NO_RELATION = "no_relation";
 
 /**
- * Shows the answer to one pair.
- * `served` is the document of /info, `names` its two words.
+ * The answer to one pair as a view: `draw` gives its elements, `inWords` a sentence for a screen reader.
+ * `words` are the subject's and the object's; `served` is the document of /info.
  */
-export function showPair(container, prediction, names, served, times) {
-  fill(
-    container,
-    headline(names, prediction, served),
-    bars(prediction, served),
-    voters(prediction, served),
-    reading(prediction),
-    timing(times),
-  );
+export function showPair(prediction, words) {
+  return {
+    draw: (served, times) => [
+      headline(words, prediction, served),
+      bars(prediction, served),
+      voters(prediction, served),
+      reading(prediction),
+      timing(times),
+    ],
+    inWords: (served) =>
+      say("found", ...words, relationName(prediction.relation, served), percent(prediction.score)),
+  };
 }
 
 /**
- * Shows the answers to all pairs of a sentence, best first, then those without a relation.
- * `askPair` resolves to the prediction of one pair.
+ * The answers to all pairs of a sentence as a view: the related ones, best first, then the others.
+ * `asked` are the pairs that were asked; `askPair` resolves to the prediction of one pair.
  */
-export function showPairs(container, { relations, pairs }, subject, served, times, askPair) {
-  if (pairs === 0) {
-    fill(container, el("p", { class: "note" }, say("noPairs")));
-    return;
-  }
-  const found = new Set(relations.map((pair) => `${pair.subject} ${pair.object}`));
-  const others = subject.pairs().filter((pair) => !found.has(`${pair.subject} ${pair.object}`));
-  const names = (pair) => [subject.word(pair.subject), subject.word(pair.object)];
-  fill(
-    container,
-    el("p", { class: "summary" }, say("pairs", relations.length, pairs)),
-    el(
-      "ol",
-      { class: "pairs" },
-      relations.map((pair) => el("li", {}, foldedPair(pair, names(pair), served))),
-    ),
-    others.length > 0 && el("h3", { class: "heading" }, say("unrelated", others.length)),
-    el(
-      "ul",
-      { class: "pairs unrelated" },
-      others.map((pair) => el("li", {}, unrelatedPair(pair, names(pair), served, askPair))),
-    ),
-    timing(times),
-  );
+export function showPairs({ relations, pairs }, words, asked, askPair) {
+  const key = ({ subject, object }) => `${subject} ${object}`;
+  const found = new Set(relations.map(key));
+  const others = asked.filter((pair) => !found.has(key(pair)));
+  const names = ({ subject, object }) => `${words[subject]} → ${words[object]}`;
+  const inWords = () => (pairs ? say("pairs", relations.length, pairs) : say("noPairs"));
+  return {
+    draw: (served, times) => [
+      el("p", { class: "summary" }, inWords()),
+      relations.length > 0 && words.length <= MOST_ARCS && arcs(words, relations),
+      el(
+        "ol",
+        { class: "pairs" },
+        relations.map((pair) => el("li", {}, relatedPair(pair, names(pair), served))),
+      ),
+      others.length > 0 && el("h3", { class: "heading" }, say("unrelated", others.length)),
+      el(
+        "ul",
+        { class: "pairs unrelated" },
+        others.map((pair) =>
+          el(
+            "li",
+            {},
+            otherPair(names(pair), served, () => askPair(pair)),
+          ),
+        ),
+      ),
+      timing(times),
+    ],
+    inWords,
+  };
 }
 
-export function relationName(label, served) {
-  return served.labels.find((relation) => relation.label === label)?.name[currentLanguage()] ?? label;
-}
+const described = (label, served) => served.labels.find((relation) => relation.label === label);
+
+export const relationName = (label, served) => described(label, served)?.name[currentLanguage()] ?? label;
+
+const definition = (label, served) => described(label, served)?.definition[currentLanguage()] ?? "";
 
 function headline(names, { relation, score }, served) {
-  const { definition } = served.labels.find(({ label }) => label === relation) ?? {};
   return el(
     "div",
     { class: `headline${relation === NO_RELATION ? " none" : ""}` },
@@ -68,14 +81,13 @@ function headline(names, { relation, score }, served) {
       el("span", { class: "end", lang: "ko" }, names[1]),
     ),
     el("p", { class: "line certain" }, el("strong", {}, percent(score)), el("code", {}, relation)),
-    definition && el("p", { class: "definition" }, definition[currentLanguage()]),
+    el("p", { class: "definition" }, definition(relation, served)),
   );
 }
 
 function bars({ probabilities }, served) {
   const all = Object.entries(probabilities);
   const list = el("ol", { class: "bars" });
-  const more = el("button", { type: "button", class: "quiet", "aria-expanded": "false" }, say("showAll"));
   const draw = (open) => {
     fill(
       list,
@@ -84,16 +96,16 @@ function bars({ probabilities }, served) {
     more.textContent = say(open ? "showFew" : "showAll");
     more.setAttribute("aria-expanded", String(open));
   };
-  more.addEventListener("click", () => draw(more.getAttribute("aria-expanded") === "false"));
+  const turn = () => draw(more.getAttribute("aria-expanded") === "false");
+  const more = button("", turn, { class: "quiet" });
   draw(false);
   return el("div", {}, list, all.length > FEW && more);
 }
 
 function bar(label, share, served) {
-  const title = served.labels.find((relation) => relation.label === label)?.definition[currentLanguage()];
   return el(
     "li",
-    { title },
+    { title: definition(label, served) },
     el("span", { class: "name" }, relationName(label, served), " ", el("code", {}, label)),
     el("span", { class: "share" }, percent(share)),
     el("span", { class: "track" }, wide(el("span", { class: "filled" }), share)),
@@ -144,22 +156,24 @@ function timing(times) {
   );
 }
 
-function foldedPair(pair, names, served) {
+function relatedPair(pair, names, served) {
+  const { relation, score } = pair;
+  const bar = el("span", { class: "track" }, wide(el("span", { class: "filled" }), score));
   return el(
     "details",
     {},
     el(
       "summary",
       {},
-      el("span", { class: "who", lang: "ko" }, `${names[0]} → ${names[1]}`),
-      el("span", { class: "name" }, relationName(pair.relation, served)),
-      el("span", { class: "share" }, percent(pair.score)),
-      el("span", { class: "track" }, wide(el("span", { class: "filled" }), pair.score)),
+      el("span", { class: "who", lang: "ko" }, names),
+      el("span", { class: "name" }, relationName(relation, served)),
+      el("span", { class: "share" }, percent(score)),
+      bar,
     ),
     el(
       "div",
       { class: "inside" },
-      headline(names, pair, served),
+      el("p", { class: "definition" }, definition(relation, served)),
       bars(pair, served),
       voters(pair, served),
       reading(pair),
@@ -167,21 +181,22 @@ function foldedPair(pair, names, served) {
   );
 }
 
-function unrelatedPair(pair, names, served, askPair) {
+/** A pair without a relation. The API leaves its probabilities out, so they are asked when it is opened. */
+function otherPair(names, served, askThis) {
   const inside = el("div", { class: "inside" });
-  const open = async (event) => {
-    if (!event.target.open || inside.childElementCount) return;
-    const prediction = await askPair(pair);
+  const toggle = async ({ target }) => {
+    if (!target.open || inside.childElementCount) return;
+    const prediction = await askThis();
     if (prediction) fill(inside, bars(prediction, served), voters(prediction, served), reading(prediction));
   };
   return el(
     "details",
-    { on: { toggle: open } },
+    { on: { toggle } },
     el(
       "summary",
       {},
-      el("span", { class: "who", lang: "ko" }, `${names[0]} → ${names[1]}`),
-      el("span", { class: "share quiet" }, say("probabilities")),
+      el("span", { class: "who", lang: "ko" }, names),
+      el("span", { class: "share" }, say("probabilities")),
     ),
     inside,
   );

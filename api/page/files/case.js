@@ -5,7 +5,7 @@
  * its word is known. A type of null is left open. With two entities the first is the subject.
  */
 
-import { between } from "./offsets.js";
+import { between, onlyPlace } from "./offsets.js";
 
 export const TYPES = ["PER", "ORG", "LOC", "DAT", "POH", "NOH"];
 export const MOST_ENTITIES = 16;
@@ -48,15 +48,10 @@ export class Case extends EventTarget {
     return this.#add(this.entities.filter(outside), { start, end, type });
   }
 
-  /** Adds an entity by its word. The API finds it in the sentence, or says why it cannot. */
+  /** Adds an entity by its word. Unless it occurs once, the API says why it cannot find it. */
   addWord(word, type) {
-    const points = [...this.sentence];
-    const first = this.sentence.indexOf(word);
-    if (first >= 0 && this.sentence.indexOf(word, first + 1) < 0) {
-      const start = points.length - [...this.sentence.slice(first)].length;
-      return this.mark(start, start + [...word].length - 1, type);
-    }
-    return this.#add(this.entities, { word, type });
+    const place = onlyPlace(this.sentence, word);
+    return place.word ? this.#add(this.entities, { word, type }) : this.mark(place.start, place.end, type);
   }
 
   setType(index, type) {

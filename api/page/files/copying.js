@@ -1,20 +1,19 @@
 /** Copies text, also where the page is not served over HTTPS. */
 
-import { el } from "./dom.js";
+import { button, el } from "./dom.js";
 import { say } from "./language.js";
 
 const SHOWN_MS = 1800;
 
 /** A button that copies what `text` gives, and says so. */
 export function copyButton(name, text) {
-  const button = el("button", { type: "button", class: "quiet", "data-focus": name }, say(name));
-  button.addEventListener("click", () => copyFrom(button, name, text()));
-  return button;
+  const copy = ({ currentTarget }) => copyFrom(currentTarget, name, text());
+  return button(say(name), copy, { class: "quiet", "data-focus": name });
 }
 
-export async function copyFrom(button, name, text) {
-  button.textContent = say((await copied(text)) ? "copied" : "copyFailed");
-  setTimeout(() => (button.textContent = say(name)), SHOWN_MS);
+export async function copyFrom(pressed, name, text) {
+  pressed.textContent = say((await copied(text)) ? "copied" : "copyFailed");
+  setTimeout(() => (pressed.textContent = say(name)), SHOWN_MS);
 }
 
 async function copied(text) {

@@ -12,7 +12,7 @@ export function el(name, { on = {}, ...attributes } = {}, ...children) {
     }
   }
   for (const [event, listener] of Object.entries(on)) element.addEventListener(event, listener);
-  element.append(...children.flat().filter((child) => child !== null && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== false));
   return element;
 }
 
@@ -27,6 +27,17 @@ export function wide(element, share) {
 /** Puts new children into a container. The focus stays on the element that has the same `data-focus`. */
 export function fill(container, ...children) {
   const focused = container.contains(document.activeElement) && document.activeElement.dataset.focus;
-  container.replaceChildren(...children.flat().filter((child) => child !== null && child !== false));
+  container.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== false));
   if (focused) container.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
+}
+
+export const button = (words, click, attributes = {}) =>
+  el("button", { type: "button", ...attributes, on: { click } }, words);
+
+/** An element of a drawing. */
+export function drawn(name, attributes = {}, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value));
+  element.append(...children.flat());
+  return element;
 }

@@ -4,9 +4,10 @@
  */
 
 import { TYPES, MOST_ENTITIES } from "./case.js";
-import { byId, el, fill } from "./dom.js";
+import { button, byId, el, fill } from "./dom.js";
 import { particleOf } from "./josa.js";
 import { inEveryLanguage, say } from "./language.js";
+import { withMarks } from "./marks.js";
 import { between, toPoints, toUnits } from "./offsets.js";
 
 const field = byId("sentence");
@@ -86,56 +87,39 @@ function selection() {
 }
 
 function drawMirror({ sentence, entities }, selected) {
-  const points = [...sentence];
   const roles =
-    entities.length === 2 ? [say("subject"), say("object")] : entities.map((_, index) => String(index + 1));
-  const marks = entities.map(({ start, end, type }, index) => ({
+    entities.length === 2 ? [say("subject"), say("object")] : entities.map((_, index) => index + 1);
+  const spans = entities.map(({ start, end, type }, index) => ({
     start,
     end,
-    kind: type ?? "open",
+    kind: type,
     tag: roles[index],
   }));
-  if (selected) marks.push({ ...selected, kind: "selected", tag: "" });
-  marks.sort((one, other) => one.start - other.start);
-  const parts = [];
-  let place = 0;
-  for (const { start, end, kind, tag } of marks) {
-    if (start === undefined || start < place || end >= points.length) continue; // no span, or under the selection
-    parts.push(points.slice(place, start).join(""));
-    parts.push(el("mark", { class: `type-${kind}`, "data-tag": tag }, points.slice(start, end + 1).join("")));
-    place = end + 1;
-  }
-  fill(mirror, parts, points.slice(place).join(""), "\u200b"); // the last: a line break at the end counts
+  const touches = ({ start, end }) => selected && start <= selected.end && end >= selected.start;
+  const seen = spans.filter((span) => !touches(span));
+  if (selected) seen.push({ ...selected, kind: "selected", tag: "" });
+  fill(mirror, withMarks(sentence, seen), "\u200b"); // the last: a line break at the end counts
 }
 
 function drawMarking(sentence, selected, mark, narrow) {
   const word = selected && between(sentence, selected.start, selected.end);
   const particle = word && particleOf(word);
-  const question = word ? say("marking", word) : say("markingEmpty");
+  // A click by a key has no detail.
+  const choice = (type) =>
+    button(say("types")[type ?? "open"], (event) => mark(type, event.detail === 0), {
+      class: `type-${type ?? "open"}`,
+      disabled: !word,
+    });
+  const without = () => button(say("without", particle), () => narrow(particle), { class: "quiet" });
   fill(
     marking,
-    el("span", { id: "marking-label", class: "question" }, question),
-    word &&
-      el(
-        "div",
-        { class: "line" },
-        [...TYPES, null].map((type) =>
-          el(
-            "button",
-            {
-              type: "button",
-              class: `type-${type ?? "open"}`,
-              on: { click: (event) => mark(type, event.detail === 0) },
-            },
-            say("types")[type ?? "open"],
-          ),
-        ),
-        particle &&
-          el(
-            "button",
-            { type: "button", class: "quiet", on: { click: () => narrow(particle) } },
-            say("without", particle),
-          ),
-      ),
+    el(
+      "p",
+      { id: "marking-label", class: word ? "question" : "note" },
+      word
+        ? say("marking", word)
+        : [say("markingHow"), el("span", { class: "by-keyboard" }, ` ${say("markingKeys")}`)],
+    ),
+    el("div", { class: "line" }, [...TYPES, null].map(choice), particle && without()),
   );
 }

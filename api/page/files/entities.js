@@ -1,7 +1,7 @@
 /** The list of what is marked: the word, its type, its role, and what the API finds wrong with it. */
 
 import { TYPES } from "./case.js";
-import { byId, el, fill } from "./dom.js";
+import { button, byId, el, fill } from "./dom.js";
 import { inEveryLanguage, say } from "./language.js";
 
 const list = byId("entities");
@@ -18,12 +18,7 @@ export function listEntities(subject) {
         { class: "entities", "aria-label": say("entities"), hidden: subject.entities.length === 0 },
         subject.entities.map((entity, index) => item(subject, index, pair, faults[index] ?? [])),
       ),
-      pair &&
-        el(
-          "button",
-          { type: "button", class: "quiet", "data-focus": "swap", on: { click: () => subject.swap() } },
-          `⇄ ${say("swap")}`,
-        ),
+      pair && button(`⇄ ${say("swap")}`, () => subject.swap(), { class: "quiet", "data-focus": "swap" }),
     );
   };
   subject.addEventListener("change", () => {
@@ -63,16 +58,7 @@ function item(subject, index, pair, faults) {
       el("span", { class: "role" }, pair ? say(index ? "object" : "subject") : String(index + 1)),
       el("span", { class: `word type-${type ?? "open"}`, lang: "ko" }, word),
       chosen,
-      el(
-        "button",
-        {
-          type: "button",
-          class: "quiet icon",
-          "aria-label": say("remove", word),
-          on: { click: () => subject.remove(index) },
-        },
-        "×",
-      ),
+      button("×", () => subject.remove(index), { class: "quiet icon", "aria-label": say("remove", word) }),
     ),
     faults.length > 0 && el("div", { class: "faults", id: about }, faultLines(faults)),
   );

@@ -1,11 +1,10 @@
 /** Sentences to begin with. People and organisations in them are invented. */
 
+import { onlyPlace } from "./offsets.js";
+
 const spans = (sentence, ...entities) => ({
   sentence,
-  entities: entities.map(([word, type]) => {
-    const start = [...sentence.slice(0, sentence.indexOf(word))].length;
-    return { start, end: start + [...word].length - 1, type };
-  }),
+  entities: entities.map(([word, type]) => ({ ...onlyPlace(sentence, word), type })),
 });
 
 export const EXAMPLES = [

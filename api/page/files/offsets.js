@@ -11,3 +11,11 @@ export const toUnits = (text, points) => [...text].slice(0, points).join("").len
 
 /** The text between two code points; `end` is inclusive, as in the API. */
 export const between = (text, start, end) => [...text].slice(start, end + 1).join("");
+
+/** The span of a word that occurs once in a sentence; else `{word}`. */
+export function onlyPlace(sentence, word) {
+  const first = sentence.indexOf(word);
+  if (!word || first < 0 || sentence.indexOf(word, first + 1) >= 0) return { word };
+  const start = toPoints(sentence, first);
+  return { start, end: start + [...word].length - 1 };
+}

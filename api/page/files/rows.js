@@ -5,6 +5,8 @@
  * cannot be asked. What an example needs is the API's to judge.
  */
 
+import { onlyPlace } from "./offsets.js";
+
 export const MOST_ROWS = 1000;
 
 /** A file that cannot be read. `reason` names a sentence of words.js, `values` fill it. */
@@ -114,4 +116,19 @@ function entity(sent) {
   if (typeof sent !== "object" || sent === null) return sent;
   const { word, start_idx, end_idx, type } = sent;
   return { word, start_idx, end_idx, type: type || undefined };
+}
+
+/** A row's example as a case of the editor. */
+export function asCase({ sentence, subject_entity, object_entity }) {
+  const text = typeof sentence === "string" ? sentence : "";
+  const entities = [subject_entity, object_entity].filter(
+    (sent) => typeof sent === "object" && sent !== null,
+  );
+  return { sentence: text, entities: entities.map((sent) => spanOf(text, sent)) };
+}
+
+/** An entity by its indices, or by its word if that occurs once; else only the word. */
+function spanOf(sentence, { word, start_idx: start, end_idx: end, type = null }) {
+  if (Number.isInteger(start) && Number.isInteger(end)) return { start, end, type };
+  return { ...onlyPlace(sentence, String(word ?? "")), type };
 }

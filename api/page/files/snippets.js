@@ -2,7 +2,7 @@
 
 import { hasKey } from "./api.js";
 import { copyButton } from "./copying.js";
-import { el, fill } from "./dom.js";
+import { button, el, fill } from "./dom.js";
 import { say } from "./language.js";
 
 const FORMS = { curl, Python: python, JavaScript: javascript };
@@ -28,16 +28,7 @@ export function showSnippets(container, body) {
         "div",
         { class: "switch", role: "group", "aria-label": say("code") },
         Object.keys(FORMS).map((form) =>
-          el(
-            "button",
-            {
-              type: "button",
-              "aria-pressed": String(form === chosen),
-              "data-focus": form,
-              on: { click: () => choose(form) },
-            },
-            form,
-          ),
+          button(form, () => choose(form), { "aria-pressed": String(form === chosen), "data-focus": form }),
         ),
       ),
       copyButton("copyCode", () => code),

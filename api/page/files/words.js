@@ -61,8 +61,8 @@ const ko = {
   copyFailed: "복사하지 못했어요",
   clear: "비우기",
   placeholder: "여기에 한국어 문장을 써 보세요.",
-  markingEmpty:
-    "말을 끌어서 선택한 뒤 종류를 고르세요. 키보드로는 Shift와 화살표로 선택하고 Enter를 누르면 돼요.",
+  markingHow: "말을 끌어서 선택한 뒤 종류를 고르세요.",
+  markingKeys: "키보드로는 Shift와 화살표로 선택하고 Enter를 누르면 돼요.",
   marking: (word) => `‘${word}’${withParticle(word, "은/는")} 어떤 말인가요?`,
   without: (particle) => `‘${particle}’ 빼기`,
   types: {
@@ -191,8 +191,8 @@ const en = {
   copyFailed: "Could not copy",
   clear: "Clear",
   placeholder: "Write a Korean sentence here.",
-  markingEmpty:
-    "Drag over a name to select it, then choose its type. By keyboard: select with Shift and the arrows, then press Enter.",
+  markingHow: "Drag over a name to select it, then choose its type.",
+  markingKeys: "By keyboard: select with Shift and the arrows, then press Enter.",
   marking: (word) => `What is “${word}”?`,
   without: (particle) => `Without “${particle}”`,
   types: {
