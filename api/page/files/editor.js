@@ -31,12 +31,15 @@ export function editSentence(subject, { announce, ask }) {
     drawMirror(subject, selected);
     drawMarking(subject.sentence, selected, mark, narrow);
   };
-  const mark = (type, byKeyboard) => {
+  const choose = (from, to) => {
+    field.focus();
+    field.setSelectionRange(from, to);
+  };
+  const mark = (type) => {
     const { start, end } = selected;
     const word = between(subject.sentence, start, end);
+    choose(field.selectionEnd, field.selectionEnd);
     selected = null;
-    field.setSelectionRange(field.selectionEnd, field.selectionEnd);
-    if (byKeyboard) field.focus(); // by touch the focus would open the keyboard again
     announce(
       subject.mark(start, end, type)
         ? say("marked", word, say("types")[type ?? "open"])
@@ -46,11 +49,12 @@ export function editSentence(subject, { announce, ask }) {
   };
   const narrow = (particle) => {
     const end = toUnits(subject.sentence, selected.end + 1) - particle.length;
-    field.setSelectionRange(toUnits(subject.sentence, selected.start), end);
+    choose(toUnits(subject.sentence, selected.start), end);
     look();
-    marking.querySelector("button")?.focus();
   };
 
+  // Pressing a type keeps the focus and the selection in the field; on a phone its keyboard stays as it is.
+  marking.addEventListener("mousedown", (event) => event.preventDefault());
   field.addEventListener("input", () => {
     selected = null;
     subject.edit(field.value);
@@ -104,9 +108,8 @@ function drawMirror({ sentence, entities }, selected) {
 function drawMarking(sentence, selected, mark, narrow) {
   const word = selected && between(sentence, selected.start, selected.end);
   const particle = word && particleOf(word);
-  // A click by a key has no detail.
   const choice = (type) =>
-    button(say("types")[type ?? "open"], (event) => mark(type, event.detail === 0), {
+    button(say("types")[type ?? "open"], () => mark(type), {
       class: `type-${type ?? "open"}`,
       disabled: !word,
     });
