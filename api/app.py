@@ -21,9 +21,9 @@ from api.service import RelationService
 from api.telemetry import Telemetry
 from api.tracing import Tracing
 
-DOCS_FILES: Final = "/docs/files/"
+DOCS_FILES: Final = "/docs/files"
 OPEN_PATHS: Final = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
-OPEN_FOLDERS: Final = (DOCS_FILES, page.FILES)
+OPEN_FOLDERS: Final = (f"{DOCS_FILES}/", page.FILES)
 """Paths that need no key: an orchestrator's probes have none, and the page and the documents are public."""
 
 
@@ -42,7 +42,7 @@ def create_app(service: RelationService, tracing: Tracing | None = None) -> Fast
 
     documents: dict[str, Any] = {"docs_url": None, "openapi_url": None}
     if settings.docs:
-        documents = {"docs_url": "/docs", "openapi_url": "/openapi.json", "static_url": DOCS_FILES.rstrip("/")}
+        documents = {"docs_url": "/docs", "openapi_url": "/openapi.json", "static_url": DOCS_FILES}
     make_app = (
         FastAPIOffline if settings.docs else FastAPI
     )  # the former's /docs loads nothing from another host

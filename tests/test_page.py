@@ -84,7 +84,9 @@ def test_files_are_kept_for_good_and_the_page_is_checked_each_time() -> None:
     assert get(served_app, "/", **{"If-None-Match": '"another"'}).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/page/0123456789abcdef/main.js", "{folder}/none.js", "{folder}/index.html"])
+@pytest.mark.parametrize(
+    "path", ["/page/0123456789abcdef/main.js", "{folder}/none.js", "{folder}/index.html"]
+)
 def test_a_file_that_is_not_there_is_404(path: str) -> None:
     served_app = app()
     folder = next(path for path in files(served_app) if path.endswith("/main.js")).removesuffix("/main.js")

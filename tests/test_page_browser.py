@@ -182,8 +182,10 @@ def test_both_languages_have_the_same_words(visit: Open) -> None:
     script = page.locator("script[src]").get_attribute("src").replace("main.js", "words.js")
     shape = """async (script) => {
         const { WORDS } = await import(new URL(script, document.baseURI));
-        const shape = (words) => Object.entries(words).flatMap(([name, value]) =>
-            typeof value === "object" ? shape(value).map((inner) => `${name}.${inner}`) : [`${name} ${typeof value}`]);
+        const entry = ([name, value]) => typeof value === "object"
+            ? shape(value).map((inner) => `${name}.${inner}`)
+            : [`${name} ${typeof value}`];
+        const shape = (words) => Object.entries(words).flatMap(entry);
         return [shape(WORDS.ko), shape(WORDS.en)];
     }"""
     korean, english = page.evaluate(shape, script)
@@ -382,24 +384,28 @@ def test_a_table_can_be_stopped_and_continued(visit: Open) -> None:
     expect(page.locator(".status")).to_contain_text("40행을 모두 마쳤어요.")
 
 
-CSV_CELLS = """sentence,subject_entity,object_entity
-"배우 윤가람은 부산에서 ""태어났다"".","{'word': '윤가람', 'start_idx': 3, 'end_idx': 5, 'type': 'PER'}",부산
-"""
+QUOTED = {**as_rows(1)[0], "sentence": '배우 윤가람은 부산에서 "태어났다".'}
+CELLS = f'''sentence,subject_entity,object_entity
+"{QUOTED["sentence"].replace('"', '""')}","{QUOTED["subject_entity"]}",부산
+'''
 
 
 @pytest.mark.parametrize(
     ("name", "text", "encoding"),
     [
-        ("rows.json", json.dumps(as_rows(1), ensure_ascii=False), "utf-8"),
-        ("rows.csv", CSV_CELLS, "utf-8-sig"),
-        ("rows.csv", CSV_CELLS.replace(",", ";", 2).replace("}\",", "}\";").replace("\".\",", "\".\";"), "cp949"),
+        ("rows.json", json.dumps([QUOTED], ensure_ascii=False), "utf-8"),
+        ("rows.csv", CELLS, "utf-8-sig"),
+        ("rows.csv", CELLS.replace(",", ";", 2).replace('",', '";'), "cp949"),
     ],
-)  # fmt: skip
+)
 def test_other_forms_of_files(visit: Open, name: str, text: str, encoding: str) -> None:
     page = visit()
     expect(page.locator("#answer .relation")).to_be_visible()
-    upload(page, name, text, encoding)
-    expect(page.locator("tbody td").nth(2)).to_contain_text("출생지")
+    (row,) = sent(page, lambda: upload(page, name, text, encoding))["examples"]
+    assert row["sentence"] == QUOTED["sentence"]
+    assert row["subject_entity"] == QUOTED["subject_entity"]
+    assert row["object_entity"]["word"] == "부산"
+    expect(page.locator("tbody tr td").nth(3)).to_contain_text("%")
 
 
 def test_a_file_that_cannot_be_read_says_where(visit: Open) -> None:

@@ -13,7 +13,7 @@ export function save({ name, type, text }, rows) {
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
-/** One line per row: the prediction's fields, as scoring writes them. A row without an answer has its fault. */
+/** One line per row: the fields that scoring writes, or the row's fault. */
 function asJsonLines(rows) {
   const line = ({ place, guid, label, prediction, fault }) => ({
     ...(guid === undefined ? { row: place } : { guid }),

@@ -69,7 +69,7 @@ if (!answer.ok) throw new Error(await answer.text());
 console.log(await answer.json());`;
 }
 
-/** JSON over several lines; entities stay on one. It holds strings and numbers only, so Python reads it too. */
+/** JSON over several lines, each entity on one. Strings and numbers only, so Python reads it too. */
 function indented(body, spaces) {
   const inner = " ".repeat(spaces + 4);
   const value = (field) =>

@@ -233,7 +233,7 @@ const en = {
   probabilities: "Probabilities",
   votedAll: (members) => (members === 1 ? "One model answered." : `All ${members} models voted.`),
   votedSome: (voted, members, certain) =>
-    `${voted} of ${members} models voted. ${certain ? `Its probability passed ${certain}, so the others were not needed.` : ""}`,
+    `${voted} of ${members} models voted. ${certain ? `Its probability passed ${certain}, which is enough.` : ""}`,
   memberVoted: (name, layers, voted) => `${name}, ${layers} layers, ${voted ? "voted" : "did not vote"}`,
   truncated: "The sentence is long: only the part around the marks was read.",
   whole: "The whole sentence was read.",
