@@ -90,16 +90,18 @@ const ko = {
   answer: "답",
   answerEmpty: "두 곳을 표시하면 둘의 관계가 여기에 나타나요.",
   answerOneMore: "하나만 더 표시해 주세요.",
-  asking: "읽는 중이에요…",
   waiting: (seconds) => `서버가 붐벼서 ${seconds}초 뒤에 다시 물어볼게요.`,
   found: (subject, object, relation, score) => `${subject}, ${object}: ${relation}, 확률 ${score}`,
   showAll: "30가지 모두 보기",
   showFew: "접기",
-  pairs: (found, asked) =>
-    found ? `${asked}쌍 가운데 ${found}쌍에서 관계를 찾았어요.` : `${asked}쌍에서 관계를 찾지 못했어요.`,
+  pairs: (found, asked) => {
+    if (found === 0) return `${asked}쌍에서 관계를 찾지 못했어요.`;
+    return found === asked
+      ? `${asked}쌍 모두에서 관계를 찾았어요.`
+      : `${asked}쌍 가운데 ${found}쌍에서 관계를 찾았어요.`;
+  },
   noPairs: "주체가 될 수 있는 말이 없어요. 사람이나 단체를 하나 이상 표시해 주세요.",
   unrelated: (count) => `관계가 드러나지 않은 ${count}쌍`,
-  askPair: (subject, object) => `${subject}에서 ${object}까지 확률 보기`,
   probabilities: "확률 보기",
   votedAll: (members) => (members === 1 ? "모델 하나가 답했어요." : `모델 ${members}개가 모두 투표했어요.`),
   votedSome: (voted, members, certain) =>
@@ -220,16 +222,18 @@ const en = {
   answer: "Answer",
   answerEmpty: "Mark two names, and their relation appears here.",
   answerOneMore: "Mark one more.",
-  asking: "Reading…",
   waiting: (seconds) => `The server is busy. Asking again in ${seconds} s.`,
   found: (subject, object, relation, score) => `${subject}, ${object}: ${relation}, probability ${score}`,
   showAll: "Show all 30",
   showFew: "Show fewer",
-  pairs: (found, asked) =>
-    found ? `${found} of ${asked} pairs have a relation.` : `None of the ${asked} pairs has a relation.`,
+  pairs: (found, asked) => {
+    if (found === 0) return `None of the ${asked} pairs has a relation.`;
+    return found === asked
+      ? `All ${asked} pairs have a relation.`
+      : `${found} of ${asked} pairs have a relation.`;
+  },
   noPairs: "Nothing here can be a subject. Mark a person or an organisation.",
   unrelated: (count) => `${count} pairs without a relation`,
-  askPair: (subject, object) => `Show the probabilities from ${subject} to ${object}`,
   probabilities: "Probabilities",
   votedAll: (members) => (members === 1 ? "One model answered." : `All ${members} models voted.`),
   votedSome: (voted, members, certain) =>
