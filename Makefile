@@ -43,7 +43,7 @@ help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 serve: $(SERVE) ## start the server on 127.0.0.1:8000 (BUNDLE=…, DEVICE=cuda, PORT=…)
-	@printf '\nWhen the log says "ready", send this request:\n\n%s\n\n' "$$REQUEST"
+	@printf '\nWhen the log says "ready", open %s/ in a browser, or send this request:\n\n%s\n\n' "$(ADDRESS)" "$$REQUEST"
 	@exec $(BIN)/python -m api --host $(HOST) --port $(PORT) --bundle $(BUNDLE) --log-format $(LOG_FORMAT) $(ON_DEVICE)
 
 score: $(SERVE) ## predict the relations of a file: INPUT=rows.jsonl OUTPUT=predictions.jsonl (FLAGS="--resume --top-k 3")

@@ -15,15 +15,16 @@ from pydantic.json_schema import models_json_schema
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import __version__, errors, routes
+from api.page import serving as page
 from api.schemas import OneExample, OneSentence, SeveralExamples
 from api.service import RelationService
 from api.telemetry import Telemetry
 from api.tracing import Tracing
 
-OPEN_PATHS: Final = frozenset({"/health", "/ready", "/docs", "/openapi.json"})
-"""Paths that need no key: an orchestrator's probes have none, and the documents are public."""
-
 DOCS_FILES: Final = "/docs/files"
+OPEN_PATHS: Final = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
+OPEN_FOLDERS: Final = (f"{DOCS_FILES}/", page.FILES)
+"""Paths that need no key: an orchestrator's probes have none, and the page and the documents are public."""
 
 
 def create_app(service: RelationService, tracing: Tracing | None = None) -> FastAPI:
@@ -59,6 +60,8 @@ def create_app(service: RelationService, tracing: Tracing | None = None) -> Fast
     )
     app.state.service = service
     routes.install(app, settings.metrics)
+    if settings.page:
+        page.install(app, settings.docs)
     errors.install(app)
     app.openapi = lambda: _openapi(app, settings.api_key is not None)  # type: ignore[method-assign]
     if settings.api_key is not None:
@@ -93,7 +96,7 @@ class Normalise:
 
 
 def _is_open(path: str) -> bool:
-    return path in OPEN_PATHS or path.startswith(DOCS_FILES)
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
 
 
 class BearerKey:

@@ -105,7 +105,8 @@ def serve(settings: Settings) -> int:
     except (OSError, TypeError, UnicodeError) as error:  # the last two: a host name that cannot be encoded
         reason = getattr(error, "strerror", None) or error
         return _refuse(f"cannot listen on {_in_url(settings.host)}:{settings.port}: {reason}")
-    log.info("listening on http://%s:%d", _in_url(settings.host), listener.getsockname()[1])
+    address = f"http://{_in_url(settings.host)}:{listener.getsockname()[1]}"
+    log.info("listening on %s%s", address, f"; the page: {address}/" if settings.page else "")
     service = RelationService(settings, refuse)
     config = uvicorn.Config(
         create_app(service, tracing),

@@ -86,6 +86,7 @@ class Settings(EngineSettings):
         None, min_length=1, description="bearer token that callers must send; none by default"
     )
     metrics: bool = Field(True, description="whether /metrics answers")
+    page: bool = Field(True, description="whether / answers with the page for a browser")
     docs: bool = Field(True, description="whether /docs and /openapi.json answer")
     access_log: bool = Field(False, description="whether each request gets a line in the log")
     log_format: Literal["json", "text"] = Field("json", description="one JSON object per line, or plain text")

@@ -130,6 +130,6 @@ def test_the_openapi_document_names_operations_relations_and_an_example_for_each
     assert schemas["PredictionOut"]["properties"]["relation"]["enum"] == list(RELATIONS)
     assert "lanes" in schemas["InfoOut"]["properties"]
     asked = document["paths"]["/relations"]["post"]
-    assert len(asked["requestBody"]["content"]["application/json"]["examples"]) == 2
+    assert len(asked["requestBody"]["content"]["application/json"]["examples"]) == 3
     for status, answer in asked["responses"].items():
         assert status == "200" or answer["content"]["application/json"]["example"]["detail"], status

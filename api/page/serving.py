@@ -1,0 +1,57 @@
+"""Serves the page and its files, from memory.
+
+The files are under a path that holds a digest of all of them, so browsers keep them for good. The page itself
+is asked for again each time, and answered with 304 while it is the same.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+FILES: Final = "/page/"
+"""What the paths of the page's files begin with."""
+
+_FOLDER: Final = Path(__file__).parent / "files"
+_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_SAFE: Final = {
+    # No inline script or style, nothing from another host, and no text of a user as HTML (Trusted Types).
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_KEPT: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
+
+
+def install(app: FastAPI, with_docs: bool) -> None:
+    """Add the page to an application.
+
+    Args:
+        with_docs: whether the page links to /docs.
+    """
+    files = {path.name: path.read_bytes() for path in sorted(_FOLDER.iterdir())}
+    digest = hashlib.sha256(repr((with_docs, files)).encode()).hexdigest()[:16]
+    html = files.pop("index.html").replace(b"{files}", f".{FILES}{digest}".encode())
+    html = html.replace(b"{docs}", b"" if with_docs else b"hidden")
+    checked_each_time = {"ETag": f'"{digest}"', "Cache-Control": "no-cache"}
+
+    async def page(request: Request) -> Response:
+        """The page, or 304 if the browser has it."""
+        if digest in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=_SAFE | checked_each_time)
+        return Response(html, headers=_SAFE | checked_each_time, media_type="text/html")
+
+    async def file(request: Request) -> Response:
+        """A file that the page loads."""
+        name = request.path_params["name"]
+        if request.path_params["digest"] != digest or name not in files:
+            raise HTTPException(404)
+        return Response(files[name], headers=_SAFE | _KEPT, media_type=_TYPES[Path(name).suffix])
+
+    app.add_route("/", page, include_in_schema=False)
+    app.add_route(f"{FILES}{{digest}}/{{name}}", file, include_in_schema=False)

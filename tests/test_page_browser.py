@@ -1,0 +1,435 @@
+"""The page in a real browser: Chromium, driven by Playwright, against a server with the default bundle."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DEFAULT_BUNDLE
+from servers import running
+
+api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+expect = api.expect
+expect.set_options(timeout=60_000)  # a slow machine fails no test; one that passes waits for nothing
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SMALL = {"lanes": 1, "threads": 1, "all_cores_for_one": False}
+BORN = "배우 윤가람은 부산에서 태어났다."
+TEAM = "한강 FC의 주장 강태오와 감독 유정민은 우승 소감을 밝혔다."
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with running(DEFAULT_BUNDLE, **SMALL) as started:
+        yield started.url
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    # Chromium's sandbox refuses to run as root. Without a GPU its stand-in for one costs more than it helps.
+    options = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page that is open in a browser, with what it wrote to the console and which other hosts it asked."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        self.elsewhere: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._heard)
+        page.route(lambda address: not address.startswith((url, "blob:")), self._refuse)
+
+    def _heard(self, message: Any) -> None:
+        refused = "Failed to load resource" in message.text  # Chromium reports each 4xx so
+        if message.type in ("error", "warning") and not refused:
+            self.errors.append(message.text)
+
+    def _refuse(self, route: Any) -> None:
+        self.elsewhere.append(route.request.url)
+        route.abort()
+
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def visit(chromium: Any, server: str) -> Iterator[Open]:
+    """Opens the page. At the end no visit has had an error, or asked another host."""
+    visits: list[Visit] = []
+
+    def open_page(fragment: str = "", url: str = server, **options: Any) -> Any:
+        context = chromium.new_context(**{"locale": "ko-KR", "reduced_motion": "reduce", **options})
+        context.set_default_timeout(60_000)
+        visits.append(Visit(context.new_page(), url))
+        page = visits[-1].page
+        page.goto(url + "/" + fragment)
+        return page
+
+    yield open_page
+    for seen in visits:
+        seen.page.context.close()
+        assert seen.errors == []
+        assert seen.elsewhere == []
+
+
+def sent(page: Any, act: Callable[[], object]) -> dict[str, Any]:
+    """The body of the request that follows from what `act` does."""
+    with page.expect_request("**/relations") as asked:
+        act()
+    return dict(json.loads(asked.value.post_data))
+
+
+def select(page: Any, word: str) -> None:
+    """Select a word in the sentence by keys alone, from the start of the sentence."""
+    sentence = page.locator("#sentence").input_value()
+    before = sentence.index(word)
+    page.keyboard.press("Control+Home")
+    for _ in sentence[:before]:  # an arrow key passes an emoji in one step
+        page.keyboard.press("ArrowRight")
+    for _ in word:
+        page.keyboard.press("Shift+ArrowRight")
+
+
+def tab_to(page: Any, what: str, wanted: str) -> None:
+    """Press Tab until an expression about the focused element has a value."""
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate(what) == wanted:
+            return
+    raise AssertionError(f"Tab does not reach {wanted}")
+
+
+def write_sentence(page: Any, sentence: str) -> None:
+    """Reach the field by Tab and write into it."""
+    tab_to(page, "document.activeElement.id", "sentence")
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text(sentence)
+
+
+def mark(page: Any, word: str, type_: str) -> None:
+    """Mark a word by keys alone: select it, Enter, Tab to its type, Enter."""
+    select(page, word)
+    page.keyboard.press("Enter")
+    if type_ != "사람":  # the first
+        tab_to(page, "document.activeElement.textContent", type_)
+    page.keyboard.press("Enter")
+
+
+def upload(page: Any, name: str, text: str, encoding: str = "utf-8") -> None:
+    file = {"name": name, "mimeType": "text/plain", "buffer": text.encode(encoding)}
+    page.locator("input[type=file]").set_input_files(file)
+
+
+def as_rows(count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "guid": f"row-{index}",
+            "sentence": BORN,
+            "subject_entity": {"word": "윤가람", "start_idx": 3, "end_idx": 5, "type": "PER"},
+            "object_entity": {"word": "부산", "start_idx": 8, "end_idx": 9, "type": "LOC"},
+            "label": "per:place_of_birth" if index % 3 else "per:origin",
+        }
+        for index in range(count)
+    ]
+
+
+def as_lines(rows: list[dict[str, Any]]) -> str:
+    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("locale", "example", "relation"), [("ko-KR", "결혼", "배우자"), ("en-US", "Marriage", "spouse")]
+)
+def test_an_example_is_answered_in_the_browsers_language(
+    visit: Open, locale: str, example: str, relation: str
+) -> None:
+    page = visit(locale=locale)
+    page.get_by_role("button", name=example, exact=True).click()
+    expect(page.locator("#answer .relation")).to_have_text(relation)
+    expect(page.locator("#answer .bars li")).to_have_count(5)
+    page.locator("#answer .bars + button").click()
+    expect(page.locator("#answer .bars li")).to_have_count(30)
+    expect(page.locator("#served .quality dd")).to_contain_text("micro-F1")
+
+
+def test_the_chosen_language_is_remembered(visit: Open) -> None:
+    page = visit(locale="ko-KR")
+    page.get_by_role("button", name="English").click()
+    expect(page.locator("#answer .relation")).to_have_text("spouse")
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    expect(page.locator("#answer .relation")).to_have_text("spouse")
+
+
+def test_both_languages_have_the_same_words(visit: Open) -> None:
+    page = visit()
+    script = page.locator("script[src]").get_attribute("src").replace("main.js", "words.js")
+    shape = """async (script) => {
+        const { WORDS } = await import(new URL(script, document.baseURI));
+        const entry = ([name, value]) => typeof value === "object"
+            ? shape(value).map((inner) => `${name}.${inner}`)
+            : [`${name} ${typeof value}`];
+        const shape = (words) => Object.entries(words).flatMap(entry);
+        return [shape(WORDS.ko), shape(WORDS.en)];
+    }"""
+    korean, english = page.evaluate(shape, script)
+    assert korean == english
+
+
+def test_two_entities_are_marked_by_keyboard_alone(visit: Open) -> None:
+    page = visit()
+    write_sentence(page, BORN)
+    mark(page, "윤가람", "사람")
+    mark(page, "부산", "장소")
+    expect(page.locator("#answer .relation")).to_have_text("출생지")
+    expect(page.locator(".entities .word")).to_have_text(["윤가람", "부산"])
+
+
+def test_offsets_are_sent_in_code_points(visit: Open) -> None:
+    page = visit()
+    write_sentence(page, "🎉👍 배우 윤가람은 부산에서 태어났다.")
+    mark(page, "윤가람", "사람")
+    body = sent(page, lambda: mark(page, "부산", "장소"))
+    assert body["subject_entity"] == {"word": "윤가람", "start_idx": 6, "end_idx": 8, "type": "PER"}
+    assert body["object_entity"] == {"word": "부산", "start_idx": 11, "end_idx": 12, "type": "LOC"}
+    expect(page.locator("#answer .relation")).to_be_visible()
+
+
+def test_entities_move_with_their_text(visit: Open) -> None:
+    page = visit()
+    expect(page.locator("#answer .relation")).to_be_visible()
+    page.locator("#sentence").focus()
+    page.keyboard.press("Control+Home")
+    body = sent(page, lambda: page.keyboard.insert_text("😀 유명한 "))
+    assert body["subject_entity"]["word"] == "문태경"
+    assert body["subject_entity"]["start_idx"] == 10
+    expect(page.locator("#answer .relation")).to_have_text("배우자")
+
+
+def test_a_particle_is_offered_to_be_left_out(visit: Open) -> None:
+    page = visit()
+    write_sentence(page, BORN)
+    select(page, "윤가람은")
+    page.get_by_role("button", name="‘은’ 빼기").click()
+    page.get_by_role("button", name="사람", exact=True).click()
+    expect(page.locator(".entities .word")).to_have_text(["윤가람"])
+
+
+def test_marking_by_touch(visit: Open) -> None:
+    page = visit(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    page.locator("#clear").tap()
+    page.locator("#sentence").fill(BORN)
+    for start, end, type_ in ((3, 6, "사람"), (8, 10, "장소")):
+        page.evaluate(f"document.querySelector('#sentence').setSelectionRange({start}, {end})")
+        page.get_by_role("button", name=type_, exact=True).tap()
+    expect(page.locator("#answer .relation")).to_have_text("출생지")
+
+
+@pytest.mark.parametrize("width", [360, 1024, 1920])
+def test_nothing_is_wider_than_the_window(visit: Open, width: int) -> None:
+    page = visit(viewport={"width": width, "height": 800})
+    expect(page.locator("#answer .relation")).to_be_visible()
+    upload(page, "rows.jsonl", as_lines(as_rows(3)))
+    expect(page.locator("tbody tr")).to_have_count(3)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_three_persons_or_organisations_give_six_pairs(visit: Open) -> None:
+    page = visit()
+    write_sentence(page, TEAM)
+    mark(page, "한강 FC", "단체")
+    mark(page, "강태오", "사람")
+    body = sent(page, lambda: mark(page, "유정민", "사람"))
+    assert [entity["word"] for entity in body["entities"]] == ["한강 FC", "강태오", "유정민"]
+    expect(page.locator("#answer .pairs > li")).to_have_count(6)
+    page.locator("#answer .pairs summary").first.click()
+    expect(page.locator("#answer .pairs .bars").first).to_be_visible()
+
+
+def test_a_pair_without_a_relation_shows_its_probabilities_when_opened(visit: Open) -> None:
+    page = visit()
+    write_sentence(page, "가수 윤가람은 커피를 마셨고 배우 한가온은 책을 읽었다.")
+    mark(page, "윤가람", "사람")
+    mark(page, "커피", "그 밖의 이름")
+    mark(page, "책", "그 밖의 이름")
+    unrelated = page.locator(".unrelated details").first
+    unrelated.locator("summary").click()
+    expect(unrelated.locator(".bars li").first).to_contain_text("no_relation")
+
+
+def test_an_ambiguous_word_shows_the_apis_message_at_its_field(visit: Open) -> None:
+    page = visit()
+    write_sentence(page, "윤가람은 부산에서 태어나 부산에서 자랐다.")
+    mark(page, "윤가람", "사람")
+    page.locator("#add-word").fill("부산")
+    page.keyboard.press("Enter")
+    faulty = page.locator(".entities li.faulty")
+    expect(faulty).to_have_count(1)
+    expect(faulty).to_contain_text("occurs 2 times, at start_idx 5, 14")
+    expect(faulty.locator("select")).to_have_attribute("aria-invalid", "true")
+
+
+def test_text_of_the_user_is_never_html(visit: Open) -> None:
+    page = visit()
+    sentence = "<img src=x onerror=alert(1)> 윤가람은 부산에서 태어났다."
+    write_sentence(page, sentence)
+    mark(page, "<img src=x onerror=alert(1)>", "그 밖의 이름")
+    mark(page, "윤가람", "사람")
+    expect(page.locator("#answer .relation")).to_be_visible()
+    expect(page.locator("main img")).to_have_count(0)
+    upload(page, "rows.jsonl", as_lines([{**as_rows(1)[0], "sentence": sentence}]))
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("main img")).to_have_count(0)
+
+
+def test_a_link_holds_the_sentence_and_its_entities(visit: Open) -> None:
+    page = visit()
+    write_sentence(page, "🎉 " + BORN)
+    mark(page, "윤가람", "사람")
+    mark(page, "부산", "모르겠어요")
+    page.locator("#copy-link").click()
+    address = page.evaluate("location.href")
+    another = visit("#" + address.partition("#")[2])
+    expect(another.locator("#sentence")).to_have_value("🎉 " + BORN)
+    expect(another.locator(".entities .word")).to_have_text(["윤가람", "부산"])
+    expect(another.locator(".entities select")).to_have_count(2)
+    expect(another.locator(".entities select").nth(1)).to_have_value("")
+    expect(another.locator("#answer .relation")).to_be_visible()
+
+
+@pytest.mark.parametrize("form", ["curl", "Python", "JavaScript"])
+def test_the_request_is_shown_as_code(visit: Open, form: str) -> None:
+    page = visit()
+    page.locator("#code summary").click()
+    page.get_by_role("button", name=form, exact=True).click()
+    code = page.locator("#code pre").inner_text()
+    assert "/relations" in code
+    assert '"start_idx": 4' in code.replace(":4", ": 4")
+
+
+def test_with_an_api_key_the_page_asks_for_it(visit: Open) -> None:
+    with running(DEFAULT_BUNDLE, api_key="secret", **SMALL) as guarded:
+        page = visit(url=guarded.url)
+        page.locator("#key-field").fill("wrong")
+        page.keyboard.press("Enter")
+        expect(page.locator("#key-note")).to_contain_text("키가 맞지 않아요")
+        page.locator("#key-field").fill("secret")
+        page.keyboard.press("Enter")
+        expect(page.locator("#answer .relation")).to_have_text("배우자")
+        expect(page.locator("#key")).to_be_hidden()
+        page.locator("#code summary").click()
+        expect(page.locator("#code pre")).to_contain_text("Bearer $KORE_API_KEY")
+
+
+def test_300_rows_with_refusals_in_between_end_complete(visit: Open) -> None:
+    page = visit()
+    expect(page.locator("#answer .relation")).to_be_visible()
+    batches = 0
+
+    def refuse_some(route: Any) -> None:
+        nonlocal batches
+        batches += 1
+        if batches in (2, 5):
+            busy = {"status": 429, "headers": {"Retry-After": "1"}, "json": {"detail": "the queue is full"}}
+            route.fulfill(**busy)
+        else:
+            route.continue_()
+
+    page.route("**/relations", refuse_some)
+    rows = as_rows(300)
+    rows[7]["object_entity"] = {"word": "대구"}
+    upload(page, "rows.jsonl", as_lines(rows))
+    expect(page.locator(".status")).to_contain_text("300행을 모두 마쳤어요. 1행은", timeout=120_000)
+    expect(page.locator("tbody tr.faulty")).to_contain_text("object_entity.word: '대구' does not occur")
+    expect(page.locator("tbody tr")).to_have_count(300)
+    expect(page.locator("#table .summary")).to_contain_text("299행 가운데 199행")
+    page.get_by_label("라벨과 다른 행만").check()
+    expect(page.locator("tbody tr")).to_have_count(100)
+    with page.expect_download() as downloaded:
+        page.get_by_role("button", name="JSONL 내려받기").click()
+    lines = Path(downloaded.value.path()).read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 300
+    assert json.loads(lines[0])["guid"] == "row-0"
+    assert len(json.loads(lines[0])["probabilities"]) == 30
+    assert "does not occur" in json.loads(lines[7])["error"]
+
+
+def test_a_table_can_be_stopped_and_continued(visit: Open) -> None:
+    page = visit()
+    expect(page.locator("#answer .relation")).to_be_visible()
+    busy = {"status": 429, "headers": {"Retry-After": "60"}, "json": {"detail": "the queue is full"}}
+    page.route("**/relations", lambda route: route.fulfill(**busy))
+    upload(page, "rows.jsonl", as_lines(as_rows(40)))
+    expect(page.locator(".status")).to_contain_text("60초 뒤에")
+    page.get_by_role("button", name="멈추기").click()
+    expect(page.locator(".status")).to_contain_text("멈췄어요")
+    page.unroute("**/relations")
+    page.get_by_role("button", name="이어서 하기").click()
+    expect(page.locator(".status")).to_contain_text("40행을 모두 마쳤어요.")
+
+
+QUOTED = {**as_rows(1)[0], "sentence": '배우 윤가람은 부산에서 "태어났다".'}
+CELLS = f'''sentence,subject_entity,object_entity
+"{QUOTED["sentence"].replace('"', '""')}","{QUOTED["subject_entity"]}",부산
+'''
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "encoding"),
+    [
+        ("rows.json", json.dumps([QUOTED], ensure_ascii=False), "utf-8"),
+        ("rows.csv", CELLS, "utf-8-sig"),
+        ("rows.csv", CELLS.replace(",", ";", 2).replace('",', '";'), "cp949"),
+    ],
+)
+def test_other_forms_of_files(visit: Open, name: str, text: str, encoding: str) -> None:
+    page = visit()
+    expect(page.locator("#answer .relation")).to_be_visible()
+    (row,) = sent(page, lambda: upload(page, name, text, encoding))["examples"]
+    assert row["sentence"] == QUOTED["sentence"]
+    assert row["subject_entity"] == QUOTED["subject_entity"]
+    assert row["object_entity"]["word"] == "부산"
+    expect(page.locator("tbody tr td").nth(3)).to_contain_text("%")
+
+
+def test_a_file_that_cannot_be_read_says_where(visit: Open) -> None:
+    page = visit()
+    upload(page, "rows.jsonl", as_lines(as_rows(2)) + "\n{broken")
+    expect(page.locator(".status")).to_contain_text("3번째 줄이 JSON이 아니에요")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(visit: Open, scheme: str) -> None:
+    page = visit(color_scheme=scheme, bypass_csp=True)  # axe itself makes HTML
+    page.get_by_role("button", name="한 팀, 여섯 쌍").click()
+    expect(page.locator("#answer .pairs")).to_have_count(2)
+    page.locator("#answer summary").first.click()
+    page.locator("#code summary").click()
+    page.get_by_role("button", name="예문으로 해 보기").click()
+    expect(page.locator(".status")).to_contain_text("모두 마쳤어요")
+    found = axe.Axe().run(page).response["violations"]
+    serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+    assert [(fault["id"], [node["html"] for node in fault["nodes"]]) for fault in serious] == []
+
+
+def test_the_time_of_each_stage_is_shown(visit: Open) -> None:
+    page = visit()
+    legend = page.locator(".legend li")
+    expect(legend).to_have_count(5)
+    assert all(re.search(r"[\d.]+ ms", text) for text in legend.all_inner_texts())
