@@ -398,7 +398,8 @@ def _classifiers(
     file = member.file_for(device)
     assert file is not None  # Ensemble.load checks that the bundle has graphs for the device
     try:
-        path, weights = bundle.path / file.path, file.weights and bundle.path / file.weights
+        path = bundle.path / file.path
+        weights = bundle.path / file.weights if file.weights else None
         classifiers = tuple(
             OnnxClassifier(path, threads, provider, gpu=copy, weights=weights) for copy in range(copies)
         )
