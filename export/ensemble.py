@@ -17,10 +17,11 @@ from export.proof import at_work, golden_examples, has_gpu, with_golden_and_qual
 from models import bundle
 from models.bundle import Bundle, Manifest, Member, Source
 from models.labels import RELATIONS
+from models.metrics import klue_metrics
 from models.precision import PRECISIONS
 from models.restriction import TypeRestriction, learn_restriction
-from models.rows import LabelledExample, label_ids, read_labelled
-from models.voting import fit_stage_weights
+from models.rows import LabelledExample, label_ids, read_labelled, sentence_halves
+from models.voting import cross_fitted, fit_stage_weights, weighted_mean_probability
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +160,27 @@ def _manifest(options: ExportOptions, inputs: _Inputs, members: list[Member]) ->
 
 
 def _with_fitted_weights(folder: Path, manifest: Manifest, rows: list[LabelledExample]) -> Manifest:
-    """The manifest with the weights that make the labels of these rows most likely."""
+    """The manifest with the weights that make the labels of these rows most likely.
+
+    It says on stderr what each choice of weights costs in micro-F1 and AUPRC.
+    """
     unweighted = Bundle(folder, manifest)
     lanes = at_work(unweighted, unweighted.devices()[0])
-    weights = fit_stage_weights(lanes.member_probabilities([row.example for row in rows]), label_ids(rows))
+    labels, votes = label_ids(rows), lanes.member_probabilities([row.example for row in rows])
+    weights = fit_stage_weights(votes, labels)
+    shown = dict(zip((member.name for member in manifest.members), votes, strict=True)) | {
+        "equal weights": votes.mean(axis=0),
+        "fitted weights": weighted_mean_probability(votes, weights),
+        "fitted on half of the sentences, measured on the others": cross_fitted(
+            votes, labels, sentence_halves(rows), fit_stage_weights
+        ),
+    }
+    for name, probabilities in shown.items():
+        figures = klue_metrics(labels, probabilities)
+        print(
+            f"export: {name}: micro-F1 {figures['micro_f1']:.2f}, AUPRC {figures['auprc']:.2f}",
+            file=sys.stderr,
+        )
     members = [
         member.model_copy(update={"weight": weight})
         for member, weight in zip(manifest.members, weights.tolist(), strict=True)
