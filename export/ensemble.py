@@ -20,7 +20,7 @@ from models.labels import RELATIONS
 from models.metrics import klue_metrics
 from models.precision import PRECISIONS
 from models.restriction import TypeRestriction, learn_restriction
-from models.rows import LabelledExample, label_ids, read_labelled, sentence_halves
+from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled, sentence_halves
 from models.voting import cross_fitted, fit_stage_weights, weighted_mean_probability
 
 
@@ -34,6 +34,7 @@ class _Inputs:
     """
 
     checkpoints: list[tuple[Checkpoint, list[float]]]
+    data: list[LabelledExample]
     rows: ProofRows
     weights_rows: list[LabelledExample]
     restriction: TypeRestriction | None
@@ -86,7 +87,7 @@ def export_ensemble(options: ExportOptions) -> Exported:
             manifest = _with_fitted_weights(folder, manifest, inputs.weights_rows)
         devices = Bundle(folder, manifest).devices()
         manifest = with_golden_and_quality(
-            folder, manifest, devices, golden_examples(), options.data, inputs.rows.proof
+            folder, manifest, devices, golden_examples(), options.data, inputs.data
         )
         bundle.write(folder, manifest)
         written = Bundle.open(folder)
@@ -99,7 +100,7 @@ def export_ensemble(options: ExportOptions) -> Exported:
 
 def _read(options: ExportOptions) -> _Inputs:
     rows = read_rows(options.data)
-    calibration = read_labelled(options.calibration) if options.calibration else rows
+    proof_rows = _proof_rows(options, rows)
     weights_rows = read_labelled(options.weights_data) if options.weights_data else rows
     restriction = None
     if options.type_restriction:
@@ -114,7 +115,7 @@ def _read(options: ExportOptions) -> _Inputs:
     loaded = [checkpoint.with_window(window) for checkpoint in loaded]
     files = {
         options.data: rows,
-        options.calibration or options.data: calibration,
+        options.calibration or options.data: proof_rows.calibration if options.calibration else rows,
         options.weights_data or options.data: weights_rows,
     }
     for checkpoint in loaded:
@@ -125,7 +126,32 @@ def _read(options: ExportOptions) -> _Inputs:
         print(f"export: {note}", file=sys.stderr)
     pairs = zip(loaded, _weights_of_exits(options.given_weights, loaded), strict=True)
     cheapest_first = sorted(pairs, key=lambda pair: pair[0].cost)
-    return _Inputs(cheapest_first, ProofRows(rows, calibration), weights_rows, restriction, notes)
+    return _Inputs(cheapest_first, rows, proof_rows, weights_rows, restriction, notes)
+
+
+def _proof_rows(options: ExportOptions, rows: list[LabelledExample]) -> ProofRows:
+    """The rows of the proof and of int8's scales: without --calibration, two halves of the sentences.
+
+    A proof on the rows that the scales were fitted on would be too good.
+
+    Raises:
+        InvalidOptions: the rows have too few sentences for two halves.
+        InvalidRows: --calibration cannot be used.
+    """
+    if options.calibration:
+        return ProofRows(rows, read_labelled(options.calibration))
+    if options.precisions != "auto" and "int8" not in options.precisions:
+        return ProofRows(rows, [])
+    try:
+        halves = sentence_halves(rows)
+    except InvalidRows as error:
+        raise InvalidOptions(
+            f"--data: {error}; or name the rows of int8's scales with --calibration"
+        ) from None
+    proof, scales = (
+        [row for row, half in zip(rows, halves, strict=True) if half == of] for of in (True, False)
+    )
+    return ProofRows(proof, scales)
 
 
 def _weights_of_exits(given: Sequence[float], checkpoints: Sequence[Checkpoint]) -> list[list[float]]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Fit = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]]
-"""The weights of the vote from members' probabilities, shape (members, rows, 30), and labels, shape (rows,)."""
+"""Gives the weights of the vote, from members' probabilities of shape (members, rows, 30) and labels."""
 
 
 def softmax(logits: NDArray[np.floating], allowed: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:

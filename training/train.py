@@ -1,7 +1,7 @@
 """Train one member of an ensemble from a recipe.
 
     python -m training.train recipes/tiny/train.yaml
-    python -m training.train recipes/default/member-12.yaml --set encoder=klue/roberta-large
+    python -m training.train recipes/large/member.yaml --set batch_size=16
 
 An interrupted run goes on from its last checkpoint when the same command is run again. The finished member
 and the record of the run are in the recipe's `output` folder.
