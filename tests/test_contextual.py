@@ -37,7 +37,7 @@ from training.augmentation.words import split
 from training.contextual import main
 from training.data.masked_words import MASKABLE, WordMasker, choose, maskable
 from training.model.conditional import ConditionalMaskedLM
-from training.run.conditional import ConditionalTrainer, split_rows
+from training.run.conditional import ConditionalTrainer, frequency_loss, split_rows
 from training.run.recipe import ContextualRecipe
 from training.run.trainer import RelationTrainer
 from training.train import main as train

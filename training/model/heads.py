@@ -64,6 +64,7 @@ class RelationClassifier(PreTrainedModel):
 
     base_model_prefix = "encoder"
     _supports_sdpa = True
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: Any, encoder: nn.Module | None = None) -> None:
         super().__init__(config)

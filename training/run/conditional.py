@@ -14,9 +14,10 @@ from training.data.masked_words import NOT_MASKED, MaskedWordsDataset, WordMaske
 from training.errors import InvalidRecipe
 from training.model.conditional import LABEL_EMBEDDING, ConditionalMaskedLM
 from training.model.heads import positions
+from training.run.arguments import arguments
 from training.run.recipe import ContextualRecipe
 from training.run.record import begin, claim, last_checkpoint, write_metrics
-from training.run.trainer import BucketTrainer, arguments, finite, masked_cross_entropy
+from training.run.trainer import BucketTrainer, finite, masked_cross_entropy
 
 HELD_OUT_PARTS = 10
 """One of this many parts of the sentences is held out if the recipe names no validation rows."""

@@ -19,6 +19,13 @@ def attention(bf16: bool | None) -> str | None:
     return "eager" if bf16 and not torch.accelerator.is_available() else None
 
 
+def cuda() -> bool:
+    """Whether there is an NVIDIA GPU."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
 @cache
 def bf16_pays() -> bool:
     """Whether this machine multiplies bfloat16 matrices clearly faster than float32 ones.

@@ -30,6 +30,10 @@ class Predictions:
     def metrics(self) -> dict[str, float]:
         return klue_metrics(self.label_ids, self.probabilities)
 
+    def part(self, rows: NDArray[np.bool_]) -> "Predictions":
+        """The predictions for some of the rows; `rows` has shape (rows,)."""
+        return Predictions(self.label_ids[rows], self.probabilities[rows])
+
     def save(self, path: Path) -> None:
         """Write an .npz file; probabilities become float32."""
         with whole(path) as file:

@@ -50,7 +50,7 @@ def train(recipe: Recipe) -> dict[str, float]:
     if rows := recipe.held_out_rows():
         logits = trainer.predict(RelationDataset(rows, trainer.eval_dataset.encoder)).predictions
         Predictions(label_ids(rows), vote(logits)).save(recipe.output / HELD_OUT)
-    return finish(recipe, validation, trainer.state.log_history)
+    return finish(recipe, validation, trainer.apart, trainer.state.log_history)
 
 
 def prepare(recipe: Recipe, callbacks: Sequence[TrainerCallback] = ()) -> RelationTrainer:
@@ -74,6 +74,9 @@ def prepare(recipe: Recipe, callbacks: Sequence[TrainerCallback] = ()) -> Relati
     new = _augmented(recipe, rows, held_out, encoder)
     if teacher is not None and new:
         teacher = np.concatenate([teacher, _targets_of_new(recipe, new, teacher)])
+    apart = np.isin([sentence(row) for row in validation], [sentence(row) for row in rows], invert=True)
+    if recipe.apart and not apart.any():
+        raise InvalidRecipe(f"apart: every sentence of {recipe.validation} is among the training rows")
     rows += [variant.row for variant in new]
     train = RelationDataset(rows, encoder, recipe.seed, recipe.type_dropout, teacher)
     set_seed(recipe.seed)  # here, because loading the teachers draws random numbers
@@ -86,7 +89,9 @@ def prepare(recipe: Recipe, callbacks: Sequence[TrainerCallback] = ()) -> Relati
             "compile: compiled dropout takes ten times as long on a CPU; set encoder_dropout: 0 or "
             "compile: false"
         )
-    return RelationTrainer(recipe, model, train, RelationDataset(validation, encoder), tokenizer, callbacks)
+    return RelationTrainer(
+        recipe, model, train, RelationDataset(validation, encoder), tokenizer, callbacks, apart
+    )
 
 
 def fit(trainer: RelationTrainer) -> None:
@@ -98,11 +103,11 @@ def fit(trainer: RelationTrainer) -> None:
             "another label",
             file=sys.stderr,
         )
-    begin(trainer.recipe, len(rows), conflicts)
+    shared = int((~trainer.apart).sum())
+    begin(trainer.recipe, len(rows), two_labels=conflicts, validation_rows_in_train=shared)
     with tracked(trainer.recipe):
         trainer.train(resume_from_checkpoint=last_checkpoint(trainer.recipe.output))
-        if trainer.predictions is None:  # it was interrupted between its last step and the evaluation
-            trainer.evaluate()
+        trainer.keep()
 
 
 def _load_tokenizer(recipe: Recipe) -> tuple[PreTrainedTokenizerFast, Encoder]:
