@@ -16,12 +16,17 @@ from training.command import CommandParser
 def main(argv: list[str] | None = None) -> int:
     parser = CommandParser("train", __doc__)
     parser.add_recipe()
+    parser.add_dry_run()
     arguments = parser.parse_args(argv)
 
     def work() -> dict[str, Any]:
         from training.run.recipe import Recipe
 
         recipe = Recipe.read(arguments.recipe, dict(arguments.set))
+        if arguments.dry_run:
+            from training.run.plan import plan
+
+            return {"dry_run": str(recipe.output), **plan(recipe).document()}
         from training.run.training import train
 
         return {"member": str(recipe.output), **train(recipe)}

@@ -20,6 +20,7 @@ from training.data.files import whole, write
 from training.data.folds import Fold, parts
 from training.ensemble.weights import out_of_fold, vote_metrics
 from training.errors import InvalidRecipe
+from training.run.plan import plan
 from training.run.predictions import Predictions
 from training.run.recipe import Recipe
 from training.run.record import CHECKPOINTS, HELD_OUT, PREDICTIONS, claim, is_finished
@@ -114,6 +115,18 @@ def make_ensemble(
         np.savez(file, probabilities=voters.astype(np.float32), label_ids=label_ids(rows))
     write(output / "ensemble.json", json.dumps(ensemble, indent=2) + "\n")
     return ensemble
+
+
+def plans(recipes: Sequence[Recipe], folds: int | None, seeds: Sequence[int]) -> dict[str, Any]:
+    """What each member's run will take on this machine, and all of them one after the other."""
+    each = {
+        str(member.output): plan(member).document()
+        for recipe in recipes
+        for member in members(recipe, folds, seeds)
+    }
+    total = {name: sum(run[name] for run in each.values()) for name in ("steps", "tokens", "minutes")}
+    memory = max(run["memory_gb"] for run in each.values())
+    return {"members": each, **total, "memory_gb": memory}
 
 
 def export_command(ensemble: dict[str, Any], bundle: Path, data: Path) -> str:

@@ -102,6 +102,30 @@ class RelationClassifier(PreTrainedModel):
         """
         if Path(name).is_dir():
             check_folder(Path(name))
+        config, finished = cls._read_config(name, options)
+        kind = cls if finished else AutoModel
+        chosen = {"attn_implementation": options.attention} if options.attention else {}
+        model, report = kind.from_pretrained(
+            name, config=config, dtype=torch.float32, output_loading_info=True, **chosen
+        )
+        if finished:
+            require(name, report["missing_keys"])
+            return model.with_exits(options.exits)
+        require_encoder(model, name, report["missing_keys"])
+        # the encoder's own config object: it changes when the encoder gets more tokens
+        model.config.exits = list(options.exits)
+        return cls(model.config, model)
+
+    @classmethod
+    def config_of(cls, name: str, options: HeadOptions) -> PretrainedConfig:
+        """The config of the model that `from_encoder` makes, without its weights. Raises its errors."""
+        config, _ = cls._read_config(name, options)
+        config.exits = list(options.exits)
+        return config
+
+    @classmethod
+    def _read_config(cls, name: str, options: HeadOptions) -> tuple[PretrainedConfig, bool]:
+        """The config, and whether it is a finished member's."""
         config = AutoConfig.from_pretrained(name)
         finished = config.architectures == [cls.__name__]
         for field in ("pooling", "markers"):
@@ -118,18 +142,7 @@ class RelationClassifier(PreTrainedModel):
         config.window, config.head_dropout = options.window, options.dropout
         config.id2label = dict(enumerate(RELATIONS))
         config.label2id = {relation: index for index, relation in enumerate(RELATIONS)}
-        kind = cls if finished else AutoModel
-        chosen = {"attn_implementation": options.attention} if options.attention else {}
-        model, report = kind.from_pretrained(
-            name, config=config, dtype=torch.float32, output_loading_info=True, **chosen
-        )
-        if finished:
-            require(name, report["missing_keys"])
-            return model.with_exits(options.exits)
-        require_encoder(model, name, report["missing_keys"])
-        # the encoder's own config object: it changes when the encoder gets more tokens
-        model.config.exits = list(options.exits)
-        return cls(model.config, model)
+        return config, finished
 
     def with_exits(self, exits: Sequence[int]) -> "RelationClassifier":
         """This model, if it has these exits. Otherwise its encoder with heads for them: heads after the same

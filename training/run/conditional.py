@@ -51,8 +51,8 @@ def fine_tune(recipe: ContextualRecipe) -> dict[str, Any]:
     set_seed(recipe.seed)
     rows, held_out = split_rows(recipe)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
         window = min(recipe.max_length, positions(AutoConfig.from_pretrained(recipe.encoder)))
+        tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
         masker = WordMasker(tokenizer, window)
         model = ConditionalMaskedLM.from_encoder(recipe.encoder, window, recipe.layers)
     except (OSError, ValueError) as error:

@@ -19,7 +19,8 @@ from training.run.yaml_file import YamlFile
 from training.trials.space import SearchSpace
 
 NOT_SEARCHED: Final = frozenset(
-    {"search", "output", "validation", "evaluate", "report_to", "save_steps", "bf16", "compile", "fold"}
+    {"search", "output", "validation", "apart", "evaluate", "keep", "keep_by", "patience", "report_to"}
+    | {"save_steps", "bf16", "fp16", "gradient_checkpointing", "compile", "fold"}
 )
 """Fields that a search cannot change: trials that differ in them cannot be compared."""
 

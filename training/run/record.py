@@ -21,7 +21,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import yaml
@@ -32,11 +32,9 @@ from models.rows import count_rows, sha256
 from training.augmentation.contextual import Contextual
 from training.data.files import write
 from training.errors import InvalidRecipe
-from training.run.precision import bf16_pays, cuda
+from training.run.precision import AnyRecipe, decide
 from training.run.predictions import Predictions
 from training.run.recipe import Recipe, RunRecipe
-
-AnyRecipe = TypeVar("AnyRecipe", bound=RunRecipe)
 
 RECIPE: Final = "recipe.yaml"
 RUN: Final = "run.json"
@@ -94,10 +92,7 @@ def claim(recipe: AnyRecipe) -> AnyRecipe:
                 f"output: {recipe.output} was begun with another {', '.join(changed)}; remove the folder or "
                 "name another one"
             )
-    if recipe.fp16 and not cuda():
-        raise InvalidRecipe("fp16: float16 needs an NVIDIA GPU; leave it out, and `bf16` decides")
-    decided = (not recipe.fp16 and bf16_pays()) if bf16 is None else bf16
-    return recipe.model_copy(update={"bf16": decided})
+    return decide(recipe.model_copy(update={"bf16": bf16}))
 
 
 def is_finished(output: Path) -> bool:
