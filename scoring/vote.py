@@ -52,7 +52,7 @@ def _run(given: argparse.Namespace) -> dict[str, Any]:
     named = output_form(given.output)
     if given.output != STANDARD and named != form and (form, named) != ("submission", "csv"):
         raise Refused(f"--output {given.output}: the files are {form}; name one that ends in {_ending(form)}")
-    figures = {}
+    figures: dict[str, Any] = {}
     if given.fit:
         weights, figures = fit(ballots, given.fit)
     else:

@@ -217,7 +217,17 @@ def _head(config: PretrainedConfig) -> nn.Linear:
 
 
 def positions(config: PretrainedConfig) -> int:
-    """The most tokens that an encoder takes. RoBERTa and XLM-R count positions from after the padding id."""
+    """The most tokens that an encoder takes. RoBERTa and XLM-R count positions from after the padding id.
+
+    Raises:
+        ValueError: it is not an encoder of this kind. Without a config.json, transformers guesses one from the
+            folder's name.
+    """
+    if not hasattr(config, "max_position_embeddings"):
+        raise ValueError(
+            f"its config (model type {config.model_type}) is not that of an encoder such as BERT or RoBERTa; "
+            "name a folder with the encoder's config.json"
+        )
     reserved = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
     return int(config.max_position_embeddings - reserved)
 
