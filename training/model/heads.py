@@ -220,8 +220,8 @@ def positions(config: PretrainedConfig) -> int:
     """The most tokens that an encoder takes. RoBERTa and XLM-R count positions from after the padding id.
 
     Raises:
-        ValueError: it is not an encoder of this kind. Without a config.json, transformers guesses one from the
-            folder's name.
+        ValueError: it is not an encoder of this kind. Without a config.json, transformers guesses one from
+            the folder's name.
     """
     if not hasattr(config, "max_position_embeddings"):
         raise ValueError(
