@@ -100,8 +100,6 @@ class RelationClassifier(PreTrainedModel):
                 weights, a member with another pooling or other markers, or exits that the encoder does not
                 have.
         """
-        if Path(name).is_dir():
-            check_folder(Path(name))
         config, finished = cls._read_config(name, options)
         kind = cls if finished else AutoModel
         chosen = {"attn_implementation": options.attention} if options.attention else {}
@@ -126,6 +124,8 @@ class RelationClassifier(PreTrainedModel):
     @classmethod
     def _read_config(cls, name: str, options: HeadOptions) -> tuple[PretrainedConfig, bool]:
         """The config, and whether it is a finished member's."""
+        if Path(name).is_dir():
+            check_folder(Path(name))
         config = AutoConfig.from_pretrained(name)
         finished = config.architectures == [cls.__name__]
         for field in ("pooling", "markers"):
