@@ -61,12 +61,13 @@ def _graph(folder: Path, file: ModelFile) -> str:
     parity = file.parity
     size = sum((folder / name).stat().st_size for name in (file.path, file.weights) if name) / 1e6
     shared = f" ({file.weights} shared)" if file.weights else ""
+    area = "" if parity.auprc is None else f", AUPRC {parity.auprc_before:.2f} -> {parity.auprc:.2f}"
     return (
         f"  {file.path}: {file.device}, {file.precision}, {size:.1f} MB{shared},"
         f" {file.fusions.get('Attention', 0)} attention blocks fused;"
         f" {parity.label_agreement:.2%} of {parity.rows} labels as in {parity.reference},"
         f" largest difference {parity.largest_difference:.3g} (mean {parity.mean_difference:.3g}),"
-        f" micro-F1 {parity.micro_f1_before:.2f} -> {parity.micro_f1:.2f}; proven on: {file.machine}"
+        f" micro-F1 {parity.micro_f1_before:.2f} -> {parity.micro_f1:.2f}{area}; proven on: {file.machine}"
     )
 
 

@@ -30,7 +30,8 @@ class ExportOptions:
         checkpoints: folders of fine-tuned members.
         output: folder of the new bundle.
         data: labelled rows for the proof.
-        calibration: labelled rows for the scales of int8's activations; by default `data`.
+        calibration: labelled rows for the scales of int8's activations. By default one half of the
+            sentences of `data`; the proof is then on the other half.
         precisions: graphs that the bundle contains. fp32 is converted and proven in any case. auto: for
             each device the fastest graph that passes the proof.
         weights: in the vote: one for each checkpoint, or one for each exit of each checkpoint, in the order
@@ -117,7 +118,9 @@ def parse(parser: ExportParser, argv: list[str] | None) -> ExportOptions:
     add("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="folder of a fine-tuned member")
     add("--output", type=Path, required=True, metavar="BUNDLE", help="folder to write; it must not exist")
     rows("--data", "labelled KLUE-RE rows for the proof", required=True)
-    rows("--calibration", "rows for the scales of int8's activations (default: --data)")
+    rows(
+        "--calibration", "rows for the scales of int8's activations (default: half of --data, not proven on)"
+    )
     add(
         "--precision",
         type=_precisions,

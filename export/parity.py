@@ -16,7 +16,7 @@ from engine.planner import cut_sorted
 from export.errors import ParityFailed
 from models.bundle import Parity
 from models.encoding import Encoded, EncodedBatch
-from models.metrics import micro_f1
+from models.metrics import auprc, micro_f1
 from models.precision import PRECISIONS, Precision
 from models.voting import softmax
 
@@ -49,6 +49,7 @@ def answer(
 def compare(before: NDArray[np.float64], after: NDArray[np.float64], label_ids: NDArray[np.int64]) -> Parity:
     """Compare two sets of answers to the same rows, shape (rows, 30) each; the labels have shape (rows,)."""
     differences = np.abs(before - after).max(axis=1)
+    finite = np.isfinite(differences).all()  # `check` refuses the others
     return Parity(
         rows=len(label_ids),
         label_agreement=float((before.argmax(axis=1) == after.argmax(axis=1)).mean()),
@@ -56,6 +57,8 @@ def compare(before: NDArray[np.float64], after: NDArray[np.float64], label_ids: 
         mean_difference=float(differences.mean()),
         micro_f1_before=micro_f1(label_ids, before.argmax(axis=1)),
         micro_f1=micro_f1(label_ids, after.argmax(axis=1)),
+        auprc_before=auprc(label_ids, before) if finite else None,
+        auprc=auprc(label_ids, after) if finite else None,
     )
 
 

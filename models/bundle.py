@@ -63,6 +63,8 @@ class Parity(_Part):
     mean_difference: Share = Field(description="mean over rows of the row's largest probability difference")
     micro_f1_before: Points = Field(description="of the source model")
     micro_f1: Points = Field(description="of the exported graph")
+    auprc_before: Points | None = Field(None, description="of the source model; older bundles lack it")
+    auprc: Points | None = Field(None, description="of the exported graph; older bundles lack it")
 
 
 class ModelFile(_Part):

@@ -56,6 +56,14 @@ def auprc(label_ids: NDArray[np.integer], probabilities: NDArray[np.floating]) -
     return 100.0 * float(np.mean(areas))
 
 
+def klue_metrics(label_ids: NDArray[np.integer], probabilities: NDArray[np.floating]) -> dict[str, float]:
+    """Both metrics, times 100, of labels of shape (rows,) and probabilities of shape (rows, 30)."""
+    return {
+        "micro_f1": micro_f1(label_ids, probabilities.argmax(axis=1)),
+        "auprc": auprc(label_ids, probabilities),
+    }
+
+
 def curve_area(true_scores: NDArray[np.floating], other_scores: Iterable[NDArray[np.floating]]) -> float:
     """Area under one relation's precision-recall curve, 0 to 1.
 

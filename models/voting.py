@@ -1,7 +1,12 @@
 """From logits to the vote: probabilities, their weighted mean, and how its weights are fitted."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
+
+Fit = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]]
+"""Gives the weights of the vote, from members' probabilities of shape (members, rows, 30) and labels."""
 
 
 def softmax(logits: NDArray[np.floating], allowed: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
@@ -82,3 +87,24 @@ def fit_stage_weights(members: NDArray[np.float64], labels: NDArray[np.int64]) -
         vote = before * vote + now * member
         weights = np.append(before * weights, now)
     return weights
+
+
+def cross_fitted(
+    members: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    halves: NDArray[np.bool_],
+    fit: Fit = fit_weights,
+) -> NDArray[np.float64]:
+    """The vote on each half of the rows with weights fitted on the other half; shape (rows, 30).
+
+    Args:
+        members: probabilities of shape (members, rows, 30).
+        labels: shape (rows,).
+        halves: the half of each row, shape (rows,); both halves have rows.
+        fit: gives the weights, as `fit_weights` or `fit_stage_weights`.
+    """
+    votes = np.empty(members.shape[1:])
+    for fitted_on in (halves, ~halves):
+        weights = fit(members[:, fitted_on], labels[fitted_on])
+        votes[~fitted_on] = weighted_mean_probability(members[:, ~fitted_on], weights)
+    return votes

@@ -142,7 +142,10 @@ def _from_csv(lines: Iterator[str], label_order: LabelOrder) -> Iterator[dict[st
             yield {"id": line["id"], "relation": line["pred_label"], "probabilities": probabilities}
         else:
             names = {key: line[key] for key in ("guid", "id") if line[key]}
-            yield names | {"relation": line["relation"], "probabilities": json.loads(line["probabilities"])}
+            read = {
+                name: json.loads(line[name]) for name in ("score", "probabilities", "members", "truncated")
+            }
+            yield {**names, "relation": line["relation"], **read}
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

@@ -157,6 +157,42 @@ def test_a_calibrated_checkpoint_gives_the_calibrated_logits_and_loads_for_expor
     assert "calibrated already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_calibration_that_makes_a_member_worse_is_not_written(
+    checkpoints: list[Path],
+    rows: list[Row],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    forced: bool,
+) -> None:
+    """A weak member: of the rows of --data, more than half have the label of another row. The target rows all
+    have no relation. So the whole shift leaves hardly a relation."""
+    data, target, other = (tmp_path / f"{name}.jsonl" for name in ("data", "target", "other"))
+    drawn = np.random.default_rng(1).permutation(len(rows))
+    weak = [
+        {**row, "label": rows[drawn[number]]["label"]} if number % 5 < 3 else row
+        for number, row in enumerate(rows)
+    ]
+    none = [row for row in rows if row["label"] == NO_RELATION]
+    seen = [{**rows[0], "sentence": str(rows[0]["sentence"]) + " 끝."}]
+    for path, kept in ((data, weak), (target, none), (other, seen)):
+        path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    output = tmp_path / "calibrated"
+    arguments = [str(checkpoints[1]), "--data", str(data), "--output", str(output), "--train", str(other)]
+    arguments += ["--prior-shift", "em", "--target", str(target), "--strength", "1"]
+    assert main([*arguments, *["--even-if-worse"][: int(forced)]]) == (0 if forced else 2)
+    assert output.exists() == forced
+    captured = capsys.readouterr()
+    if forced:
+        summary = json.loads(captured.out.splitlines()[-1])
+        assert summary["cross_fitted"]["micro_f1"] < summary["before"]["micro_f1"]
+    else:
+        line = captured.err.splitlines()[-1]
+        assert line.startswith("training.calibrate: cross-fitted, ")
+        assert "micro-F1 falls from" in line
+        assert "--even-if-worse" in line
+
+
 def test_target_rows_need_no_labels(
     checkpoints: list[Path],
     rows: list[Row],

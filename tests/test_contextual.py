@@ -1,6 +1,7 @@
 """Conditional contextual augmentation: words refilled under the row's relation, and nothing else touched."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,7 @@ from training.augmentation.words import split
 from training.contextual import main
 from training.data.masked_words import MASKABLE, WordMasker, choose, maskable
 from training.model.conditional import ConditionalMaskedLM
-from training.run.conditional import ConditionalTrainer, split_rows
+from training.run.conditional import ConditionalTrainer, frequency_loss, split_rows
 from training.run.recipe import ContextualRecipe
 from training.run.trainer import RelationTrainer
 from training.train import main as train
@@ -189,6 +190,32 @@ def test_told_the_relation_the_model_knows_better_what_was_masked(model: Path, e
     assert losses["rows"] == 480
     assert losses["held_out"] == 192
     assert losses["loss_true_relation"] < losses["loss_shuffled_relation"] - 1
+    assert losses["loss_word_frequency"] > losses["loss_true_relation"]
+
+
+def test_the_loss_of_a_guess_by_frequency_by_hand() -> None:
+    """Of three tokens: 7 was seen twice, 8 once, 9 never."""
+    loss = frequency_loss(np.array([7, 8, 7]), np.array([9, 7]))
+    assert loss == pytest.approx(-(np.log(1 / 6) + np.log(3 / 6)) / 2)
+
+
+def test_a_model_that_writes_gibberish_says_so_before_it_writes_rows(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad"
+    shutil.copytree(model, bad, ignore=shutil.ignore_patterns("checkpoints"))
+    source = write(tmp_path / "rows.jsonl", corpus(PEOPLE[7:8])[:4])
+
+    def warnings(guess: float) -> list[str]:
+        losses = {"loss_true_relation": 6.5, "loss_word_frequency": guess}
+        (bad / "metrics.json").write_text(json.dumps(losses))
+        arguments = [str(source), str(tmp_path / "out.jsonl"), "--method", "contextual", "--model", str(bad)]
+        assert augment(arguments) == 0
+        return [line for line in capsys.readouterr().err.splitlines() if "gibberish" in line]
+
+    (warning,) = warnings(7.0)
+    assert "its held-out loss is 6.50 nats a token, that of a guess by word frequency 7.00" in warning
+    assert warnings(9.0) == []
 
 
 def test_no_sentence_is_both_learnt_from_and_held_out(environment: Path, tmp_path: Path) -> None:

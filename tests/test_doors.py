@@ -23,6 +23,7 @@ COMMANDS = {
     "scoring": ["rows.jsonl", "out.jsonl", "--top-k", "31"],
     "scoring.cluster": ["rows.jsonl", "out", "--window", "0"],
     "scoring.compare": ["only-one.jsonl"],
+    "scoring.vote": ["a.jsonl", "b.jsonl"],
     "export": ["checkpoint", "--output", "docs", "--data", "rows.jsonl"],
     "export.inspect": [],
     "export.verify": ["bundle", "--device", "tpu"],

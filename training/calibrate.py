@@ -8,7 +8,8 @@ The head of the new member contains the calibration (Guo et al., 2017). KLUE-RE'
 without labels by expectation maximisation (em; Saerens et al., 2002), or from the labels of --data (labels).
 
 The gain is measured by cross-fitting: each half of the rows is calibrated with a fit on the other half. The
-summary is also in the new checkpoint, as calibration.json.
+summary is also in the new checkpoint, as calibration.json. If the cross-fitted likelihood or micro-F1 is
+worse than before, nothing is written.
 """
 
 import sys
@@ -51,6 +52,11 @@ def main(argv: list[str] | None = None) -> int:
         type=_strength,
         help="part of the prior shift to apply, above 0 and up to 1 (default: half of it)",
     )
+    parser.add_argument(
+        "--even-if-worse",
+        action="store_true",
+        help="write the member although its cross-fitted likelihood or micro-F1 is worse than before",
+    )
     arguments = parser.parse_args(argv)
     if arguments.prior_shift != "none" and arguments.train is None:
         parser.error("--prior-shift: --train is required, the rows whose label shares the member has learned")
@@ -67,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
             method=arguments.prior_shift,
             target=arguments.target,
             strength=arguments.strength or STRENGTH,
+            even_if_worse=arguments.even_if_worse,
         )
         return calibrate(arguments.checkpoint, arguments.output, options)
 

@@ -47,7 +47,7 @@ class CommandParser(ArgumentParser):
         self.add_settings()
 
     def add_settings(self) -> None:
-        """The option --set FIELD=VALUE, which can be repeated. Its value is a list of pairs."""
+        """The options --set FIELD=VALUE, which can be repeated, and --encoder. Both add to one list."""
         self.add_argument(
             "--set",
             action="append",
@@ -55,6 +55,24 @@ class CommandParser(ArgumentParser):
             type=_setting,
             metavar="FIELD=VALUE",
             help="override one field of the recipe; can be repeated",
+        )
+
+        self.add_argument(
+            "--encoder",
+            action="append",
+            dest="set",
+            type=lambda text: ("encoder", json.dumps(text)),
+            metavar="FOLDER",
+            help="replaces the recipe's encoder; a folder or a name on the hub",
+        )
+
+    def add_dry_run(self) -> None:
+        """The option --dry-run."""
+        self.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="train nothing; print steps, tokens, memory and time for this machine. The encoder's folder "
+            "needs its config and tokenizer only",
         )
 
     def run(self, work: Callable[[], Mapping[str, Any]]) -> int:

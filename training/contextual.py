@@ -3,7 +3,8 @@
     python -m training.contextual recipes/tiny/contextual.yaml
 
 The summary compares two losses on held-out rows: with the row's own relation and with another row's relation.
-If the first is not clearly lower, the model has not learned how a relation and its words go together.
+If the first is not clearly lower, the model has not learned how a relation and its words go together. The
+third loss is that of a guess by word frequency: a model that is not clearly below it writes gibberish.
 """
 
 import sys
@@ -21,9 +22,13 @@ def main(argv: list[str] | None = None) -> int:
         from training.run.recipe import ContextualRecipe
 
         recipe = ContextualRecipe.read(arguments.recipe, dict(arguments.set))
+        from training.augmentation.contextual import gibberish
         from training.run.conditional import fine_tune
 
-        return {"model": str(recipe.output), **fine_tune(recipe)}
+        summary = {"model": str(recipe.output), **fine_tune(recipe)}
+        if warning := gibberish(recipe.output):
+            print(f"training.contextual: {warning}", file=sys.stderr)
+        return summary
 
     return parser.run(work)
 

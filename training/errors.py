@@ -31,6 +31,10 @@ class InvalidCheckpoint(TrainingError):
     """A folder that is not a finished member. The message names the folder and the fault."""
 
 
+class WorseCalibration(TrainingError):
+    """A calibration that makes a member worse on rows that it was not fitted on. The message says how."""
+
+
 class InvalidTeachers(TrainingError):
     """A file of teachers' probabilities that cannot be used. The message names the file and the fault."""
 

@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         help="folder for ensemble.json (default: the first recipe's output)",
     )
     parser.add_settings()
+    parser.add_dry_run()
     arguments = parser.parse_args(argv)
     if not arguments.folds and not arguments.seeds:
         parser.error("--folds, --seeds or both are required")
@@ -63,7 +64,10 @@ def main(argv: list[str] | None = None) -> int:
 
         recipes = [Recipe.read(path, dict(arguments.set)) for path in arguments.recipes]
         output = arguments.output or recipes[0].output
-        from training.ensemble.members import export_command, make_ensemble
+        from training.ensemble.members import export_command, make_ensemble, plans
+
+        if arguments.dry_run:
+            return plans(recipes, arguments.folds, arguments.seeds)
 
         ensemble = make_ensemble(recipes, arguments.folds, arguments.seeds, output)
         if ensemble["weights_fitted_on"] == "validation":

@@ -1,7 +1,7 @@
 """Train one member of an ensemble from a recipe.
 
     python -m training.train recipes/tiny/train.yaml
-    python -m training.train recipes/default/member-12.yaml --set encoder=klue/roberta-large
+    python -m training.train recipes/large/member.yaml --set batch_size=16
 
 An interrupted run goes on from its last checkpoint when the same command is run again. The finished member
 and the record of the run are in the recipe's `output` folder.
@@ -16,12 +16,17 @@ from training.command import CommandParser
 def main(argv: list[str] | None = None) -> int:
     parser = CommandParser("train", __doc__)
     parser.add_recipe()
+    parser.add_dry_run()
     arguments = parser.parse_args(argv)
 
     def work() -> dict[str, Any]:
         from training.run.recipe import Recipe
 
         recipe = Recipe.read(arguments.recipe, dict(arguments.set))
+        if arguments.dry_run:
+            from training.run.plan import plan
+
+            return {"dry_run": str(recipe.output), **plan(recipe).document()}
         from training.run.training import train
 
         return {"member": str(recipe.output), **train(recipe)}

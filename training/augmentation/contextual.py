@@ -6,12 +6,34 @@ can put in a word that fits another relation. `python -m training.contextual` ma
 """
 
 import json
+import sys
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from pydantic import Field, field_validator
 
 from training.augmentation.variants import Augmentation, Vary
+
+CLEARLY: Final = 1.0
+"""Nats that a model's held-out loss has to be below that of a guess by word frequency."""
+
+
+def gibberish(model: Path) -> str | None:
+    """A warning if a model's held-out loss, in its metrics.json, is that of a model that writes gibberish.
+
+    Such a model guesses words by their frequency. An encoder without a pretrained masked-LM head gives one.
+    """
+    try:
+        metrics = json.loads((model / "metrics.json").read_bytes())
+        loss, guess = metrics["loss_true_relation"], metrics["loss_word_frequency"]
+    except (OSError, ValueError, KeyError, TypeError):  # a copy without its record
+        return None
+    if loss <= guess - CLEARLY:
+        return None
+    return (
+        f"{model}: the model writes gibberish: its held-out loss is {loss:.2f} nats a token, that of a guess "
+        f"by word frequency {guess:.2f}; train it longer, or start from an encoder with a masked-LM head"
+    )
 
 
 class Contextual(Augmentation):
@@ -39,6 +61,8 @@ class Contextual(Augmentation):
         return model
 
     def start(self) -> Vary:
+        if warning := gibberish(Path(self.model)):
+            print(f"training: {warning}", file=sys.stderr)
         from training.augmentation.refill import Refiller  # PyTorch; the other methods do not load it
 
         return Refiller(self)

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.rows import LabelledExample, label_ids, read_labelled
-from models.voting import fit_weights
+from models.metrics import klue_metrics
+from models.rows import LabelledExample, label_ids, read_labelled, sentence_halves
+from models.voting import cross_fitted, fit_weights
 from training.data.files import whole, write
 from training.data.folds import Fold, parts
-from training.ensemble.weights import cross_fitted, out_of_fold, vote_metrics
+from training.ensemble.weights import out_of_fold, vote_metrics
 from training.errors import InvalidRecipe
-from training.run.predictions import Predictions, klue_metrics
+from training.run.plan import plan
+from training.run.predictions import Predictions
 from training.run.recipe import Recipe
 from training.run.record import CHECKPOINTS, HELD_OUT, PREDICTIONS, claim, is_finished
 from training.run.training import train
@@ -99,7 +101,8 @@ def make_ensemble(
         }
     else:
         weights = fit_weights(voters, label_ids(rows))
-        expected = klue_metrics(label_ids(rows), cross_fitted(voters, rows))
+        crossed = cross_fitted(voters, label_ids(rows), sentence_halves(rows))
+        expected = klue_metrics(label_ids(rows), crossed)
         ensemble = {
             "weights_fitted_on": "validation",
             "validation": vote_metrics(rows, voters, weights) | {"cross_fitted": expected},
@@ -112,6 +115,18 @@ def make_ensemble(
         np.savez(file, probabilities=voters.astype(np.float32), label_ids=label_ids(rows))
     write(output / "ensemble.json", json.dumps(ensemble, indent=2) + "\n")
     return ensemble
+
+
+def plans(recipes: Sequence[Recipe], folds: int | None, seeds: Sequence[int]) -> dict[str, Any]:
+    """What each member's run will take on this machine, and all of them one after the other."""
+    each = {
+        str(member.output): plan(member).document()
+        for recipe in recipes
+        for member in members(recipe, folds, seeds)
+    }
+    total = {name: sum(run[name] for run in each.values()) for name in ("steps", "tokens", "minutes")}
+    memory = max(run["memory_gb"] for run in each.values())
+    return {"members": each, **total, "memory_gb": memory}
 
 
 def export_command(ensemble: dict[str, Any], bundle: Path, data: Path) -> str:

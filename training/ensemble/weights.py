@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.rows import LabelledExample, label_ids, sentence_halves
-from models.voting import fit_weights, weighted_mean_probability
-from training.run.predictions import klue_metrics
+from models.metrics import klue_metrics
+from models.rows import LabelledExample, label_ids
+from models.voting import weighted_mean_probability
 
 
 def out_of_fold(
@@ -24,23 +24,6 @@ def out_of_fold(
     votes = np.zeros((len(fold_of), held_out[0].shape[1]))
     for fold, probabilities in zip(folds, held_out, strict=True):
         votes[fold_of == fold] += probabilities / folds.count(fold)
-    return votes
-
-
-def cross_fitted(probabilities: NDArray[np.float64], rows: Sequence[LabelledExample]) -> NDArray[np.float64]:
-    """The vote on each half of the rows with weights fitted on the other half; shape (rows, 30).
-
-    Args:
-        probabilities: of the members, shape (members, rows, 30).
-
-    Raises:
-        InvalidRows: the rows have too few sentences for two halves.
-    """
-    labels, halves = label_ids(rows), sentence_halves(rows)
-    votes = np.empty(probabilities.shape[1:])
-    for fitted_on in (halves, ~halves):
-        weights = fit_weights(probabilities[:, fitted_on], labels[fitted_on])
-        votes[~fitted_on] = weighted_mean_probability(probabilities[:, ~fitted_on], weights)
     return votes
 
 

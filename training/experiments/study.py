@@ -20,8 +20,9 @@ from training.experiments.study_figures import PLAIN, KeptFigures, Metrics, RunK
 from training.experiments.study_runs import StudyRuns
 from training.model.calibration import NONE, ShiftOptions, cross_fit, smoothed_share
 from training.run.predictions import Predictions
-from training.run.recipe import ContextualRecipe, PretrainingRecipe, Recipe, YamlFile
+from training.run.recipe import ContextualRecipe, PretrainingRecipe, Recipe
 from training.run.record import PREDICTIONS, claim, fingerprints
+from training.run.yaml_file import YamlFile
 
 VOTE: Final = "plain runs voting"
 WITHOUT_TRAINING: Final = (VOTE, "entity-type restriction", "temperature", "prior shift")

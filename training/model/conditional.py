@@ -25,6 +25,7 @@ class ConditionalMaskedLM(PreTrainedModel):
 
     base_model_prefix = "encoder"
     _supports_sdpa = True
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: Any, encoder: nn.Module | None = None) -> None:
         super().__init__(config)

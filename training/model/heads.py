@@ -64,6 +64,7 @@ class RelationClassifier(PreTrainedModel):
 
     base_model_prefix = "encoder"
     _supports_sdpa = True
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: Any, encoder: nn.Module | None = None) -> None:
         super().__init__(config)
@@ -99,6 +100,30 @@ class RelationClassifier(PreTrainedModel):
                 weights, a member with another pooling or other markers, or exits that the encoder does not
                 have.
         """
+        config, finished = cls._read_config(name, options)
+        kind = cls if finished else AutoModel
+        chosen = {"attn_implementation": options.attention} if options.attention else {}
+        model, report = kind.from_pretrained(
+            name, config=config, dtype=torch.float32, output_loading_info=True, **chosen
+        )
+        if finished:
+            require(name, report["missing_keys"])
+            return model.with_exits(options.exits)
+        require_encoder(model, name, report["missing_keys"])
+        # the encoder's own config object: it changes when the encoder gets more tokens
+        model.config.exits = list(options.exits)
+        return cls(model.config, model)
+
+    @classmethod
+    def config_of(cls, name: str, options: HeadOptions) -> PretrainedConfig:
+        """The config of the model that `from_encoder` makes, without its weights. Raises its errors."""
+        config, _ = cls._read_config(name, options)
+        config.exits = list(options.exits)
+        return config
+
+    @classmethod
+    def _read_config(cls, name: str, options: HeadOptions) -> tuple[PretrainedConfig, bool]:
+        """The config, and whether it is a finished member's."""
         if Path(name).is_dir():
             check_folder(Path(name))
         config = AutoConfig.from_pretrained(name)
@@ -117,18 +142,7 @@ class RelationClassifier(PreTrainedModel):
         config.window, config.head_dropout = options.window, options.dropout
         config.id2label = dict(enumerate(RELATIONS))
         config.label2id = {relation: index for index, relation in enumerate(RELATIONS)}
-        kind = cls if finished else AutoModel
-        chosen = {"attn_implementation": options.attention} if options.attention else {}
-        model, report = kind.from_pretrained(
-            name, config=config, dtype=torch.float32, output_loading_info=True, **chosen
-        )
-        if finished:
-            require(name, report["missing_keys"])
-            return model.with_exits(options.exits)
-        require_encoder(model, name, report["missing_keys"])
-        # the encoder's own config object: it changes when the encoder gets more tokens
-        model.config.exits = list(options.exits)
-        return cls(model.config, model)
+        return config, finished
 
     def with_exits(self, exits: Sequence[int]) -> "RelationClassifier":
         """This model, if it has these exits. Otherwise its encoder with heads for them: heads after the same
@@ -203,7 +217,17 @@ def _head(config: PretrainedConfig) -> nn.Linear:
 
 
 def positions(config: PretrainedConfig) -> int:
-    """The most tokens that an encoder takes. RoBERTa and XLM-R count positions from after the padding id."""
+    """The most tokens that an encoder takes. RoBERTa and XLM-R count positions from after the padding id.
+
+    Raises:
+        ValueError: it is not an encoder of this kind. Without a config.json, transformers guesses one from
+            the folder's name.
+    """
+    if not hasattr(config, "max_position_embeddings"):
+        raise ValueError(
+            f"its config (model type {config.model_type}) is not that of an encoder such as BERT or RoBERTa; "
+            "name a folder with the encoder's config.json"
+        )
     reserved = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
     return int(config.max_position_embeddings - reserved)
 

@@ -109,6 +109,19 @@ class Distillation(nn.Module):
         return (1 - self.weight) * from_labels + self.weight * self.temperature**2 * divergence
 
 
+def r_drop(one: Tensor, other: Tensor) -> Tensor:
+    """The distance of two answers to the same rows: the mean of both Kullback-Leibler divergences, a scalar.
+
+    Liang et al., "R-Drop: Regularized Dropout for Neural Networks", 2021 (arXiv:2106.14448).
+
+    Args:
+        one, other: logits of shape (rows, classes) or (rows, exits, classes).
+    """
+    p, q = widen(one).log_softmax(dim=-1), widen(other).log_softmax(dim=-1)
+    # KL(p || q) + KL(q || p) = sum of (p - q)(log p - log q)
+    return ((p.exp() - q.exp()) * (p - q)).sum(dim=-1).mean() / 2
+
+
 def widen(logits: Tensor) -> Tensor:
     """Half-precision logits as float32; float32 and float64 stay."""
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

@@ -15,7 +15,7 @@ from models.rows import InvalidRows, label_ids, read_examples, read_labelled, se
 from models.voting import softmax
 from training.data.folds import apart
 from training.ensemble.teachers import KEPT
-from training.errors import InvalidArguments
+from training.errors import InvalidArguments, WorseCalibration
 from training.model.calibration import (
     NONE,
     STRENGTH,
@@ -44,6 +44,7 @@ class CalibrationOptions:
         method: how the share of `no_relation` among the target rows is estimated.
         target: rows for `em`, without labels; `data` by default.
         strength: part of the prior shift that is applied, above 0 and up to 1.
+        even_if_worse: write the member although the cross-fitted quality is worse than before.
     """
 
     data: Path
@@ -51,6 +52,7 @@ class CalibrationOptions:
     method: PriorShift = "none"
     target: Path | None = None
     strength: float = STRENGTH
+    even_if_worse: bool = False
 
 
 def calibrate(checkpoint: Path, output: Path, options: CalibrationOptions) -> dict[str, Any]:
@@ -60,6 +62,7 @@ def calibrate(checkpoint: Path, output: Path, options: CalibrationOptions) -> di
 
     Raises:
         InvalidCheckpoint, InvalidRows, InvalidArguments, InvalidExample: an input cannot be used.
+        WorseCalibration: on rows that it was not fitted on, the calibration makes the member worse.
     """
     if output.exists():
         raise InvalidArguments(f"--output: {output} exists already; name another folder")
@@ -89,6 +92,9 @@ def calibrate(checkpoint: Path, output: Path, options: CalibrationOptions) -> di
     calibrations = [fit(logits, labels, shift) for logits, shift in pairs]
     after = [calibration(logits) for calibration, logits in zip(calibrations, exits, strict=True)]
     crossed = [cross_fit(logits, labels, halves, shift) for logits, shift in pairs]
+    before, expected = (ProbabilityQuality.of(_vote(logits), labels) for logits in (exits, crossed))
+    if not options.even_if_worse:
+        _require_better(before, expected)
     temperatures = [calibration.temperature for calibration in calibrations]
     no_relation = [float(calibration.shift[NONE]) for calibration in calibrations]
     summary = {
@@ -98,9 +104,9 @@ def calibrate(checkpoint: Path, output: Path, options: CalibrationOptions) -> di
         "temperature": temperatures if member.model.exits else temperatures[0],
         "prior_shift": options.method,
         "no_relation_shift": no_relation if member.model.exits else no_relation[0],
-        "before": asdict(ProbabilityQuality.of(_vote(exits), labels)),
+        "before": asdict(before),
         "after": asdict(ProbabilityQuality.of(_vote(after), labels)),
-        "cross_fitted": asdict(ProbabilityQuality.of(_vote(crossed), labels)),
+        "cross_fitted": asdict(expected),
     }
     member.fold(calibrations)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +117,21 @@ def calibrate(checkpoint: Path, output: Path, options: CalibrationOptions) -> di
         (folder / REPORT).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         folder.rename(output)
     return summary
+
+
+def _require_better(before: ProbabilityQuality, expected: ProbabilityQuality) -> None:
+    """Raises WorseCalibration if the likelihood or micro-F1 falls on rows that a fit has not seen."""
+    was, is_ = before.negative_log_likelihood, expected.negative_log_likelihood
+    worse = []
+    if is_ > was:
+        worse.append(f"negative log-likelihood rises from {was:.4f} to {is_:.4f}")
+    if expected.micro_f1 < before.micro_f1:
+        worse.append(f"micro-F1 falls from {before.micro_f1:.2f} to {expected.micro_f1:.2f}")
+    if worse:
+        raise WorseCalibration(
+            f"cross-fitted, {' and '.join(worse)}; nothing was written. Use the member as it is, another "
+            "--prior-shift or more rows; --even-if-worse writes it all the same"
+        )
 
 
 def _vote(exits: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:

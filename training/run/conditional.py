@@ -5,17 +5,19 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from transformers import AutoConfig, AutoTokenizer, set_seed
 
 from models.rows import InvalidRows, LabelledExample, read_labelled
 from training.data.folds import apart, parts
-from training.data.masked_words import MaskedWordsDataset, WordMasker, maskable
+from training.data.masked_words import NOT_MASKED, MaskedWordsDataset, WordMasker, maskable
 from training.errors import InvalidRecipe
 from training.model.conditional import LABEL_EMBEDDING, ConditionalMaskedLM
 from training.model.heads import positions
+from training.run.arguments import arguments
 from training.run.recipe import ContextualRecipe
 from training.run.record import begin, claim, last_checkpoint, write_metrics
-from training.run.trainer import BucketTrainer, arguments, finite, masked_cross_entropy
+from training.run.trainer import BucketTrainer, finite, masked_cross_entropy
 
 HELD_OUT_PARTS = 10
 """One of this many parts of the sentences is held out if the recipe names no validation rows."""
@@ -36,8 +38,8 @@ def fine_tune(recipe: ContextualRecipe) -> dict[str, Any]:
     """Fine-tune and save the model.
 
     Returns:
-        The number of rows, and the losses on held-out rows with their own relation and with another row's
-        relation, in nats for each masked token.
+        The number of rows, and the losses on held-out rows in nats for each masked token: with their own
+        relation, with another row's relation, and of a guess by word frequency.
 
     Raises:
         InvalidRows: a data file cannot be used.
@@ -49,8 +51,8 @@ def fine_tune(recipe: ContextualRecipe) -> dict[str, Any]:
     set_seed(recipe.seed)
     rows, held_out = split_rows(recipe)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
         window = min(recipe.max_length, positions(AutoConfig.from_pretrained(recipe.encoder)))
+        tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
         masker = WordMasker(tokenizer, window)
         model = ConditionalMaskedLM.from_encoder(recipe.encoder, window, recipe.layers)
     except (OSError, ValueError) as error:
@@ -71,16 +73,41 @@ def fine_tune(recipe: ContextualRecipe) -> dict[str, Any]:
     trainer.train(resume_from_checkpoint=last_checkpoint(recipe.output))
     shuffled = np.random.default_rng(recipe.seed).permutation([row.label_id for row in held_out])
     wrong = [replace(row, label_id=int(label_id)) for row, label_id in zip(held_out, shuffled, strict=True)]
+    held_out_words = dataset(held_out)
     summary = {
         "rows": len(rows),
         "held_out": len(held_out),
-        "loss_true_relation": finite(trainer.evaluate(dataset(held_out))["eval_loss"]),
+        "loss_true_relation": finite(trainer.evaluate(held_out_words)["eval_loss"]),
         "loss_shuffled_relation": finite(trainer.evaluate(dataset(wrong))["eval_loss"]),
+        "loss_word_frequency": frequency_loss(targets(masked), targets(held_out_words)),
     }
     trainer.model.save_pretrained(recipe.output)
     tokenizer.save_pretrained(recipe.output)
     write_metrics(recipe, summary)
     return summary
+
+
+def frequency_loss(learned: NDArray[np.int64], held_out: NDArray[np.int64]) -> float:
+    """The loss of a model that knows how often each token is masked, and nothing of the sentence.
+
+    A model that is not better writes gibberish. Frequencies are smoothed by Laplace's rule, so that a token
+    that was never seen has a probability.
+
+    Args:
+        learned, held_out: the masked tokens of the training rows and of the held-out rows.
+
+    Returns:
+        Mean over the held-out tokens, in nats.
+    """
+    tokens, places = np.unique(np.concatenate([learned, held_out]), return_inverse=True)
+    counts = np.bincount(places[: len(learned)], minlength=len(tokens)) + 1
+    return float(-np.log(counts / counts.sum())[places[len(learned) :]].mean())
+
+
+def targets(dataset: MaskedWordsDataset) -> NDArray[np.int64]:
+    """All tokens of a dataset that the model has to predict in the present epoch."""
+    every = np.concatenate([dataset[index][1].numpy() for index in range(len(dataset))])
+    return every[every != NOT_MASKED]
 
 
 def split_rows(recipe: ContextualRecipe) -> tuple[list[LabelledExample], list[LabelledExample]]:

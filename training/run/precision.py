@@ -2,7 +2,12 @@
 
 import time
 from functools import cache
-from typing import Final
+from typing import Final, TypeVar
+
+from training.errors import InvalidRecipe
+from training.run.recipe import RunRecipe
+
+AnyRecipe = TypeVar("AnyRecipe", bound=RunRecipe)
 
 BF16_SHARE: Final = 0.7
 """bfloat16 has to take less than this share of float32's time, because casting costs time too."""
@@ -17,6 +22,21 @@ def attention(bf16: bool | None) -> str | None:
     import torch
 
     return "eager" if bf16 and not torch.accelerator.is_available() else None
+
+
+def decide(recipe: AnyRecipe) -> AnyRecipe:
+    """The recipe with `bf16` decided, by measurement if it leaves that to the machine.
+
+    Raises:
+        InvalidRecipe: it wants float16, and there is no GPU.
+    """
+    import torch
+
+    if recipe.fp16 and not torch.cuda.is_available():
+        raise InvalidRecipe("fp16: float16 needs an NVIDIA GPU; leave it out, and `bf16` decides")
+    if recipe.bf16 is not None:
+        return recipe
+    return recipe.model_copy(update={"bf16": not recipe.fp16 and bf16_pays()})
 
 
 @cache

@@ -6,16 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.metrics import auprc, micro_f1
+from models.metrics import klue_metrics
 from training.data.files import whole
-
-
-def klue_metrics(label_ids: NDArray[np.integer], probabilities: NDArray[np.floating]) -> dict[str, float]:
-    """KLUE's two metrics, times 100, of labels of shape (rows,) and probabilities of shape (rows, 30)."""
-    return {
-        "micro_f1": micro_f1(label_ids, probabilities.argmax(axis=1)),
-        "auprc": auprc(label_ids, probabilities),
-    }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +29,10 @@ class Predictions:
     @property
     def metrics(self) -> dict[str, float]:
         return klue_metrics(self.label_ids, self.probabilities)
+
+    def part(self, rows: NDArray[np.bool_]) -> "Predictions":
+        """The predictions for some of the rows; `rows` has shape (rows,)."""
+        return Predictions(self.label_ids[rows], self.probabilities[rows])
 
     def save(self, path: Path) -> None:
         """Write an .npz file; probabilities become float32."""

@@ -14,9 +14,10 @@ from training.data.sentences import Masking, Sentences
 from training.errors import InvalidRecipe
 from training.model.heads import positions
 from training.model.masked import load_masked_lm
+from training.run.arguments import arguments
 from training.run.recipe import PretrainingRecipe
 from training.run.record import begin, claim, last_checkpoint, write_metrics
-from training.run.trainer import BucketTrainer, arguments, finite, masked_cross_entropy
+from training.run.trainer import BucketTrainer, finite, masked_cross_entropy
 
 
 class MaskedLMTrainer(BucketTrainer):

@@ -3,72 +3,26 @@
 docs/recipe.md is generated from these fields.
 """
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from models.markers import Markers
 from models.rows import LabelledExample, read_labelled
 from models.template_file import read_markers
-from models.yaml_text import InvalidYaml, parse_yaml, read_yaml
 from training.augmentation.methods import AnyMethod
-from training.data.files import write
 from training.data.folds import Fold, apart
 from training.errors import InvalidRecipe
+from training.run.yaml_file import YamlFile
 from training.trials.space import SearchSpace
 
 NOT_SEARCHED: Final = frozenset(
-    {"search", "output", "validation", "evaluate", "report_to", "save_steps", "bf16", "compile", "fold"}
+    {"search", "output", "validation", "apart", "evaluate", "keep", "keep_by", "patience", "report_to"}
+    | {"save_steps", "bf16", "fp16", "gradient_checkpointing", "compile", "fold"}
 )
 """Fields that a search cannot change: trials that differ in them cannot be compared."""
-
-
-class YamlFile(BaseModel):
-    """Fields that are read from a YAML file. `$VARIABLE` in a value is replaced from the environment."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @classmethod
-    def read(cls, path: Path, overrides: Mapping[str, str] | None = None) -> Self:
-        """Read a YAML file. `overrides` (field -> YAML text) replace its fields.
-
-        Raises:
-            InvalidRecipe: the file is missing or not YAML, a field is unknown or has a wrong value, or an
-                environment variable is not set.
-        """
-        try:
-            fields = read_yaml(path)
-            given = {name: parse_yaml(text, f"--set {name}") for name, text in (overrides or {}).items()}
-        except InvalidYaml as error:
-            raise InvalidRecipe(str(error)) from None
-        if not isinstance(fields, dict):
-            raise InvalidRecipe(f"{path}: a mapping of fields is required")
-        fields |= given
-        try:
-            return cls.model_validate({name: _expand(str(name), value) for name, value in fields.items()})
-        except ValidationError as error:
-            raise InvalidRecipe(f"{path}: {_faults(error)}") from None
-
-    def write(self, path: Path) -> None:
-        """Write a YAML file that `read` reads as these fields. Fields without a value are left out."""
-        fields = self.model_dump(mode="json", exclude_none=True)
-        write(path, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
-
-    def changed(self, fields: Mapping[str, Any]) -> Self:
-        """A copy with other values for some fields.
-
-        Raises:
-            InvalidRecipe: a value is out of its field's range, or does not fit the other fields.
-        """
-        try:
-            return type(self).model_validate({**self.model_dump(), **fields})
-        except ValidationError as error:
-            raise InvalidRecipe(_faults(error)) from None
 
 
 class RunRecipe(YamlFile):
@@ -94,8 +48,21 @@ class RunRecipe(YamlFile):
         None, ge=1, description="Trains on this many rows, drawn at random with `seed`. Default: all."
     )
     epochs: float = Field(1.0, gt=0, description="Number of passes over the training rows.")
-    batch_size: int = Field(32, ge=1, description="Rows in one training step.")
+    batch_size: int = Field(32, ge=1, description="Rows that the model gets at once.")
+    gradient_accumulation: int = Field(
+        1, ge=1, description="Batches of one training step, for more rows in a step than fit into memory."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Computes activations twice instead of keeping them: less memory, slower steps."
+    )
     learning_rate: float = Field(2e-4, gt=0, description="Highest learning rate of the pretrained weights.")
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Each layer's learning rate as a share of the rate of the layer above it; the token "
+        "embeddings are below the first layer. 1: all the same.",
+    )
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     warmup_ratio: float = Field(
         0.1, ge=0, le=1, description="Share of the steps in which the learning rates rise from 0."
@@ -105,9 +72,16 @@ class RunRecipe(YamlFile):
         description="Trains in bfloat16 instead of float32. By default a short measurement at the start of "
         "the run decides which is faster on this machine.",
     )
+    fp16: bool = Field(False, description="Trains in float16 with scaled losses, for a GPU without bfloat16.")
     save_steps: int = Field(
         100, ge=1, description="Steps between two checkpoints. An interrupted run goes on from the last one."
     )
+
+    @model_validator(mode="after")
+    def _check_precision(self) -> Self:
+        if self.fp16 and self.bf16:
+            raise ValueError("fp16: give either this or bf16, not both")
+        return self
 
     def training_rows(self) -> list[LabelledExample]:
         """The rows of `train` without the held-out fold, or `train_rows` of them.
@@ -156,6 +130,11 @@ class Recipe(RunRecipe):
         "marker template.",
     )
     validation: Path = Field(description="Rows to evaluate on: a file of KLUE-RE rows.")
+    apart: bool = Field(
+        False,
+        description="Leaves validation rows out of the metrics whose sentence is among the training rows. "
+        "`metrics.json` has the metrics both ways.",
+    )
     head_learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate of the new head.")
     loss: Literal["cross_entropy", "focal"] = Field(
         "cross_entropy",
@@ -187,6 +166,37 @@ class Recipe(RunRecipe):
         gt=0,
         description="Temperature of the teachers' and the member's probabilities in the loss. Default: 2.",
     )
+    r_drop: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of R-Drop: each batch is read twice with different dropout, and the loss grows "
+        "with the distance of the two answers. A step takes twice as long. 0: none.",
+    )
+    adversarial: Literal["none", "fgm", "awp"] = Field(
+        "none",
+        description="Also learns the loss at weights that are moved to make it grow: the token embeddings "
+        "(fgm) or every matrix (awp). A step takes twice as long.",
+    )
+    adversarial_size: float | None = Field(
+        None,
+        gt=0,
+        description="How far weights move: a distance for fgm, a share of a matrix's norm for awp. "
+        "Default: 1 for fgm, 0.01 for awp.",
+    )
+    adversarial_start: float = Field(
+        0.0, ge=0, lt=1, description="Share of the steps before the first adversarial one."
+    )
+    average: Literal["none", "ema", "swa"] = Field(
+        "none",
+        description="Evaluates and keeps an average of the weights: a moving one (ema), or the mean over the "
+        "last steps (swa).",
+    )
+    ema_decay: float = Field(
+        0.999, gt=0, lt=1, description="Share of the moving average that each step keeps."
+    )
+    swa_start: float = Field(
+        0.75, ge=0, lt=1, description="Share of the steps before those whose mean swa takes."
+    )
     augmentation: AnyMethod | None = Field(
         None,
         description="Adds new training rows: a method and its options, for example `{method: aeda}`. "
@@ -214,6 +224,20 @@ class Recipe(RunRecipe):
     evaluate: Literal["epoch", "end"] = Field(
         "epoch", description="When the validation rows are evaluated: after each epoch or only at the end."
     )
+    keep: Literal["last", "best"] = Field(
+        "last",
+        description="The finished model: that of the last step, or that of the best epoch by `keep_by`. "
+        "best writes a checkpoint after each epoch instead of each `save_steps`.",
+    )
+    keep_by: Literal["micro_f1", "auprc", "loss"] = Field(
+        "micro_f1", description="The metric on the validation rows that decides which epoch is the best."
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Stops after this many epochs without a better one. It requires `keep: best`. "
+        "Default: all epochs.",
+    )
     report_to: list[Literal["tensorboard", "wandb"]] = Field(
         [], description="Trackers that get losses and metrics during the run. Default: none."
     )
@@ -238,6 +262,16 @@ class Recipe(RunRecipe):
     def _check_gamma(self) -> Self:
         if self.focal_gamma is not None and self.loss != "focal":
             raise ValueError("focal_gamma: it requires `loss: focal`")
+        return self
+
+    @model_validator(mode="after")
+    def _check_keep(self) -> Self:
+        if self.keep == "best" and self.evaluate != "epoch":
+            raise ValueError("keep: the best epoch is only known with `evaluate: epoch`")
+        if self.patience is not None and self.keep != "best":
+            raise ValueError("patience: it requires `keep: best`")
+        if self.adversarial_size is not None and self.adversarial == "none":
+            raise ValueError("adversarial_size: it requires `adversarial: fgm` or `adversarial: awp`")
         return self
 
     @model_validator(mode="after")
@@ -294,24 +328,3 @@ class ContextualRecipe(RunRecipe):
     label_learning_rate: float = Field(
         1e-2, gt=0, description="Highest learning rate of the relations' embeddings, which start all equal."
     )
-
-
-def _faults(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}" for fault in error.errors()
-    )
-
-
-def _expand(name: str, value: object) -> object:
-    if name == "markers" and isinstance(value, dict):
-        return value  # a dollar sign can be a marker
-    if isinstance(value, dict):
-        return {key: _expand(f"{name}.{key}", nested) for key, nested in value.items()}
-    if isinstance(value, list):
-        return [_expand(name, nested) for nested in value]
-    if not isinstance(value, str):
-        return value
-    expanded = os.path.expandvars(value)
-    if "$" in expanded:
-        raise InvalidRecipe(f"{name}: {value!r} names an environment variable that is not set; export it")
-    return expanded

@@ -19,21 +19,22 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
+from pydantic_core import PydanticUndefined
 
 from models.rows import count_rows, sha256
 from training.augmentation.contextual import Contextual
 from training.data.files import write
 from training.errors import InvalidRecipe
-from training.run.precision import bf16_pays
+from training.run.precision import AnyRecipe, decide
 from training.run.predictions import Predictions
 from training.run.recipe import Recipe, RunRecipe
-
-AnyRecipe = TypeVar("AnyRecipe", bound=RunRecipe)
 
 RECIPE: Final = "recipe.yaml"
 RUN: Final = "run.json"
@@ -71,6 +72,11 @@ def claim(recipe: AnyRecipe) -> AnyRecipe:
         if bf16 is None:
             bf16 = fields.get("bf16")
         wanted = recipe.model_copy(update={"bf16": bf16}).model_dump(mode="json", exclude_none=True)
+        # a run of an older commit has no newer fields: it ran with their defaults
+        defaults = type(recipe).model_fields
+        fields = {
+            name: field.default for name, field in defaults.items() if _has_value(field.default)
+        } | fields
         made_of = fingerprints(recipe)
         recorded = {**run, **run.get("data", {})}
         changed = [
@@ -86,7 +92,7 @@ def claim(recipe: AnyRecipe) -> AnyRecipe:
                 f"output: {recipe.output} was begun with another {', '.join(changed)}; remove the folder or "
                 "name another one"
             )
-    return recipe.model_copy(update={"bf16": bf16_pays() if bf16 is None else bf16})
+    return decide(recipe.model_copy(update={"bf16": bf16}))
 
 
 def is_finished(output: Path) -> bool:
@@ -106,12 +112,12 @@ def last_checkpoint(output: Path) -> str | None:
     return None
 
 
-def begin(recipe: RunRecipe, rows: int, two_labels: int = 0) -> None:
+def begin(recipe: RunRecipe, rows: int, **counts: int) -> None:
     """Write `recipe.yaml` and `run.json`.
 
     Args:
         rows: number of rows to train on, with augmented ones.
-        two_labels: how many of them have the sentence and the spans of another row with another label.
+        counts: more numbers of rows for `run.json`, by name.
     """
     import torch
 
@@ -120,9 +126,10 @@ def begin(recipe: RunRecipe, rows: int, two_labels: int = 0) -> None:
         "began": datetime.now(UTC).isoformat(timespec="microseconds"),
         "seed": recipe.seed,
         "rows": rows,
-        "two_labels": two_labels,
+        **counts,
         **fingerprints(recipe),
         "versions": versions(),
+        "packages": packages(),
         "machine": {
             "platform": platform.platform(),
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
@@ -133,11 +140,15 @@ def begin(recipe: RunRecipe, rows: int, two_labels: int = 0) -> None:
     write(recipe.output / RUN, json.dumps(run, indent=2) + "\n")
 
 
-def finish(recipe: Recipe, predictions: Predictions, history: Sequence[dict[str, float]]) -> dict[str, float]:
+def finish(
+    recipe: Recipe, predictions: Predictions, apart: NDArray[np.bool_], history: Sequence[dict[str, float]]
+) -> dict[str, float]:
     """Write the predictions, the plots and the metrics; returns the metrics.
 
     Args:
         predictions: for the validation rows.
+        apart: whether a validation row's sentence is not among the training rows, shape (rows,). If some
+            are, metrics.json has the metrics both ways.
         history: the Trainer's log.
     """
     from training.run.plots import draw_confusion, draw_curves
@@ -145,8 +156,13 @@ def finish(recipe: Recipe, predictions: Predictions, history: Sequence[dict[str,
     predictions.save(recipe.output / PREDICTIONS)
     draw_curves(history, recipe.output / CURVES)
     draw_confusion(predictions.label_ids, predictions.predicted_ids, recipe.output / CONFUSION)
-    metrics = predictions.metrics
-    write_metrics(recipe, {**metrics, "rows": len(predictions.label_ids)})
+    counted = apart if recipe.apart else np.ones(len(apart), dtype=bool)
+    metrics = predictions.part(counted).metrics
+    both: dict[str, Any] = {}
+    if apart.any() and not apart.all():
+        for name, rows in (("all_rows", apart | True), ("apart_rows", apart)):
+            both[name] = {**predictions.part(rows).metrics, "rows": int(rows.sum())}
+    write_metrics(recipe, {**metrics, "rows": int(counted.sum()), **both})
     return metrics
 
 
@@ -212,19 +228,29 @@ def versions() -> dict[str, str]:
     return found
 
 
+def packages() -> dict[str, str]:
+    """Every installed package with its version, by name."""
+    found = {each.metadata["Name"]: each.version for each in distributions()}
+    return dict(sorted((name, number) for name, number in found.items() if name))
+
+
 def code() -> dict[str, Any] | None:
-    """The commit of this repository and whether files differ from it. None without git or a repository."""
+    """This repository's commit and how tracked files differ from it. None without git or a repository."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        commit, changes = (
+        commit, changes, diff = (
             subprocess.run(
                 [*git, *words], capture_output=True, text=True, check=True, timeout=30
             ).stdout.strip()
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain"], ["diff", "HEAD"])
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return {"commit": commit, "changed": bool(changes)}
+    return {"commit": commit, "changed": bool(changes), "diff": diff}
+
+
+def _has_value(default: object) -> bool:
+    return default is not None and default is not PydanticUndefined
 
 
 def _read_record(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -4,33 +4,43 @@ Rows are sorted into batches by length, new weights learn faster than pretrained
 loss, and KLUE's metrics are measured. Methods without type hints override the Trainer's or a callback's.
 """
 
-import json
 import math
+import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainerCallback,
+)
 from transformers.trainer_callback import ProgressCallback
 
 from models.labels import RELATIONS
 from models.rows import label_ids
 from models.voting import softmax
 from training.data.dataset import LengthBucketSampler, RelationDataset, collate, shortest_first
-from training.data.files import write
 from training.errors import Diverged
 from training.model.heads import RelationClassifier
-from training.model.losses import CrossEntropy, Distillation, FocalLoss, class_weights
+from training.model.losses import CrossEntropy, Distillation, FocalLoss, class_weights, r_drop
 from training.model.member import by_exit, vote
+from training.run.arguments import arguments, best
+from training.run.averaging import WeightAverage
+from training.run.callbacks import EXIT, Bar, Record
+from training.run.perturbation import SIZES, perturbed
 from training.run.predictions import Predictions
 from training.run.recipe import Recipe, RunRecipe
-from training.run.record import CHECKPOINTS, EPOCHS, METRICS
 
-EXIT: Final = "exit_"
-"""Start of the names of an exit's metrics; its layer and the metric follow."""
+LAYER: Final = re.compile(r"\.layers?\.(\d+)\.")
+"""The number of a layer in the name of a weight, in the models of transformers."""
 
 
 class BucketTrainer(Trainer):
@@ -51,14 +61,12 @@ class BucketTrainer(Trainer):
         return LengthBucketSampler(dataset, self.args.train_batch_size, self.args.seed)
 
     def create_optimizer(self):
-        if self.new_learning_rate is None:
-            return super().create_optimizer()
         if self.optimizer is None:
             decayed = set(self.get_decay_parameter_names(self.model))
             groups: dict[tuple[float, float], list[nn.Parameter]] = {}
             for name, parameter in self.model.named_parameters():
-                is_new = name.startswith(self.new_weights)
-                rate = self.new_learning_rate if is_new else self.recipe.learning_rate
+                is_new = self.new_learning_rate is not None and name.startswith(self.new_weights)
+                rate = self.new_learning_rate if is_new else self.recipe.learning_rate * self._share(name)
                 decay = self.recipe.weight_decay if name in decayed else 0.0
                 groups.setdefault((rate, decay), []).append(parameter)
             options = [
@@ -68,9 +76,20 @@ class BucketTrainer(Trainer):
             self.optimizer = torch.optim.AdamW(options, fused=True)
         return self.optimizer
 
+    def _share(self, name: str) -> float:
+        """A pretrained weight's share of the learning rate: a factor `layer_decay` a layer above it."""
+        layers = self.model.config.num_hidden_layers
+        if found := LAYER.search(name):
+            return self.recipe.layer_decay ** (layers - 1 - int(found[1]))
+        return self.recipe.layer_decay**layers if "embeddings" in name else 1.0
+
 
 class RelationTrainer(BucketTrainer):
     """Trains a `RelationClassifier` from a `Recipe`.
+
+    Args:
+        apart: for each validation row, whether its sentence is not among the training rows, shape (rows,).
+            By default none is.
 
     Attributes:
         predictions: of the last evaluation; None before the first one.
@@ -86,8 +105,10 @@ class RelationTrainer(BucketTrainer):
         validation: RelationDataset,
         tokenizer: PreTrainedTokenizerFast | None = None,
         callbacks: Sequence[TrainerCallback] = (),
+        apart: NDArray[np.bool_] | None = None,
     ) -> None:
         self.predictions: Predictions | None = None
+        self.apart = np.ones(len(validation), dtype=bool) if apart is None else apart
         encoder = train.encoder
         super().__init__(
             recipe,
@@ -98,6 +119,7 @@ class RelationTrainer(BucketTrainer):
                 # `Record` requests the evaluation at the end of the run
                 eval_strategy="epoch" if recipe.evaluate == "epoch" else "no",
                 report_to=recipe.report_to,
+                **best(recipe),
             ),
             train_dataset=train,
             eval_dataset=validation,
@@ -107,25 +129,78 @@ class RelationTrainer(BucketTrainer):
         )
         self.pop_callback(ProgressCallback)
         self.add_callback(Bar)
+        if recipe.patience is not None:
+            self.add_callback(EarlyStoppingCallback(recipe.patience))
+        self.average = None if recipe.average == "none" else WeightAverage(self.model, recipe)
+        if self.average:
+            self.add_callback(self.average)
         self.loss = loss(recipe, train).to(self.args.device)
         # batches have many lengths: one compiled step for all of them, not one for each
         self.compiled = torch.compile(self.model, dynamic=True) if recipe.compile else None
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         targets = {name: inputs[name] for name in ("labels", "teacher") if name in inputs}
-        if self.compiled is not None and model.training:
+        given = {name: tensor for name, tensor in inputs.items() if name not in targets}
+        learns = model.training
+        if self.compiled is not None and learns:
             model = self.compiled
-        outputs = model(**{name: tensor for name, tensor in inputs.items() if name not in targets})
-        logits = outputs.logits
-        exits = logits.unbind(1) if logits.ndim == 3 else [logits]
-        value = torch.stack([self.loss(of_exit, **targets) for of_exit in exits]).mean()
+        outputs = model(**given)
+        value = self._loss_of(outputs.logits, targets)
+        if self.recipe.r_drop and learns:
+            again = model(**given).logits
+            # half of the paper's loss, so that the recipe's learning rate stays right
+            value = (value + self._loss_of(again, targets)) / 2
+            value += self.recipe.r_drop / 2 * r_drop(outputs.logits, again)
         return (value, outputs) if return_outputs else value
+
+    def _loss_of(self, logits: Tensor, targets: dict[str, Tensor]) -> Tensor:
+        exits = logits.unbind(1) if logits.ndim == 3 else [logits]
+        return torch.stack([self.loss(of_exit, **targets) for of_exit in exits]).mean()
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        value = super().training_step(model, inputs, num_items_in_batch)
+        recipe, steps = self.recipe, self.state.max_steps
+        if recipe.adversarial != "none" and self.state.global_step >= recipe.adversarial_start * steps:
+            size = recipe.adversarial_size or SIZES[recipe.adversarial]
+            with perturbed(self.model, recipe.adversarial, size):
+                super().training_step(model, inputs, num_items_in_batch)  # adds its gradients
+        return value
 
     def evaluate(self, *arguments, **keywords):
         # The evaluation's loader draws a random number. Without the fork, a run that is resumed just before
         # an evaluation would get other dropout masks.
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), self._averaged():
             return super().evaluate(*arguments, **keywords)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return self.average.applied(self.model) if self.average else nullcontext()
+
+    def _save_checkpoint(self, model, trial):
+        if self.average:  # first, because the Trainer's last file makes a checkpoint complete
+            self.average.save(self._checkpoint(self.state.global_step))
+        super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.average:
+            self.average.load(Path(resume_from_checkpoint))
+
+    def _load_best_model(self):
+        super()._load_best_model()
+        if self.average:
+            self.average.load(Path(self.state.best_model_checkpoint))
+
+    def _checkpoint(self, step: int) -> Path:
+        return Path(self.args.output_dir, f"checkpoint-{step}")
+
+    def keep(self) -> None:
+        """After training, give the model the weights that the recipe keeps, and predict with them."""
+        if self.average:
+            self.average.copy_to(self.model)
+        if self.recipe.keep == "best":
+            self.predict(self.eval_dataset)  # the last evaluation was of the last epoch
+        elif self.predictions is None:  # it was interrupted between its last step and the evaluation
+            self.evaluate()
 
     def evaluation_loop(
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
@@ -138,83 +213,20 @@ class RelationTrainer(BucketTrainer):
         back = np.argsort(shortest_first(dataloader.dataset))
         logits, labels = output.predictions[back], output.label_ids[back]
         self.predictions = Predictions(labels, vote(logits))
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.predictions.metrics.items()}
+        counted = np.ones(len(labels), dtype=bool)
+        if self.recipe.apart and dataloader.dataset is self.eval_dataset:
+            counted = self.apart
+        metrics = {
+            f"{metric_key_prefix}_{name}": value
+            for name, value in self.predictions.part(counted).metrics.items()
+        }
         for layer, of_exit in zip(self.recipe.exits or (), by_exit(logits), strict=False):
-            for name, value in Predictions(labels, softmax(of_exit)).metrics.items():
+            for name, value in Predictions(labels, softmax(of_exit)).part(counted).metrics.items():
                 metrics[f"{metric_key_prefix}_{EXIT}{layer}_{name}"] = value
         return output._replace(predictions=logits, label_ids=labels, metrics=output.metrics | metrics)
 
     def _get_eval_sampler(self, eval_dataset):
         return shortest_first(eval_dataset)
-
-
-class Record(TrainerCallback):
-    """Requests the evaluation at the end of a run, and writes `epochs.jsonl` after each evaluation."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.path = recipe.output / EPOCHS
-
-    def on_epoch_end(self, args, state, control, **_):
-        if state.global_step >= state.max_steps:
-            control.should_evaluate = True
-
-    def on_evaluate(self, args, state, control, **_):
-        # The whole file each time: a resumed run repeats the epoch of its last checkpoint.
-        text = ""
-        for entry in state.log_history:
-            if "eval_micro_f1" in entry:
-                metrics = {name: entry[f"eval_{name}"] for name in METRICS}
-                for name, value in entry.items():
-                    if name.startswith(f"eval_{EXIT}"):
-                        metrics[name.removeprefix("eval_")] = value
-                text += json.dumps({"epoch": entry["epoch"], "step": entry["step"], **metrics}) + "\n"
-        write(self.path, text)
-
-
-class Bar(ProgressCallback):
-    """The Trainer's progress bar on stderr, with the newest loss and metrics.
-
-    The Trainer's own callback prints all metrics to stdout, where the command's summary has to be alone.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.newest: dict[str, float] = {}
-
-    def on_log(self, args, state, control, logs, **_):
-        if self.training_bar is not None:
-            self.newest |= {
-                name: logs[name] for name in ("loss", "eval_micro_f1", "eval_auprc") if name in logs
-            }
-            self.training_bar.set_postfix(self.newest)
-
-
-def arguments(recipe: RunRecipe, **more: Any) -> TrainingArguments:
-    """The Trainer's arguments for a recipe, and `more` of them by name."""
-    return TrainingArguments(
-        output_dir=str(recipe.output / CHECKPOINTS),
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        num_train_epochs=recipe.epochs,
-        per_device_train_batch_size=recipe.batch_size,
-        per_device_eval_batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
-        warmup_ratio=recipe.warmup_ratio,
-        bf16=bool(recipe.bf16),  # `claim` has decided it
-        use_cpu=not torch.accelerator.is_available(),
-        save_strategy="steps",
-        save_steps=recipe.save_steps,
-        save_total_limit=1,
-        logging_steps=0.02,  # a share of all steps: fifty points on the curve of each run
-        remove_unused_columns=False,
-        label_names=["labels"],
-        dataloader_pin_memory=torch.cuda.is_available(),
-        disable_tqdm=False,
-        logging_dir=str(recipe.output / "tensorboard"),
-        run_name=recipe.output.name,
-        **{"report_to": [], **more},
-    )
 
 
 def loss(recipe: Recipe, train: RelationDataset) -> CrossEntropy | FocalLoss | Distillation:

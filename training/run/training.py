@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,21 @@ from training.run.tracking import require_trackers, tracked
 from training.run.trainer import RelationTrainer
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """What a run reads before it builds its model.
+
+    Attributes:
+        new: the augmented rows.
+    """
+
+    rows: list[LabelledExample]
+    new: list[Variant]
+    validation: list[LabelledExample]
+    tokenizer: PreTrainedTokenizerFast
+    encoder: Encoder
+
+
 def train(recipe: Recipe) -> dict[str, float]:
     """Train, evaluate and save one member, with its predictions for the validation and the held-out rows.
 
@@ -50,18 +66,45 @@ def train(recipe: Recipe) -> dict[str, float]:
     if rows := recipe.held_out_rows():
         logits = trainer.predict(RelationDataset(rows, trainer.eval_dataset.encoder)).predictions
         Predictions(label_ids(rows), vote(logits)).save(recipe.output / HELD_OUT)
-    return finish(recipe, validation, trainer.state.log_history)
+    return finish(recipe, validation, trainer.apart, trainer.state.log_history)
 
 
 def prepare(recipe: Recipe, callbacks: Sequence[TrainerCallback] = ()) -> RelationTrainer:
     """The trainer of a recipe, with rows, encoder and model. Raises the errors of `train`.
 
-    1. Read the rows and the encoder's tokenizer; check that every row fits into the window.
+    1. Read the rows and the encoder's tokenizer, and make augmented rows (`read_data`).
     2. Get the teachers' probabilities.
-    3. Add augmented rows.
-    4. Build the model.
+    3. Build the model.
     """
     require_trackers(recipe.report_to)
+    data = read_data(recipe)
+    rows, new, encoder = data.rows, data.new, data.encoder
+    teacher = teacher_votes(recipe, rows)
+    if teacher is not None and new:
+        teacher = np.concatenate([teacher, _targets_of_new(recipe, new, teacher)])
+    known = {sentence(row) for row in rows}
+    apart = np.array([sentence(row) not in known for row in data.validation])
+    if recipe.apart and not apart.any():
+        raise InvalidRecipe(f"apart: every sentence of {recipe.validation} is among the training rows")
+    rows = [*rows, *(variant.row for variant in new)]
+    train = RelationDataset(rows, encoder, recipe.seed, recipe.type_dropout, teacher)
+    set_seed(recipe.seed)  # here, because loading the teachers draws random numbers
+    try:
+        model = _build_model(recipe, data.tokenizer, encoder.max_length)
+    except (OSError, ValueError) as error:
+        raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
+    if recipe.compile and not torch.accelerator.is_available() and _has_dropout(model.encoder):
+        raise InvalidRecipe(
+            "compile: compiled dropout takes ten times as long on a CPU; set encoder_dropout: 0 or "
+            "compile: false"
+        )
+    return RelationTrainer(
+        recipe, model, train, RelationDataset(data.validation, encoder), data.tokenizer, callbacks, apart
+    )
+
+
+def read_data(recipe: Recipe) -> TrainingData:
+    """The rows of a recipe with its augmented ones. Each fits into the window. Raises as `train` does."""
     rows, held_out = recipe.training_rows(), recipe.held_out_rows()
     validation = read_labelled(recipe.validation)
     try:
@@ -70,23 +113,8 @@ def prepare(recipe: Recipe, callbacks: Sequence[TrainerCallback] = ()) -> Relati
         raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
     _require_window(recipe.train, [*rows, *held_out], encoder)
     _require_window(recipe.validation, validation, encoder)
-    teacher = teacher_votes(recipe, rows)
     new = _augmented(recipe, rows, held_out, encoder)
-    if teacher is not None and new:
-        teacher = np.concatenate([teacher, _targets_of_new(recipe, new, teacher)])
-    rows += [variant.row for variant in new]
-    train = RelationDataset(rows, encoder, recipe.seed, recipe.type_dropout, teacher)
-    set_seed(recipe.seed)  # here, because loading the teachers draws random numbers
-    try:
-        model = _build_model(recipe, tokenizer, encoder.max_length)
-    except (OSError, ValueError) as error:
-        raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
-    if recipe.compile and not torch.accelerator.is_available() and _has_dropout(model.encoder):
-        raise InvalidRecipe(
-            "compile: compiled dropout takes ten times as long on a CPU; set encoder_dropout: 0 or "
-            "compile: false"
-        )
-    return RelationTrainer(recipe, model, train, RelationDataset(validation, encoder), tokenizer, callbacks)
+    return TrainingData(rows, new, validation, tokenizer, encoder)
 
 
 def fit(trainer: RelationTrainer) -> None:
@@ -98,22 +126,25 @@ def fit(trainer: RelationTrainer) -> None:
             "another label",
             file=sys.stderr,
         )
-    begin(trainer.recipe, len(rows), conflicts)
+    shared = int((~trainer.apart).sum())
+    begin(trainer.recipe, len(rows), two_labels=conflicts, validation_rows_in_train=shared)
     with tracked(trainer.recipe):
         trainer.train(resume_from_checkpoint=last_checkpoint(trainer.recipe.output))
-        if trainer.predictions is None:  # it was interrupted between its last step and the evaluation
-            trainer.evaluate()
+        trainer.keep()
 
 
 def _load_tokenizer(recipe: Recipe) -> tuple[PreTrainedTokenizerFast, Encoder]:
+    # the config first: without one, transformers guesses the tokenizer
+    config = AutoConfig.from_pretrained(recipe.encoder)
+    window = min(recipe.max_length, positions(config))
     tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
-    window = min(recipe.max_length, positions(AutoConfig.from_pretrained(recipe.encoder)))
     tokenizer.add_tokens(list(template_of(recipe.markers).vocabulary), special_tokens=True)
     return tokenizer, Encoder(tokenizer.backend_tokenizer, recipe.markers, window, tokenizer.pad_token_id)
 
 
-def _build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, window: int) -> RelationClassifier:
-    options = HeadOptions(
+def head_options(recipe: Recipe, window: int) -> HeadOptions:
+    """How a recipe builds its member's model."""
+    return HeadOptions(
         pooling=recipe.pooling,
         markers=as_json(recipe.markers),
         window=window,
@@ -123,7 +154,10 @@ def _build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, window: int
         exits=recipe.exits or (),
         attention=attention(recipe.bf16),
     )
-    model = RelationClassifier.from_encoder(recipe.encoder, options)
+
+
+def _build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, window: int) -> RelationClassifier:
+    model = RelationClassifier.from_encoder(recipe.encoder, head_options(recipe, window))
     if template_of(recipe.markers).vocabulary:
         # New tokens start at random. As the mean of all tokens they would start equal, and one epoch would
         # not separate subject from object (docs/log.md).

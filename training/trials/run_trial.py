@@ -22,12 +22,13 @@ def run_trial(recipe: Recipe, drawn: Mapping[str, Any], output: Path, report: Re
     Raises:
         Diverged: the model's outputs are not finite.
     """
-    fixed = {"output": output, "search": None, "evaluate": "epoch"}
+    # the trial reports its last epoch, so it keeps this one
+    fixed = {"output": output, "search": None, "evaluate": "epoch", "keep": "last", "patience": None}
     recipe = recipe.changed({**recipe.search.fields(drawn), **fixed})
     trainer = prepare(recipe, [_Reporter(report)])
     trainer.args.save_strategy = SaveStrategy.NO
     fit(trainer)
-    finish(recipe, trainer.predictions, trainer.state.log_history)
+    finish(recipe, trainer.predictions, trainer.apart, trainer.state.log_history)
 
 
 class _Reporter(TrainerCallback):
