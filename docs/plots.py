@@ -23,7 +23,7 @@ def table(page: str, heading: str) -> list[list[str]]:
     """The cells of the first table below a heading, without the table's head."""
     text = (FOLDER / page).read_text(encoding="utf-8").split(f"\n## {heading}\n", 1)[1]
     lines = text[text.index("\n| ") + 1 :].split("\n\n", 1)[0].splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    return [[cell.strip().replace(",", "") for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 def ablation(axes: "Axes") -> None:

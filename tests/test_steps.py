@@ -103,7 +103,7 @@ def awp(model: nn.Module, loss: Callable[[], Tensor]) -> None:
         ({"adversarial": "awp", "adversarial_size": 0.1}, awp),
         ({"layer_decay": 0.5}, plain),
     ],
-    ids=str,
+    ids=["plain", "accumulation", "checkpointing", "r_drop", "fgm", "awp", "layer decay"],
 )
 def test_a_step_is_the_step_by_hand(make: Make, options: dict[str, Any], gradients: Gradients) -> None:
     recipe = make(**{**ONE_STEP, **options})
@@ -216,7 +216,7 @@ def test_the_best_epoch_is_kept_and_no_patience_is_wasted(make: Make) -> None:
         {"keep": "best", "patience": 1, "evaluate": "epoch", "average": "swa", "swa_start": 0.1}
         | {"adversarial": "awp", "adversarial_start": 0.3, "epochs": 3},
     ],
-    ids=str,
+    ids=["ema, r_drop, fgm", "layer decay, accumulation", "best, swa, awp"],
 )
 def test_an_interrupted_run_resumes_to_the_same_weights(make: Make, options: dict[str, Any]) -> None:
     whole, resumed = make(**options), make(**options)
