@@ -246,6 +246,7 @@ def test_info_describes_the_engine(served: ServerProcess, client: httpx.Client) 
     assert ours["bundle"] == others["bundle"]
 
 
+@pytest.mark.slow
 def test_a_front_that_is_killed_loses_only_its_connections_and_no_count(tiny_bundle: Path) -> None:
     with running(tiny_bundle, FAULTY) as held, ExitStack() as stack:
         for caller in connections(held, 12):
@@ -271,6 +272,7 @@ def test_a_front_that_is_killed_loses_only_its_connections_and_no_count(tiny_bun
         assert metric(held.client, 'kore_requests_total{status="422"}') == 12
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_killed_is_503_until_a_new_one_serves(tiny_bundle: Path) -> None:
     with running(tiny_bundle, FAULTY) as held, ThreadPoolExecutor(8) as callers:
         before = post(held.client, ASKED).json()
@@ -291,6 +293,7 @@ def test_an_engine_that_is_killed_is_503_until_a_new_one_serves(tiny_bundle: Pat
         assert held.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_second_sigterm_ends_every_process_at_once(tiny_bundle: Path) -> None:
     with running(tiny_bundle, FAULTY) as held, ThreadPoolExecutor(4) as callers:
         held.order("wait")
@@ -303,6 +306,7 @@ def test_a_second_sigterm_ends_every_process_at_once(tiny_bundle: Path) -> None:
         assert psutil.wait_procs(children, timeout=30)[1] == []
 
 
+@pytest.mark.slow
 def test_signals_to_the_whole_group_drain_once(tiny_bundle: Path) -> None:
     """A service manager sends SIGTERM to every process of a service at the same moment."""
     with running(tiny_bundle, FAULTY) as held, ThreadPoolExecutor(8) as callers:
@@ -317,6 +321,7 @@ def test_signals_to_the_whole_group_drain_once(tiny_bundle: Path) -> None:
         assert held.process.wait(timeout=30) == 0
 
 
+@pytest.mark.slow
 def test_no_process_outlives_a_supervisor_that_is_killed(tiny_bundle: Path) -> None:
     with running(tiny_bundle) as server:
         children = psutil.Process(server.process.pid).children()

@@ -41,7 +41,8 @@ class Channel(asyncio.Protocol):
         self._on_message = on_message
         self._on_lost = on_lost
         self._on_made = on_made
-        self._unpacker = msgpack.Unpacker(max_buffer_size=LARGEST_MESSAGE_BYTES)
+        # One read can hold the end of a message and the next ones.
+        self._unpacker = msgpack.Unpacker(max_buffer_size=2 * LARGEST_MESSAGE_BYTES)
         self._transport: asyncio.Transport | None = None
 
     @property

@@ -25,7 +25,7 @@ async def live(child: Child) -> int:
     log = logging.getLogger("kore")
     refusals: list[str] = []
     ended = asyncio.Event()
-    tasks: set[asyncio.Task[None]] = set()
+    tasks: set[asyncio.Task[None]] = set()  # the event loop keeps weak references only
     leaving = False
 
     def refuse_bundle(reason: str) -> None:

@@ -82,11 +82,12 @@ class Supervisor:
         for module in (ENGINE, *[FRONT] * self._settings.http_processes):
             self._start(module)
         while True:
-            pid, status = os.wait()
-            ended = self._running.pop(pid)
+            pid, code = _wait()
+            ended = self._running.pop(pid, None)
+            if ended is None:  # process 1 of a container gets the orphans of others
+                continue
             os.close(ended.orders)
             mark_process_dead(pid, str(metrics))  # type: ignore[no-untyped-call]
-            code = os.waitstatus_to_exitcode(status)
             left = self._leave is not None and ended.module == ENGINE
             if left or code == USER_ERROR:
                 return self._end(code if code >= 0 else 1)
@@ -131,9 +132,15 @@ class Supervisor:
         left, self._running = self._running, {}
         for process in left.values():
             os.close(process.orders)
-        for _ in left:
-            os.wait()
+        while left:
+            left.pop(_wait()[0], None)
         return status
+
+
+def _wait() -> tuple[int, int]:
+    """The next child that ends: its process id, and its exit status, which is negative after a signal."""
+    pid, status = os.wait()
+    return pid, os.waitstatus_to_exitcode(status)
 
 
 def supervise(settings: Settings, arguments: list[str]) -> int:
