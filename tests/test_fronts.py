@@ -22,7 +22,7 @@ import servers
 import test_lifecycle
 from conftest import ROOT
 from servers import ASKED, metric, post, until
-from test_lifecycle import FAULTY, in_background, queued
+from test_lifecycle import FAULTY, in_background, queued, stalled  # noqa: F401
 
 from api.fronts.channel import Channel
 from api.fronts.wire import (
@@ -148,6 +148,8 @@ CONTRACT: list[Callable[..., None]] = [
     test_lifecycle.test_a_batch_that_never_ends_holds_up_neither_its_callers_nor_the_exit,
     test_lifecycle.test_a_batch_that_never_ends_on_a_replaced_engine_does_not_hold_up_the_exit,
     test_lifecycle.test_a_new_bundle_that_never_loads_is_refused_in_time_and_does_not_hold_up_the_exit,
+    test_lifecycle.test_sigterm_ends_a_server_whose_first_bundle_never_loads,
+    test_lifecycle.test_a_closed_terminal_ends_the_server,
     test_lifecycle.test_under_nohup_a_closed_terminal_changes_nothing,
     test_lifecycle.test_a_new_bundle_takes_over_and_the_old_one_finishes_its_requests,
     test_lifecycle.test_requests_of_a_replaced_engine_are_answered_before_the_server_exits,
@@ -168,7 +170,7 @@ CONTRACT: list[Callable[..., None]] = [
 def test_the_contract_holds_with_front_processes(
     test: Callable[..., None], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(test_lifecycle, "running", running)
+    monkeypatch.setenv("KORE_HTTP_PROCESSES", "2")
     fixed = {"drain_delay_s": 0}
     test(
         **{

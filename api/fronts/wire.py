@@ -195,7 +195,7 @@ def _encoded(values: object) -> Encoded:
         ):
             opens = np.frombuffer(positions, dtype=np.int64)
             tokens = len(ids) // 8
-            if opens.min() >= 0 and opens.max() < tokens and 0 <= second <= tokens:
+            if all(0 <= place < tokens for place in opens.tolist()) and 0 <= second <= tokens:
                 return Encoded(np.frombuffer(ids, dtype=np.int64), opens, second, truncated)
     raise Malformed(f"no token ids: {values!r:.100}")
 
