@@ -187,7 +187,8 @@ async def info(request: Request) -> dict[str, Any]:
         "max_wait_ms": settings.max_wait_ms,
         "request_timeout_s": settings.request_timeout_s,
     }
-    return {"version": __version__, **await service.describe(), "labels": RELATIONS_IN_WORDS, "limits": limits}
+    served = await service.describe()
+    return {"version": __version__, **served, "labels": RELATIONS_IN_WORDS, "limits": limits}
 
 
 async def metrics(request: Request) -> Response:

@@ -83,7 +83,7 @@ class Pool:
         return self._batcher.estimated_wait_s
 
     def encode(self, asked: Example | Pairs) -> list[EncodedExample]:
-        """Mark and tokenise an example, or each pair. Raises InvalidExample, as `BundleEncoder.encode_all`."""
+        """Mark and tokenise an example, or each pair. Raises as `BundleEncoder.encode_all`."""
         return self.tuned.lanes.ensemble.encoder.encode_all(asked)
 
     async def require_room(self, deadline: float) -> None:
