@@ -137,6 +137,14 @@ class Supervisor:
         return status
 
 
+def _private_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder that only this user can open; in memory where there is such a place, since a container's own
+    files can be read-only."""
+    in_memory = Path("/dev/shm")
+    writable = in_memory.is_dir() and os.access(in_memory, os.W_OK)
+    return tempfile.TemporaryDirectory(prefix="kore-", dir=in_memory if writable else None)
+
+
 def _wait() -> tuple[int, int]:
     """The next child that ends: its process id, and its exit status, which is negative after a signal."""
     pid, status = os.wait()
@@ -154,9 +162,9 @@ def supervise(settings: Settings, arguments: list[str]) -> int:
     except WRONG_ADDRESS as error:
         return refuse(address_in_use(settings, error))
     try:
-        folder = tempfile.TemporaryDirectory(prefix="kore-")  # for this user only
+        folder = _private_folder()
     except OSError as error:
-        return refuse(f"KORE_HTTP_PROCESSES needs a writable folder for temporary files: {error.strerror}")
+        return refuse(f"KORE_HTTP_PROCESSES needs /dev/shm or a folder for temporary files: {error.strerror}")
     with reserved, folder:
         port = reserved.getsockname()[1]
         tell(settings, reserved)
