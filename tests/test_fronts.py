@@ -328,8 +328,16 @@ def test_no_process_outlives_a_supervisor_that_is_killed(tiny_bundle: Path) -> N
     with running(tiny_bundle) as server:
         children = psutil.Process(server.process.pid).children()
         assert len(children) == 3
+        (folder,) = {
+            Path(argument).parent
+            for child in children
+            for argument in child.cmdline()
+            if "/kore-" in argument
+        }
+        assert folder.stat().st_mode & 0o777 == 0o700
         server.process.kill()
         assert psutil.wait_procs(children, timeout=30)[1] == []
+        assert not folder.exists()
 
 
 def refused(*flags: str) -> str:

@@ -10,7 +10,9 @@
 import asyncio
 import logging
 import os
+import shutil
 import sys
+from pathlib import Path
 
 from api.fronts.child import Child, run
 
@@ -53,6 +55,7 @@ async def live(child: Child) -> int:
 
     def supervisor_gone() -> None:
         if not leaving:
+            shutil.rmtree(Path(child.socket).parent, ignore_errors=True)  # it cannot do it any more
             obey("leave 0")
 
     service = RelationService(child.settings, refuse_bundle)
