@@ -59,7 +59,8 @@ MESSAGES: list[Message] = [
     Released(2),
     Predicted(1, 0.25, 0.5, [Prediction(np.arange(30) / 435, 2, truncated=True)]),
     Failed(1, "QueueFull", "the queue is full", 3.0),
-    Failed(1, "NotReady", "the server is loading", None),
+    Failed(1, "BatchLost", "the engine failed on this request; it can be sent again", 1),
+    Failed(1, "DeadlineExceeded", "the deadline passed", None),
     Told(1, {"state": "ready", "members": [{"name": "하나"}]}),
     Status("draining", 3, "/bundles/mine", "ab" * 32),
 ]
@@ -293,6 +294,17 @@ def test_an_engine_that_is_killed_is_503_until_a_new_one_serves(tiny_bundle: Pat
         until(lambda: held.client.get("/ready").status_code == 200)
         assert post(held.client, ASKED).json() == before
         assert held.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_failed_run_leaves_every_connection_to_the_engine(tiny_bundle: Path) -> None:
+    with running(tiny_bundle, FAULTY) as held:
+        held.order("fail 1")
+        assert post(held.client, ASKED).status_code == 503
+        for caller in connections(held, 20):
+            assert post(caller, ASKED).status_code == 200
+        assert metric(held.client, 'kore_requests_total{status="503"}') == 1
+        assert not [line for line in held.log if "is no message" in line]
 
 
 @pytest.mark.slow

@@ -146,7 +146,7 @@ def decode(values: object) -> Message:
             return Predict(number, generation, deadline, [_row(row) for row in rows])
         case ["Predicted", int(number), float(queue_s), float(inference_s), [*predictions]]:
             return Predicted(number, queue_s, inference_s, [_prediction(each) for each in predictions])
-        case ["Failed", int(number), str(kind), str(detail), float() | None as retry_after_s]:
+        case ["Failed", int(number), str(kind), str(detail), float() | int() | None as retry_after_s]:
             return Failed(number, kind, detail, retry_after_s)
         case ["AskRoom", int(number), int(generation), float(deadline)]:
             return AskRoom(number, generation, deadline)
