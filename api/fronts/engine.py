@@ -54,8 +54,8 @@ async def live(child: Child) -> int:
             ended.set()
 
     def supervisor_gone() -> None:
+        shutil.rmtree(Path(child.socket).parent, ignore_errors=True)  # it cannot do it any more
         if not leaving:
-            shutil.rmtree(Path(child.socket).parent, ignore_errors=True)  # it cannot do it any more
             obey("leave 0")
 
     service = RelationService(child.settings, refuse_bundle)
