@@ -12,7 +12,12 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the bundle has not been read yet
     from api.settings import read_settings
 
-    settings = read_settings(sys.argv[1:] if argv is None else argv)  # before the heavy imports
+    arguments = sys.argv[1:] if argv is None else argv
+    settings = read_settings(arguments)  # before the heavy imports
+    if settings.http_processes:
+        from api.fronts.supervisor import supervise
+
+        return supervise(settings, arguments)
     from api.lifecycle import serve
 
     return serve(settings)

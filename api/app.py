@@ -1,4 +1,4 @@
-"""The application: routes, errors and middleware around one `RelationService`."""
+"""The application: routes, errors and middleware around one service (`api/seam.py`)."""
 
 import asyncio
 import hmac
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api import __version__, errors, routes
 from api.page import serving as page
 from api.schemas import OneExample, OneSentence, SeveralExamples
-from api.service import RelationService
+from api.seam import Service
 from api.telemetry import Telemetry
 from api.tracing import Tracing
 
@@ -27,7 +27,7 @@ OPEN_FOLDERS: Final = (f"{DOCS_FILES}/", page.FILES)
 """Paths that need no key: an orchestrator's probes have none, and the page and the documents are public."""
 
 
-def create_app(service: RelationService, tracing: Tracing | None = None) -> FastAPI:
+def create_app(service: Service, tracing: Tracing | None = None) -> FastAPI:
     """The application around a service. Loading starts with it and goes on in the background."""
     settings = service.settings
 

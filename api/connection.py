@@ -13,11 +13,21 @@ import asyncio
 from typing import Any, Final
 
 import httptools
+from fastapi import FastAPI
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from api.settings import Settings
+
 MAX_HEAD_BYTES: Final = 64 * 1024
+
+KEEP_ALIVE_S: Final = 75
+"""How long a connection can idle before the server closes it, in seconds. A request that is sent at that
+moment is lost, so the other side should close first: proxies and load balancers do after a minute."""
+
+CLOSING_S: Final = 5
+"""How long answers that are being sent can take once every prediction is made, in seconds."""
 
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -139,3 +149,20 @@ def _without_upgrade(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
 def connection_class(header_timeout_s: float) -> type[Connection]:
     """The protocol for uvicorn's `http=`, which makes an object of it per connection."""
     return type("Connection", (Connection,), {"header_timeout_s": header_timeout_s})
+
+
+def configure(app: FastAPI, settings: Settings) -> Config:
+    """The HTTP server around an application, whose connections keep this file's promises."""
+    return Config(
+        app,
+        loop="uvloop",
+        lifespan="on",  # without it, a server whose start fails would answer 500 to everything
+        http=connection_class(settings.header_timeout_s),
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=CLOSING_S,
+        access_log=False,
+        server_header=False,
+        log_config=None,
+        log_level="warning",
+    )

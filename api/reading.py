@@ -17,7 +17,7 @@ from pydantic_core import from_json
 from api.errors import Fault, InvalidRequest, TooLarge, fault
 from api.schemas import OneExample, OneSentence, RequestOptions, SeveralExamples
 from engine.errors import DeadlineExceeded
-from models.ensemble import EncodedExample
+from models.encoding import EncodedExample
 from models.example import Example, InvalidExample, Prediction
 from models.pairs import Pairs, example_or_pairs
 

@@ -6,13 +6,13 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 from fastapi.routing import APIRoute
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from api import __version__
-from api.metrics import REGISTRY, TRUNCATED, predicted, voted
+from api.metrics import TRUNCATED, predicted, voted
 from api.reading import is_short
 from api.requests import LONGEST_TIMEOUT_S, read_body, require_json, timeout_s, while_connected
 from api.schemas import (
@@ -30,7 +30,7 @@ from api.schemas import (
     SeveralExamples,
     StatusOut,
 )
-from api.service import RelationService
+from api.seam import Service
 from api.telemetry import record_of
 from engine.errors import NotReady
 from models.relations import RELATIONS_IN_WORDS
@@ -38,8 +38,8 @@ from models.relations import RELATIONS_IN_WORDS
 CLIENT_CLOSED_REQUEST: Final = 499
 
 
-def _service(request: Request) -> RelationService:
-    service: RelationService = request.app.state.service
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
     return service
 
 
@@ -149,7 +149,7 @@ async def relations(request: Request) -> Response:
         body = await read_body(request, settings.max_body_bytes, deadline)
         with service.pool() as pool:
             if is_short(body):
-                pool.require_room(deadline)
+                await pool.require_room(deadline)
             async with while_connected(request):
                 began = time.monotonic()
                 question = await service.reader.read(body, pool.encode, deadline)
@@ -187,16 +187,17 @@ async def info(request: Request) -> dict[str, Any]:
         "max_wait_ms": settings.max_wait_ms,
         "request_timeout_s": settings.request_timeout_s,
     }
-    return {"version": __version__, **service.describe(), "labels": RELATIONS_IN_WORDS, "limits": limits}
+    served = await service.describe()
+    return {"version": __version__, **served, "labels": RELATIONS_IN_WORDS, "limits": limits}
 
 
-async def metrics() -> Response:
+async def metrics(request: Request) -> Response:
     """The metrics in Prometheus' text form."""
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+    return Response(await _service(request).metrics(), media_type=CONTENT_TYPE_LATEST)
 
 
 def install(app: FastAPI, with_metrics: bool = True) -> None:
-    """Add the routes to an application whose `state.service` is a `RelationService`."""
+    """Add the routes to an application whose `state.service` is a `Service`."""
     app.router.add_api_route(
         "/relations",
         relations,

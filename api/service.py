@@ -15,8 +15,10 @@ from api.metrics import (
     QUEUE_EXAMPLES,
     QUEUE_LIMIT,
     READY,
+    exposition,
 )
 from api.reading import BodyReader
+from api.seam import State
 from api.settings import Settings
 from engine.cores import available_cores
 from engine.devices import choose_device
@@ -27,10 +29,6 @@ from models.bundle import Bundle, BundleRefused
 from models.ensemble import DeviceUnavailable
 
 log = logging.getLogger("kore")
-
-State = Literal["loading", "ready", "draining", "stopping", "refused"]
-"""draining: `/ready` answers 503, requests are still taken. stopping: new requests get 503, the others are
-finished. refused: the first bundle must not be served."""
 
 LAST_BATCH_S: Final = 5.0
 """How long closing waits for batches in the lanes, in seconds: their callers have left."""
@@ -55,6 +53,7 @@ class RelationService:
     Attributes:
         reader: reads the bodies of requests.
         last_swap: None before the first one.
+        on_change: called after each change of `state` or `serving`.
         stuck: whether a batch was still running when the service was closed.
     """
 
@@ -63,6 +62,7 @@ class RelationService:
     ) -> None:
         self.settings = settings
         self.last_swap: Swap | None = None
+        self.on_change: Callable[[], None] = lambda: None
         self.stuck = False
         self._state: State = "loading"
         self._pool: Pool | None = None
@@ -76,6 +76,11 @@ class RelationService:
     @property
     def state(self) -> State:
         return self._state
+
+    @property
+    def serving(self) -> Pool | None:
+        """The pool of the newest proven bundle; None while the first one loads."""
+        return self._pool
 
     @property
     def busy(self) -> bool:
@@ -103,9 +108,7 @@ class RelationService:
             self._state = "refused"
             self._on_refusal(_reason(error))
             return
-        QUEUE_EXAMPLES.set_function(lambda: sum(pool.waiting for pool in self._pools()))
         QUEUE_LIMIT.set(self.settings.max_queue)
-        ESTIMATED_WAIT.set_function(lambda: self._pool.estimated_wait_s if self._pool else 0.0)
         self._become("ready" if self._state == "loading" else self._state)
         ensemble, split = tuned.lanes.ensemble, tuned.lanes.split
         name, providers = ensemble.bundle.manifest.name, ", ".join(ensemble.providers)
@@ -152,6 +155,7 @@ class RelationService:
             log.info("swapped: %s serves now", name)
             self.last_swap = Swap("swapped", f"{name} serves since then")
             BUNDLE_SWAPS.labels("swapped").inc()
+            self.on_change()
 
     def _refuse_swap(self, reason: str) -> None:
         log.error("the new bundle was refused, the old one goes on: %s", reason)
@@ -192,7 +196,17 @@ class RelationService:
         if self.stuck:
             log.error("a batch did not end within %g s; the process ends without it", LAST_BATCH_S)
 
-    def describe(self) -> dict[str, Any]:
+    def measure(self) -> None:
+        """Set the gauges that tell the present moment."""
+        QUEUE_EXAMPLES.set(sum(pool.waiting for pool in self._pools()))
+        ESTIMATED_WAIT.set(self._pool.estimated_wait_s if self._pool else 0.0)
+
+    async def metrics(self) -> bytes:
+        """The metrics in Prometheus' text form."""
+        self.measure()
+        return exposition()
+
+    async def describe(self) -> dict[str, Any]:
         """What is served and where, for `/info`."""
         document: dict[str, Any] = {
             "state": self._state,
@@ -242,6 +256,7 @@ class RelationService:
     def _become(self, state: State) -> None:
         self._state = state
         READY.set(state == "ready")
+        self.on_change()
 
     def _load(self, serving: TunedEnsemble | None = None) -> TunedEnsemble:
         bundle = Bundle.open(self.settings.bundle)

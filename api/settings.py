@@ -44,6 +44,13 @@ class Settings(EngineSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(DEFAULT_PORT, ge=0, le=65535, description="port to listen on")
+    http_processes: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="front processes that accept and read requests for one engine process; 0: no front "
+        "processes, the engine's process does it",
+    )
     max_examples: int = Field(
         256, ge=1, description="most examples in a request, pairs included; never above max_queue"
     )

@@ -19,7 +19,8 @@ from engine.planner import cut_sorted
 from engine.split import Split
 from models.bundle import Bundle
 from models.classifier import CPU, CUDA
-from models.ensemble import PROVIDERS, DeviceUnavailable, EncodedExample, Ensemble
+from models.encoding import EncodedExample
+from models.ensemble import PROVIDERS, DeviceUnavailable, Ensemble
 from models.example import Example, Prediction
 from models.precision import Device
 

@@ -10,7 +10,8 @@ from typing import Final
 from engine.queue import Answered, DynamicBatcher, QueueOptions
 from engine.tuning import TunedEnsemble
 from models.bundle import Bundle
-from models.ensemble import EncodedExample, Ensemble
+from models.encoding import EncodedExample
+from models.ensemble import Ensemble
 from models.example import Example, Prediction
 from models.pairs import Pairs
 
@@ -82,10 +83,10 @@ class Pool:
         return self._batcher.estimated_wait_s
 
     def encode(self, asked: Example | Pairs) -> list[EncodedExample]:
-        """Mark and tokenise an example, or each pair. Raises InvalidExample, as `Ensemble.encode_all`."""
-        return self.tuned.lanes.ensemble.encode_all(asked)
+        """Mark and tokenise an example, or each pair. Raises as `BundleEncoder.encode_all`."""
+        return self.tuned.lanes.ensemble.encoder.encode_all(asked)
 
-    def require_room(self, deadline: float) -> None:
+    async def require_room(self, deadline: float) -> None:
         """Refuse a request before its body is parsed. Raises as `DynamicBatcher.require_room`."""
         self._batcher.require_room(deadline)
 

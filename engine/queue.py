@@ -26,7 +26,7 @@ from engine.admission import Admission
 from engine.errors import BatchLost, DeadlineExceeded, NotReady
 from engine.planner import BatchPlanner
 from engine.waiting import Item, Request, WaitingRows
-from models.ensemble import EncodedExample
+from models.encoding import EncodedExample
 from models.example import Prediction
 
 log = logging.getLogger("kore")

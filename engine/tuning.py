@@ -18,8 +18,7 @@ from engine.measuring import TYPICAL_LENGTHS, Measured, Seconds, fastest, measur
 from engine.settings import EngineSettings
 from engine.split import Split, possible_splits
 from models.bundle import Bundle
-from models.encoding import Encoded
-from models.ensemble import EncodedExample
+from models.encoding import Encoded, EncodedExample
 from models.precision import Device
 
 log = logging.getLogger("kore")

@@ -18,7 +18,7 @@ from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from models.ensemble import EncodedExample
+from models.encoding import EncodedExample
 from models.example import Prediction
 
 

@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 READY_TIMEOUT_S = 180.0
 
+KEPT = "KORE_HTTP_PROCESSES"
+"""The only setting that a trial takes from the environment: every trial holds with front processes too."""
+
 
 class StartFailed(RuntimeError):
     """A server ended, or was not ready in time; the message is the end of its log."""
@@ -31,6 +34,8 @@ class ServerProcess:
         self, bundle: Path | str | None, module: str, root: Path, settings: dict[str, object]
     ) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("KORE_")}
+        if KEPT in os.environ:
+            environment[KEPT] = os.environ[KEPT]
         environment |= {"KORE_DRAIN_DELAY_S": "0"}
         environment |= {
             key if key.startswith("OTEL_") else f"KORE_{key.upper()}": str(value)

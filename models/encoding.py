@@ -57,6 +57,29 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class EncodedExample:
+    """One example, tokenised once for each distinct encoding among the members.
+
+    Its length is that of its longest encoding.
+
+    Attributes:
+        encodings: one for each distinct encoding, in the ensemble's order.
+        allowed: the relations that the bundle's type restriction allows, shape (30,); None for all.
+    """
+
+    encodings: tuple[Encoded, ...]
+    allowed: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return max(map(len, self.encodings))
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the sentence was cut in any encoding."""
+        return any(encoding.truncated for encoding in self.encodings)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class EncodedBatch:
     """Several examples, padded on the right to the longest. Fused attention requires that side.
 

@@ -11,14 +11,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Bundle, BundleRefused, InputEncoding, Member
+from models.bundle import Bundle, BundleRefused, Member
+from models.bundle_encoder import BundleEncoder
 from models.classifier import CPU, CUDA, OnnxClassifier, OutOfMemory, States
-from models.encoding import Encoded, EncodedBatch, Encoder
-from models.example import Example, InvalidExample, Prediction, Problem
+from models.encoding import Encoded, EncodedBatch, EncodedExample
+from models.example import Example, InvalidExample, Prediction
 from models.labels import RELATIONS
-from models.pairs import Pairs
 from models.precision import PRECISIONS, Device
-from models.restriction import TypeMask
 from models.voting import softmax
 
 PROVIDERS: Final[dict[Device, str]] = {"cpu": CPU, "cuda": CUDA}
@@ -26,29 +25,6 @@ PROVIDERS: Final[dict[Device, str]] = {"cpu": CPU, "cuda": CUDA}
 
 class DeviceUnavailable(RuntimeError):
     """The wanted device cannot run this bundle. The message says why."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EncodedExample:
-    """One example, tokenised once for each distinct encoding among the members.
-
-    Its length is that of its longest encoding.
-
-    Attributes:
-        encodings: one for each distinct encoding, in the ensemble's order.
-        allowed: the relations that the bundle's type restriction allows, shape (30,); None for all.
-    """
-
-    encodings: tuple[Encoded, ...]
-    allowed: NDArray[np.bool_] | None = None
-
-    def __len__(self) -> int:
-        return max(map(len, self.encodings))
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the sentence was cut in any encoding."""
-        return any(encoding.truncated for encoding in self.encodings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +73,7 @@ class Ensemble:
     """A bundle's members, loaded and ready to vote. Safe to call from several threads.
 
     Attributes:
+        encoder: encodes examples for its members.
         device: the device whose graphs run.
         thresholds: after each member but the last, the vote's highest probability at which a row stops; empty
             where every member always votes.
@@ -110,21 +87,19 @@ class Ensemble:
         self.cascade_caution = cascade_caution
         self.thresholds = _thresholds(bundle, device, cascade_caution)
         members = bundle.manifest.members
-        encodings = list(dict.fromkeys(member.encoding for member in members))
-        self._encoders = [_encoder(bundle, encoding) for encoding in encodings]
+        self.encoder = BundleEncoder(bundle)
         places = {member.name: place for place, member in enumerate(members)}
         self._voters = [
             _Voter(
                 member,
                 _classifiers(bundle, member, device, provider, copies, threads),
-                encodings.index(member.encoding),
+                self.encoder.encodings.index(member.encoding),
                 None if member.continues is None else places[member.continues],
             )
             for member in members
         ]
         weights = np.array([voter.member.weight for voter in self._voters])
         self._shares = (weights / weights.cumsum()).tolist()  # each member's share of the vote so far
-        self._type_mask = TypeMask(bundle.manifest.type_restriction or {})
 
     @classmethod
     def load(
@@ -164,48 +139,11 @@ class Ensemble:
     @property
     def encodings(self) -> int:
         """The number of distinct encodings that the members read."""
-        return len(self._encoders)
+        return len(self.encoder.encoders)
 
     def encode(self, example: Example) -> EncodedExample:
-        """Mark and tokenise one example for every member, and look up which relations its types allow.
-
-        Raises:
-            InvalidExample: the two entities do not fit into the models' window together.
-        """
-        return EncodedExample(
-            tuple(encoder.encode(example) for encoder in self._encoders), self._type_mask.allowed(example)
-        )
-
-    def encode_all(self, asked: Example | Pairs) -> list[EncodedExample]:
-        """As `encode`, for one example or for each pair of a sentence's entities, in the order of its places.
-        Equal pieces of the sentence are tokenised once.
-
-        Raises:
-            InvalidExample: two entities do not fit into the models' window together. Lists each entity that
-                does not fit together with an earlier one.
-        """
-        if isinstance(asked, Example):
-            return [self.encode(asked)]
-        tokenised: list[dict[str, list[int]]] = [{} for _ in self._encoders]
-        rows: list[EncodedExample] = []
-        problems: dict[int, Problem] = {}  # by the later of the two entities
-        for subject, object_ in asked.places:
-            example = asked.example(subject, object_)
-            try:
-                encodings = tuple(
-                    encoder.encode(example, seen)
-                    for encoder, seen in zip(self._encoders, tokenised, strict=True)
-                )
-                rows.append(EncodedExample(encodings, self._type_mask.allowed(example)))
-            except InvalidExample as error:
-                first, second = sorted((subject, object_))
-                if second not in problems:
-                    (problem,) = error.problems
-                    message = f"{problem.message}; leave out this entity or entity {first}"
-                    problems[second] = Problem(("entities", second), problem.kind, message)
-        if problems:
-            raise InvalidExample(*problems.values())
-        return rows
+        """As `BundleEncoder.encode`."""
+        return self.encoder.encode(example)
 
     def run(
         self, rows: Sequence[EncodedExample], copy: int = 0, every_member: bool = False
@@ -236,7 +174,7 @@ class Ensemble:
         votes: NDArray[np.float64] = np.zeros((len(rows), len(RELATIONS)))
         for stage, voter in enumerate(self._voters):
             if voter.encoding not in batches:
-                encoder = self._encoders[voter.encoding]
+                encoder = self.encoder.encoders[voter.encoding]
                 batches[voter.encoding] = EncodedBatch.collate(
                     [rows[row].encodings[voter.encoding] for row in left], encoder.pad_token_id
                 )
@@ -263,7 +201,7 @@ class Ensemble:
         """Each member's own probabilities for one batch, type restriction applied: (members, rows, 30)."""
         batches = [
             EncodedBatch.collate([row.encodings[index] for row in rows], encoder.pad_token_id)
-            for index, encoder in enumerate(self._encoders)
+            for index, encoder in enumerate(self.encoder.encoders)
         ]
         allowed = _allowed(rows)
         probabilities: list[NDArray[np.float64]] = []
@@ -318,7 +256,7 @@ class Ensemble:
         # Any token but padding: RoBERTa and XLM-R give padding no position.
         longest = (
             Encoded(np.full(window, int(encoder.pad_token_id == 0)), np.array([1, window - 2]))
-            for encoder in self._encoders
+            for encoder in self.encoder.encoders
         )
         self._tried([EncodedExample(tuple(longest))], copy, f"a row of {window} tokens, its max_length,")
 
@@ -379,16 +317,6 @@ def _thresholds(bundle: Bundle, device: Device, caution: float) -> tuple[float, 
     ):
         return ()
     return tuple(threshold + caution * (1 - threshold) for threshold in bundle.manifest.cascade.thresholds)
-
-
-def _encoder(bundle: Bundle, encoding: InputEncoding) -> Encoder:
-    path = bundle.path / encoding.tokenizer
-    try:
-        return Encoder.from_file(path, encoding.markers, bundle.manifest.max_length, encoding.pad_token_id)
-    except Exception as error:  # the tokenizers library raises bare Exception
-        raise BundleRefused(
-            f"bundle {bundle.path}: {encoding.tokenizer}: {' '.join(str(error).split())}"
-        ) from None
 
 
 def _classifiers(

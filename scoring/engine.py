@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 
 from engine.tuning import TunedEnsemble
-from models.ensemble import EncodedExample
+from models.encoding import EncodedExample
 from models.example import Prediction
 from scoring.errors import Stopped
 

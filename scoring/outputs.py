@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from models.ensemble import EncodedExample
+from models.encoding import EncodedExample
 from models.example import Example, InvalidExample, Prediction, Problem
 from models.files.forms import STANDARD, compression
 from models.files.sources import zstd_library

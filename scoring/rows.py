@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from models.ensemble import EncodedExample
+from models.encoding import EncodedExample
 from models.example import Example, InvalidExample
 from models.files.records import Record
 from models.files.rows import Label, Name, Reject, read_row_as

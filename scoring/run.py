@@ -123,7 +123,7 @@ def _score(
     """Score the rows that the sink does not have yet. The last commit tells it that it is complete."""
     waiting: deque[tuple[Window, Answering]] = deque()
     with WindowRunner(tuned) as lanes, progress_bar(sink.tally.rows) as progress:
-        encode = writer.admitting(tuned.lanes.ensemble.encode_all)
+        encode = writer.admitting(tuned.lanes.ensemble.encoder.encode_all)
         for window in windows(records, encode, sink.tally.rows, options.window):
             if options.strict and window.rejects:
                 raise StrictViolation(str(window.rejects[0]))

@@ -29,6 +29,18 @@ SENTENCE = str(ASKED["sentence"])
 OBJECT = {"word": "무신", "start_idx": None, "end_idx": None}
 
 
+@pytest.fixture(
+    scope="module", params=[0, pytest.param(2, marks=pytest.mark.slow)], ids=["one process", "two fronts"]
+)
+def client(client: httpx.Client, tiny_bundle: Path, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+    """The contract is the same with front processes."""
+    if not request.param:
+        yield client
+        return
+    with serve(tiny_bundle, http_processes=request.param) as fronts:
+        yield fronts
+
+
 def asked(**changes: Any) -> dict[str, Any]:
     """The example above with fields replaced; `subject_entity` and `object_entity` are merged, a value of
     None leaves a field out."""

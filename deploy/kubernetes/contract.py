@@ -7,7 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from api.app import create_app
-from api.lifecycle import CLOSING_S
+from api.connection import CLOSING_S
 from api.metrics import REGISTRY
 from api.service import LAST_BATCH_S, RelationService
 from api.settings import PREFIX, Settings

@@ -1,0 +1,58 @@
+"""A front's life: `python -m api.fronts.front`, started by the supervisor.
+
+1. Connect to the engine. If it serves a bundle already, load the encoders first.
+2. Listen on the shared port, and answer requests with the engine's help.
+3. When the supervisor closes the pipe, send the last answers and end.
+"""
+
+import os
+import sys
+
+from api.fronts.child import Child, run
+
+
+async def live(child: Child) -> int:
+    """The steps of this file; returns the exit status."""
+    import uvicorn
+
+    from api.app import create_app
+    from api.connection import configure
+    from api.ending import end_in_time, refuse
+    from api.fronts.orders import listen_to
+    from api.fronts.remote import RemoteService
+    from api.listening import WRONG_ADDRESS, address_in_use, listen
+    from api.tracing import TracingUnavailable, from_environment
+
+    server: uvicorn.Server | None = None
+
+    def end() -> None:
+        if server is None:
+            os._exit(0)
+        end_in_time()
+        server.should_exit = True
+
+    listen_to(child.orders, lambda order: None, end)
+    service = RemoteService(child.settings, child.socket)
+    await service.settle()
+    try:
+        tracing = from_environment()
+        listener = listen(child.settings, shared=True)
+    except TracingUnavailable as error:
+        return refuse(str(error))
+    except WRONG_ADDRESS as error:
+        return refuse(address_in_use(child.settings, error))
+    server = uvicorn.Server(configure(create_app(service, tracing), child.settings))
+    await server.serve([listener])
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    child = Child.of(sys.argv[1:] if argv is None else argv)  # before the heavy imports
+    from api import logs
+
+    logs.configure(child.settings.log_format)
+    return run(live(child))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

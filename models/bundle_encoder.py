@@ -1,0 +1,77 @@
+"""What a bundle needs to turn examples into token ids: its tokenizers and its type restriction, no graphs.
+
+A front process (`api/fronts/`) has only this part of a bundle.
+"""
+
+from models.bundle import Bundle, BundleRefused, InputEncoding
+from models.encoding import EncodedExample, Encoder
+from models.example import Example, InvalidExample, Problem
+from models.pairs import Pairs
+from models.restriction import TypeMask
+
+
+class BundleEncoder:
+    """Encodes examples for every member of a bundle. Safe to share between threads.
+
+    Attributes:
+        encodings: the distinct encodings among the members, in their order.
+        encoders: one for each of them.
+
+    Raises:
+        BundleRefused: a tokenizer cannot be loaded.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.encodings = list(dict.fromkeys(member.encoding for member in bundle.manifest.members))
+        self.encoders = [_encoder(bundle, encoding) for encoding in self.encodings]
+        self._type_mask = TypeMask(bundle.manifest.type_restriction or {})
+
+    def encode(self, example: Example) -> EncodedExample:
+        """Mark and tokenise one example for every member, and look up which relations its types allow.
+
+        Raises:
+            InvalidExample: the two entities do not fit into the models' window together.
+        """
+        encodings = tuple(encoder.encode(example) for encoder in self.encoders)
+        return EncodedExample(encodings, self._type_mask.allowed(example))
+
+    def encode_all(self, asked: Example | Pairs) -> list[EncodedExample]:
+        """As `encode`, for one example or for each pair of a sentence's entities, in the order of its places.
+        Equal pieces of the sentence are tokenised once.
+
+        Raises:
+            InvalidExample: two entities do not fit into the models' window together. Lists each entity that
+                does not fit together with an earlier one.
+        """
+        if isinstance(asked, Example):
+            return [self.encode(asked)]
+        tokenised: list[dict[str, list[int]]] = [{} for _ in self.encoders]
+        rows: list[EncodedExample] = []
+        problems: dict[int, Problem] = {}  # by the later of the two entities
+        for subject, object_ in asked.places:
+            example = asked.example(subject, object_)
+            try:
+                encodings = tuple(
+                    encoder.encode(example, seen)
+                    for encoder, seen in zip(self.encoders, tokenised, strict=True)
+                )
+                rows.append(EncodedExample(encodings, self._type_mask.allowed(example)))
+            except InvalidExample as error:
+                first, second = sorted((subject, object_))
+                if second not in problems:
+                    (problem,) = error.problems
+                    message = f"{problem.message}; leave out this entity or entity {first}"
+                    problems[second] = Problem(("entities", second), problem.kind, message)
+        if problems:
+            raise InvalidExample(*problems.values())
+        return rows
+
+
+def _encoder(bundle: Bundle, encoding: InputEncoding) -> Encoder:
+    path = bundle.path / encoding.tokenizer
+    try:
+        return Encoder.from_file(path, encoding.markers, bundle.manifest.max_length, encoding.pad_token_id)
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise BundleRefused(
+            f"bundle {bundle.path}: {encoding.tokenizer}: {' '.join(str(error).split())}"
+        ) from None
