@@ -90,7 +90,7 @@ bundle: $(DEVELOP) ## train and export as the default bundle was: KORE_ENCODER=â
 	$(BIN)/python -m export runs/default/calibrated/trunk --output $(OUTPUT) --name default --weights fit \
 		--precision int8,fp16-from-int8 --data $(KLUE_RE_DATA)/validation.jsonl \
 		--calibration $(KLUE_RE_DATA)/train.jsonl --source recipes/default/source.json --notice recipes/default/NOTICE.md
-	$(BIN)/python -m export.cascade $(OUTPUT) --data $(KLUE_RE_DATA)/validation.jsonl
+	$(BIN)/python -m export.cascade $(OUTPUT) --data $(KLUE_RE_DATA)/validation.jsonl --loss 0.3 --auprc-loss 2
 	$(BIN)/python -m export.card $(OUTPUT) --data $(KLUE_RE_DATA)/validation.jsonl \
 		--train $(KLUE_RE_DATA)/train.jsonl --licence cc-by-sa-4.0 --about recipes/default/about.md
 
