@@ -10,7 +10,7 @@ from typing import Final, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from models.hub import BundlePlace, check
+from models.hub import BundlePlace, check, on_hub
 
 DEFAULT_BUNDLE: Final = Path(__file__).resolve().parents[1] / "bundles" / "default"
 
@@ -68,4 +68,4 @@ class EngineSettings(BaseSettings):
         if bundle == "":
             raise ValueError("it is blank, which would mean the current folder; name the bundle's folder")
         check(bundle)
-        return bundle
+        return bundle if on_hub(bundle) else Path(bundle)

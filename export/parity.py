@@ -47,9 +47,15 @@ def answer(
 
 
 def compare(before: NDArray[np.float64], after: NDArray[np.float64], label_ids: NDArray[np.int64]) -> Parity:
-    """Compare two sets of answers to the same rows, shape (rows, 30) each; the labels have shape (rows,)."""
+    """Compare two sets of answers to the same rows, shape (rows, 30) each; the labels have shape (rows,).
+
+    Raises:
+        ParityFailed: a probability is not finite, as after an overflow in fp16.
+    """
     differences = np.abs(before - after).max(axis=1)
-    finite = np.isfinite(differences).all()  # `check` refuses the others
+    if not np.isfinite(differences).all():
+        place = int(np.argmin(np.isfinite(differences)))
+        raise ParityFailed(f"row {place + 1} of the proof: a probability is not finite")
     return Parity(
         rows=len(label_ids),
         label_agreement=float((before.argmax(axis=1) == after.argmax(axis=1)).mean()),
@@ -57,8 +63,8 @@ def compare(before: NDArray[np.float64], after: NDArray[np.float64], label_ids: 
         mean_difference=float(differences.mean()),
         micro_f1_before=micro_f1(label_ids, before.argmax(axis=1)),
         micro_f1=micro_f1(label_ids, after.argmax(axis=1)),
-        auprc_before=auprc(label_ids, before) if finite else None,
-        auprc=auprc(label_ids, after) if finite else None,
+        auprc_before=auprc(label_ids, before),
+        auprc=auprc(label_ids, after),
     )
 
 
@@ -66,13 +72,10 @@ def check(parity: Parity, member: str, precision: Precision) -> None:
     """Hold a graph to the limits of its precision.
 
     Raises:
-        ParityFailed: too few labels agree, micro-F1 fell by more than `MOST_F1_LOST`, or a probability is
-            not finite, as after an overflow in fp16.
+        ParityFailed: too few labels agree, or micro-F1 fell by more than `MOST_F1_LOST`.
     """
     where, rows = f"{member}, {precision}", parity.rows
     required = PRECISIONS[precision].agreement
-    if not np.isfinite(parity.largest_difference):
-        raise ParityFailed(f"{where}: a probability is not finite")
     if parity.label_agreement < required:
         agreed = f"{parity.label_agreement:.2%} of {rows} labels agree with {parity.reference}"
         raise ParityFailed(f"{where}: {agreed}, {required:.1%} are required")

@@ -50,7 +50,7 @@ from models.example import Example
 from models.labels import RELATION_IDS, RELATIONS
 from models.markers import MARKER_STYLES, TYPED_PUNCTUATION
 from models.marking import Marking
-from models.voting import fit_weights, softmax
+from models.voting import fit_stage_weights, softmax
 from training.train import main as train
 
 ENTITY_TOKENS = MARKER_STYLES["entity_tokens"].vocabulary
@@ -277,7 +277,7 @@ def test_over_http_the_answers_are_pytorchs_alone_and_in_a_batch(
 def test_weights_are_fitted_on_the_rows_given(mixed: Path, rows: list[Row]) -> None:
     bundle = Bundle.open(mixed)
     labels = np.array([RELATION_IDS[str(row["label"])] for row in rows[:300]])
-    fitted = fit_weights(
+    fitted = fit_stage_weights(
         Lanes.load(bundle).member_probabilities([Example.from_row(row) for row in rows[:300]]), labels
     )
     assert [member.weight for member in bundle.manifest.members] == pytest.approx(fitted.tolist(), abs=1e-6)

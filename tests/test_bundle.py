@@ -125,7 +125,7 @@ def test_a_bundle_of_links_answers_as_its_files_do(
     (tmp_path / "links").mkdir()
     path = layout(shipped, tmp_path / "links")
     Ensemble.load(Bundle.open(path), "cpu").prove()
-    assert len(write_whole(path, tmp_path / "whole", "cpu")) == 2
+    assert len(write_whole(path, tmp_path / "whole", "cpu")) == len(Bundle.open(shipped).manifest.members)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -115,14 +115,14 @@ def test_a_folder_takes_no_other_run(
         Path(tiny_recipe[0]),
         {**overrides, "bf16": "null", "encoder": str(encoder), "output": str(tmp_path / "run")},
     )
-    monkeypatch.setattr("training.run.record.bf16_pays", lambda: True)
+    monkeypatch.setattr("training.run.precision.bf16_pays", lambda: True)
     run = claim(recipe)
     assert run == recipe.changed({"bf16": True}), "the machine decides"
     begin(run, rows=72)
     assert claim(recipe.changed({"seed": 5, "bf16": False})).seed == 5, "nothing came of it yet"
 
     (tmp_path / "run" / "metrics.json").write_text("{}")
-    monkeypatch.setattr("training.run.record.bf16_pays", lambda: False)
+    monkeypatch.setattr("training.run.precision.bf16_pays", lambda: False)
     assert claim(recipe) == claim(run) == run, "what the machine decided once stays"
     claim(recipe.changed({"train": rows, "save_steps": 7, "report_to": ["tensorboard"], "evaluate": "end"}))
 

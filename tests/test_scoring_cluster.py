@@ -94,6 +94,7 @@ def worker(tiny_bundle: Path) -> FileScorer:
         resume=True,
         strict=False,
         input_form=None,
+        encoding=None,
         output_form="jsonl",
         top_k=1,
         label_order="competition",

@@ -2,9 +2,10 @@
 
 import os
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from models.hub import BundlePlace
+from models.hub import BundlePlace, on_hub
 
 PredictionJson = dict[str, Any]
 
@@ -39,7 +40,10 @@ class PeerSetup:
         """The inverse of `environment`."""
         values = {field.name: os.environ[f"PEER_{field.name.upper()}"] for field in fields(cls)}
         bundle = values.pop("bundle")
-        return cls(bundle=bundle, **{name: int(value) for name, value in values.items()})
+        return cls(
+            bundle=bundle if on_hub(bundle) else Path(bundle),
+            **{name: int(value) for name, value in values.items()},
+        )
 
     def environment(self) -> dict[str, str]:
         """Variables for `from_environment`."""
