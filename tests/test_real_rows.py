@@ -91,7 +91,8 @@ def test_the_cascade_is_as_good_as_the_manifest_says(served: Served, labels: NDA
     cascade = Bundle.open(DEFAULT_BUNDLE).manifest.cascade
     assert cascade is not None
     assert cascade.quality.rows == len(labels)
-    assert [np.mean(served.members == count) for count in (1, 2)] == pytest.approx(cascade.shares, abs=0.005)
+    shares = [np.mean(served.members == count) for count in range(1, len(cascade.shares) + 1)]
+    assert shares == pytest.approx(cascade.shares, abs=0.005)
     assert micro_f1(labels, served.singly.argmax(axis=1)) == pytest.approx(cascade.quality.micro_f1, abs=0.1)
     assert auprc(labels, served.singly) == pytest.approx(cascade.quality.auprc, abs=0.1)
 
@@ -135,15 +136,15 @@ def test_when_every_member_votes_the_metrics_are_the_manifests(
         "a near-tie may fall the other way on another processor"
     )
     assert summary["auprc"] == pytest.approx(quality.auprc, abs=0.1)
-    assert quality.micro_f1 >= 44
+    assert quality.micro_f1 >= 60
     assert manifest.cascade is not None
     assert quality.micro_f1 - manifest.cascade.cross_fitted.micro_f1 <= 0.3
 
 
 def test_the_default_bundle_was_proven_on_these_rows(labels: NDArray[np.int64]) -> None:
     manifest = Bundle.open(DEFAULT_BUNDLE).manifest
-    full, cheap = manifest.members[-1], manifest.members[0]
-    assert cheap.layers * 2 <= full.layers
+    layers = [sum(stage.layers for stage in manifest.chain(member)) for member in manifest.members]
+    assert layers == [4, 6, 8, 12]
     for member in manifest.members:
         parity = member.files[0].parity
         assert (parity.rows, member.files[0].precision) == (len(labels), "int8")
