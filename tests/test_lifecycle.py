@@ -340,6 +340,7 @@ def test_a_full_queue_is_429_with_retry_after(tiny_bundle: Path) -> None:
             assert refused.status_code == 429, "a short body is refused before it is parsed"
             assert int(refused.headers["Retry-After"]) >= 1
             assert "total;dur=" in refused.headers["Server-Timing"]
+            assert "inference" not in refused.headers["Server-Timing"]
         assert post(held.client, ASKED | {"sentence": "x" * 10_000}).status_code == 422, (
             "a long body is parsed"
         )

@@ -102,7 +102,7 @@ def test_an_entity_written_as_text_is_never_run(tmp_path: Path) -> None:
         "1" * 9000: "neither",
         "9" * 10001: "longer than 10000 characters",
         "{'word': 강하늘, 'start_idx': 0, 'end_idx': 2, 'type': 'PER'}": "neither",
-        "{'word': b'x', 'start_idx': 0.5, 'end_idx': True, 'type': 'PER'}": "a string is required",
+        "{'word': b'x', 'start_idx': 0.5, 'end_idx': True, 'type': {}}": "a string is required",
         "{'word': '강하늘', 'start_idx': 0, 'end_idx': 2, 'type': 'DOG'}": "one of PER",
         "{'word': '하늘', 'start_idx': 0, 'end_idx': 2, 'type': 'PER'}": "the word is ",
         "{'word': '\\d', 'start_idx': 0, 'end_idx': 2, 'type': 'PER'}": "the word is ",

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,9 +35,13 @@ class Child:
         return cls(argv[0], int(argv[1]), read_settings(argv[2:]))
 
 
-def run(life: Coroutine[None, None, int]) -> int:
+def run(live: Callable[[Child], Coroutine[None, None, int]], argv: list[str] | None) -> int:
     """Run a process's life on its event loop; returns the exit status."""
+    child = Child.of(sys.argv[1:] if argv is None else argv)  # before the heavy imports
     import uvloop
 
+    from api import logs
+
+    logs.configure(child.settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(life)
+        return runner.run(live(child))

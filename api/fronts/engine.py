@@ -75,11 +75,7 @@ async def live(child: Child) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    child = Child.of(sys.argv[1:] if argv is None else argv)  # before the heavy imports
-    from api import logs
-
-    logs.configure(child.settings.log_format)
-    return run(live(child))
+    return run(live, argv)
 
 
 if __name__ == "__main__":

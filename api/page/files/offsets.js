@@ -6,7 +6,7 @@
 /** How many code points are before a place that is counted in UTF-16 units. */
 export const toPoints = (text, units) => [...text.slice(0, units)].length;
 
-/** The place in UTF-16 units before which there are so many code points. */
+/** The position in UTF-16 units that follows the given number of code points. */
 export const toUnits = (text, points) => [...text].slice(0, points).join("").length;
 
 /** The text between two code points; `end` is inclusive, as in the API. */
