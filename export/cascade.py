@@ -9,8 +9,11 @@ in the same half, because they are alike.
 
 It needs only the packages that serving installs. The folder of the bundle needs room for a second bundle.
 
-Example:
+With --weights, the members get other weights in the vote first.
+
+Examples:
   python -m export.cascade bundles/mine --data validation.jsonl --loss 0.2
+  python -m export.cascade bundles/mine --data validation.jsonl --weights 1,2,5,15
 """
 
 import argparse
@@ -18,7 +21,7 @@ import math
 import sys
 from typing import Any, Final
 
-from export.command import ExportParser
+from export.command import ExportParser, positive_numbers
 
 LOSS: Final = 0.2
 AUPRC_LOSS: Final = 0.5
@@ -31,6 +34,13 @@ def main(argv: list[str] | None = None) -> int:
     for flag, metric, points in (("--loss", "micro-F1", LOSS), ("--auprc-loss", "AUPRC", AUPRC_LOSS)):
         text = f"points of {metric} that the cascade can lose (default: {points})"
         parser.add_argument(flag, type=_points, default=points, metavar="POINTS", help=text)
+    parser.add_argument(
+        "--weights",
+        type=positive_numbers,
+        metavar="1,2,…",
+        help="new weights in the vote, one for each member, before thresholds are fitted (default: the "
+        "bundle's); golden rows and quality are measured again",
+    )
     given = parser.parse_args(argv)
     return parser.run(lambda: _fit(given))
 
@@ -38,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 def _fit(given: argparse.Namespace) -> dict[str, Any]:
     from export.thresholds import fit_bundle
 
-    cascade = fit_bundle(given.bundle, given.data, given.loss, given.auprc_loss)
+    cascade = fit_bundle(given.bundle, given.data, (given.loss, given.auprc_loss), given.weights)
     return {"bundle": str(given.bundle), **cascade.model_dump()}
 
 

@@ -6,6 +6,7 @@ loaded.
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -89,3 +90,18 @@ def _folder(text: str) -> Path:
     if on_hub(text):
         raise argparse.ArgumentTypeError(f"{text} is on the hub; name a folder of this machine")
     return Path(text)
+
+
+def positive_numbers(text: str) -> tuple[float, ...]:
+    """Reads the value of an option, such as `1,2.5`.
+
+    Raises:
+        ArgumentTypeError: a part is no number above 0.
+    """
+    try:
+        numbers = tuple(map(float, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"numbers are required, not {text!r}") from None
+    if not all(math.isfinite(number) and number > 0 for number in numbers):
+        raise argparse.ArgumentTypeError(f"positive numbers are required, not {text!r}")
+    return numbers

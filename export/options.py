@@ -1,7 +1,6 @@
 """The options of `python -m export`: read, and checked as far as that needs no heavy library."""
 
 import argparse
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Final, Literal, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from export.command import ExportParser
+from export.command import ExportParser, positive_numbers
 from export.errors import InvalidOptions
 from models.bundle import MANIFEST, SUMS, Source
 from models.markers import MARKER_STYLES, MarkerTemplate
@@ -197,13 +196,7 @@ def _precisions(text: str) -> tuple[Precision, ...] | Literal["auto"]:
 def _weights(text: str) -> tuple[float, ...] | Literal["fit"]:
     if text == "fit":
         return "fit"
-    try:
-        weights = tuple(map(float, text.split(",")))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"numbers or fit are required, not {text!r}") from None
-    if not all(math.isfinite(weight) and weight > 0 for weight in weights):
-        raise argparse.ArgumentTypeError(f"positive numbers are required, not {text!r}")
-    return weights
+    return positive_numbers(text)
 
 
 def _markers(text: str) -> tuple[str | MarkerTemplate, ...]:

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from engine.lanes import Lanes
 from export.cascade_plot import CurvePoint, plot
+from export.errors import InvalidOptions
 from export.evaluate import check_window, describe, read_rows
+from export.proof import with_golden_and_quality
 from export.replace import recover, replacing
-from models.bundle import Bundle, BundleRefused, Cascade, Quality, write
+from models.bundle import Bundle, BundleRefused, Cascade, Manifest, Quality, write
 from models.metrics import auprc, micro_f1
-from models.rows import label_ids, sentence_halves
+from models.rows import LabelledExample, label_ids, sentence_halves
 from models.voting import weighted_mean_probability
 
 PLOT: Final = "cascade.svg"
@@ -125,16 +127,20 @@ def _thresholds(steps: Sequence[int]) -> list[float]:
     return [float(STEPS[step]) if step >= 0 else np.inf for step in steps]
 
 
-def fit_bundle(path: Path, data: Path, loss: float, auprc_loss: float) -> Cascade:
+def fit_bundle(
+    path: Path, data: Path, allowed: tuple[float, float], weights: Sequence[float] | None = None
+) -> Cascade:
     """Fit the cascade of the bundle at `path`; write its manifest, its sums and a plot of quality against
     cost. After an error, the bundle is as it was.
 
     Args:
-        loss, auprc_loss: points of micro-F1 and of AUPRC that can be lost.
+        allowed: points of micro-F1 and of AUPRC that can be lost.
+        weights: new weights in the vote, one for each member; by default the bundle's.
 
     Raises:
         BundleRefused, InvalidRows, DeviceUnavailable, OSError: as `Bundle.open`, `read_rows`, `Lanes.load`,
             `replacing`.
+        InvalidOptions: there are not as many weights as members.
     """
     recover(path)
     bundle = Bundle.open(path)
@@ -142,18 +148,32 @@ def fit_bundle(path: Path, data: Path, loss: float, auprc_loss: float) -> Cascad
     if len(members) < 2:
         raise BundleRefused(f"bundle {path}: a cascade needs two members, this bundle has one")
     rows = read_rows(data)
+    manifest = bundle.manifest if weights is None else _weighted(bundle, weights, data, rows)
     lanes = Lanes.load(bundle, cascade_caution=1.0)
     check_window(data, rows, lanes.ensemble.encode)
     probabilities = lanes.member_probabilities([row.example for row in rows])
-    votes = Votes.of(probabilities, [member.weight for member in members], label_ids(rows))
+    votes = Votes.of(probabilities, [member.weight for member in manifest.members], label_ids(rows))
     layers = [member.layers for member in members]
     costs = np.cumsum(layers).astype(np.float64)
-    thresholds, crossed = fit(votes, sentence_halves(rows), np.array([loss, auprc_loss]), costs)
+    thresholds, crossed = fit(votes, sentence_halves(rows), np.array(allowed), costs)
     cascade = _measured(votes, thresholds, crossed, describe(data))
     with replacing(path) as copy:
         (copy / PLOT).write_text(plot(_curve(votes, layers), cascade, layers), encoding="utf-8")
-        write(copy, bundle.manifest.model_copy(update={"cascade": cascade}))
+        write(copy, manifest.model_copy(update={"cascade": cascade}))
     return cascade
+
+
+def _weighted(bundle: Bundle, weights: Sequence[float], data: Path, rows: list[LabelledExample]) -> Manifest:
+    """The manifest with other weights in the vote, and with the golden rows and the quality of this vote."""
+    members = bundle.manifest.members
+    if len(weights) != len(members):
+        raise InvalidOptions(f"--weights: {len(weights)} given for {len(members)} members")
+    weighted = [
+        member.model_copy(update={"weight": weight}) for member, weight in zip(members, weights, strict=True)
+    ]
+    manifest = bundle.manifest.model_copy(update={"members": weighted, "cascade": None})
+    examples = [row.example for row in bundle.manifest.golden[bundle.devices()[0]].rows]
+    return with_golden_and_quality(bundle.path, manifest, bundle.devices(), examples, data, rows)
 
 
 def _measured(votes: Votes, thresholds: list[float], crossed: NDArray[np.float64], data: str) -> Cascade:

@@ -98,6 +98,27 @@ def test_the_command_writes_a_bundle_that_opens_verifies_and_tells(
     assert "with_cascade" in json.loads(capsys.readouterr().out)
 
 
+def test_weights_of_the_vote_can_be_changed_without_an_export(
+    tiny_bundle: Path,
+    rows_file: Path,
+    rows: list[Row],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "tiny"))
+    assert cascade.main([str(folder), "--data", str(rows_file), "--weights", "1,3"]) == 0
+    bundle = Bundle.open(folder)
+    assert [member.weight for member in bundle.manifest.members] == [1, 3]
+    examples = [Example.from_row(row) for row in rows[:20]]
+    votes = np.average(Lanes.load(bundle).member_probabilities(examples), axis=0, weights=[1, 3])
+    for vote, answer in zip(votes, Lanes.load(bundle, cascade_caution=1.0).predict(examples), strict=True):
+        assert answer.probabilities == pytest.approx(vote, abs=1e-9)
+    assert verify.main([str(folder), "--data", str(rows_file)]) == 0  # golden rows and quality are of this vote
+    capsys.readouterr()
+    assert cascade.main([str(folder), "--data", str(rows_file), "--weights", "1,2,3"]) == 2
+    assert "3 given for 2 members" in capsys.readouterr().err
+
+
 def test_a_fit_that_fails_at_the_end_leaves_the_bundle_as_it_was(
     tiny_bundle: Path,
     rows_file: Path,
