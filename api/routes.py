@@ -188,7 +188,14 @@ async def info(request: Request) -> dict[str, Any]:
         "request_timeout_s": settings.request_timeout_s,
     }
     served = await service.describe()
-    return {"version": __version__, **served, "labels": RELATIONS_IN_WORDS, "limits": limits}
+    has_card = bool(served.pop("card", ""))
+    return {
+        "version": __version__,
+        **served,
+        "labels": RELATIONS_IN_WORDS,
+        "limits": limits,
+        "card": has_card and settings.page,
+    }
 
 
 async def metrics(request: Request) -> Response:

@@ -177,6 +177,7 @@ class InfoOut(BaseModel):
     last_swap: SwapOut | None
     labels: list[Relation] = Field(description="the 30 relations in KLUE's official order")
     limits: LimitsOut
+    card: bool = Field(description="whether `/card` shows the bundle's model card")
     bundle: str | None = None
     voting: str | None = None
     cascade_thresholds: list[float] | None = None

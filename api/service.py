@@ -207,7 +207,7 @@ class RelationService:
         return exposition()
 
     async def describe(self) -> dict[str, Any]:
-        """What is served and where, for `/info`."""
+        """What is served and where, for `/info` and `/card`."""
         document: dict[str, Any] = {
             "state": self._state,
             "swapping": self._opening and self._pool is not None,
@@ -239,6 +239,7 @@ class RelationService:
             ],
             "quality": manifest.quality[ensemble.device].model_dump(),
             "source": manifest.source.model_dump(),
+            "card": ensemble.bundle.card,
         }
 
     def _pools(self) -> list[Pool]:

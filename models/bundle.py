@@ -32,6 +32,7 @@ FORMAT_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 SUMS: Final = "SHA256SUMS"
 CARD: Final = "README.md"
+LONGEST_CARD_BYTES: Final = 1 << 20
 
 
 class BundleRefused(ValueError):
@@ -260,10 +261,11 @@ class Manifest(_Part):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A folder whose files match its sums, and its manifest."""
+    """A folder whose files match its sums, its manifest, and its model card (empty where there is none)."""
 
     path: Path
     manifest: Manifest
+    card: str = ""
 
     @classmethod
     def open(cls, place: BundlePlace) -> "Bundle":
@@ -306,7 +308,7 @@ class Bundle:
             manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
         except ValidationError as error:
             raise BundleRefused(f"bundle {path}: {MANIFEST}: {_first_fault(error)}") from None
-        bundle = cls(path, manifest)
+        bundle = cls(path, manifest, _card(path))
         for device in bundle.devices():
             if device not in manifest.golden or device not in manifest.quality:
                 raise BundleRefused(
@@ -359,6 +361,14 @@ def _check_sums(path: Path) -> None:
     for name in sorted(present):
         if _sha256(path / name) != listed[name]:
             raise BundleRefused(f"bundle {path}: {name} has been altered: its SHA-256 differs from {SUMS}")
+
+
+def _card(path: Path) -> str:
+    """The text of the model card. One of more than a megabyte is not read."""
+    file = path / CARD
+    if not file.is_file() or file.stat().st_size > LONGEST_CARD_BYTES:
+        return ""
+    return file.read_bytes().decode("utf-8", errors="replace")
 
 
 def _listed(path: Path) -> dict[str, str]:

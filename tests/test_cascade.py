@@ -113,7 +113,9 @@ def test_weights_of_the_vote_can_be_changed_without_an_export(
     votes = np.average(Lanes.load(bundle).member_probabilities(examples), axis=0, weights=[1, 3])
     for vote, answer in zip(votes, Lanes.load(bundle, cascade_caution=1.0).predict(examples), strict=True):
         assert answer.probabilities == pytest.approx(vote, abs=1e-9)
-    assert verify.main([str(folder), "--data", str(rows_file)]) == 0  # golden rows and quality are of this vote
+    assert (
+        verify.main([str(folder), "--data", str(rows_file)]) == 0
+    )  # golden rows and quality are of this vote
     capsys.readouterr()
     assert cascade.main([str(folder), "--data", str(rows_file), "--weights", "1,2,3"]) == 2
     assert "3 given for 2 members" in capsys.readouterr().err

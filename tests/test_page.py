@@ -10,6 +10,7 @@ from conftest import DEFAULT_BUNDLE
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.page.card import card_page
 from api.service import RelationService
 from api.settings import Settings
 
@@ -116,3 +117,21 @@ def test_the_page_links_to_the_documents_only_where_they_are() -> None:
 
 def test_the_page_is_not_in_the_openapi_document() -> None:
     assert "/" not in app().openapi()["paths"]
+
+
+def test_the_model_card_is_a_page_without_html_of_its_own() -> None:
+    page = card_page(
+        "---\nlicense: mit\n---\n\n# 모델 <b>\n\n![plot](x.svg)\n\n| a | b |\n| - | - |\n| 1 | <script>2 |\n"
+        "\n[here](https://example.com) <img src=x>\n",
+        "./page/1",
+    )
+    assert "<title>모델 &lt;b&gt;</title>" in page
+    assert "<td>1</td>" in page
+    assert "license" not in page
+    assert not re.search(r"<(script|img|a|b)\b", page)
+
+
+def test_there_is_no_card_before_the_bundle_is_loaded() -> None:
+    assert get(app(), "/card").status_code == 503
+    assert get(app(page=False), "/card").status_code == 404
+    assert get(app(api_key="secret"), "/card").status_code == 401

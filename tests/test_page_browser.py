@@ -433,3 +433,11 @@ def test_the_time_of_each_stage_is_shown(visit: Open) -> None:
     legend = page.locator(".legend li")
     expect(legend).to_have_count(5)
     assert all(re.search(r"[\d.]+ ms", text) for text in legend.all_inner_texts())
+
+
+def test_the_quality_report_is_one_click_away_and_fits_a_phone(visit: Open) -> None:
+    page = visit(viewport={"width": 360, "height": 740})
+    page.get_by_role("link", name="모델의 품질 보고서").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("default")
+    expect(page.get_by_role("cell", name="as served", exact=True)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360

@@ -12,6 +12,9 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from api.page.card import card_page
+from engine.errors import NotReady
+
 FILES: Final = "/page/"
 """What the paths of the page's files begin with."""
 
@@ -53,5 +56,18 @@ def install(app: FastAPI, with_docs: bool) -> None:
             raise HTTPException(404)
         return Response(files[name], headers=_SAFE | _KEPT, media_type=_TYPES[Path(name).suffix])
 
+    async def card(request: Request) -> Response:
+        """The model card of the bundle that answers."""
+        served = await request.app.state.service.describe()
+        if "bundle" not in served:
+            raise NotReady(f"the server is {served['state']}", retry_after_s=1)
+        if not served["card"]:
+            raise HTTPException(404, "the bundle has no model card; python -m export.card writes one")
+        headers = _SAFE | {"Cache-Control": "no-cache"}
+        return Response(
+            card_page(served["card"], f".{FILES}{digest}"), headers=headers, media_type="text/html"
+        )
+
     app.add_route("/", page, include_in_schema=False)
+    app.add_route("/card", card, include_in_schema=False)
     app.add_route(f"{FILES}{{digest}}/{{name}}", file, include_in_schema=False)

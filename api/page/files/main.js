@@ -113,6 +113,7 @@ function drawAll() {
   drawTable();
   fill(byId("state"), el("span", { class: `dot ${state}` }), say("states")[state] ?? state);
   byId("info-link").hidden = hasKey(); // a link cannot carry the key
+  byId("card-link").hidden = hasKey() || !served?.card;
   if (served) showServed(byId("facts"), served);
 }
 

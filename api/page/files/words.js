@@ -144,6 +144,7 @@ const ko = {
   served: "지금 답하고 있는 모델",
   docsLink: "API 문서",
   infoLink: "서버 정보(JSON)",
+  cardLink: "모델의 품질 보고서",
   facts: {
     bundle: "번들",
     device: "장치",
@@ -281,6 +282,7 @@ const en = {
   served: "The model that answers",
   docsLink: "API documents",
   infoLink: "About the server (JSON)",
+  cardLink: "Quality report of the model",
   facts: {
     bundle: "Bundle",
     device: "Device",
