@@ -87,7 +87,7 @@ bundle: $(DEVELOP) ## train and export as the default bundle was: KORE_ENCODER=â
 	test -e runs/default/calibrated/trunk || $(BIN)/python -m training.calibrate runs/default/trunk \
 		--data $(KLUE_RE_DATA)/validation.jsonl --output runs/default/calibrated/trunk \
 		--train $(KLUE_RE_DATA)/train.jsonl --prior-shift labels --strength 0.25
-	$(BIN)/python -m export runs/default/calibrated/trunk --output $(OUTPUT) --name default --weights fit \
+	$(BIN)/python -m export runs/default/calibrated/trunk --output $(OUTPUT) --name default --weights 1,19,80,100 \
 		--precision int8,fp16-from-int8 --data $(KLUE_RE_DATA)/validation.jsonl \
 		--calibration $(KLUE_RE_DATA)/train.jsonl --source recipes/default/source.json --notice recipes/default/NOTICE.md
 	$(BIN)/python -m export.cascade $(OUTPUT) --data $(KLUE_RE_DATA)/validation.jsonl --loss 0.3 --auprc-loss 2
