@@ -14,6 +14,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from api.errors import BodyTimeout, InvalidRequest, TooLarge, UnknownEncoding, fault
+from api.reading import SHORT_BODY_BYTES
 
 LONGEST_TIMEOUT_S: Final = 86_400
 _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?|\.[0-9]+")
@@ -60,6 +61,12 @@ def require_json(request: Request) -> None:
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise UnknownEncoding(f"Content-Encoding {encoding!r:.40} is unknown; send gzip or no compression")
+
+
+def is_short(request: Request) -> bool:
+    """Whether the header promises a body of a few examples only."""
+    length = request.headers.get("Content-Length", "")
+    return length.isdecimal() and int(length) <= SHORT_BODY_BYTES
 
 
 async def read_body(request: Request, limit: int, deadline: float) -> bytes:

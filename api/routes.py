@@ -13,8 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from api import __version__
 from api.metrics import TRUNCATED, predicted, voted
-from api.reading import is_short
-from api.requests import LONGEST_TIMEOUT_S, read_body, require_json, timeout_s, while_connected
+from api.requests import LONGEST_TIMEOUT_S, is_short, read_body, require_json, timeout_s, while_connected
 from api.schemas import (
     ONE,
     SENTENCE,
@@ -134,9 +133,9 @@ async def relations(request: Request) -> Response:
     """Answers one request.
 
     1. Find its deadline, and check that it is JSON.
-    2. Read its body. A server that is not ready refuses before that.
-    3. Refuse a short request that would wait too long, before parsing it. A long one, or one with entities,
-       is parsed first: its number of examples decides when it can come back.
+    2. Refuse it if the server is not ready, or if it is short and would wait too long. A long one is parsed
+       first: its number of examples decides when it can come back.
+    3. Read its body.
     4. Parse, check and tokenise its examples.
     5. Wait for the predictions, as long as the client is there.
     """
@@ -144,12 +143,12 @@ async def relations(request: Request) -> Response:
     settings = service.settings
     deadline = record.began + timeout_s(request, settings.request_timeout_s)
     require_json(request)
-    service.pool()
+    pool = service.pool()
+    if is_short(request):
+        await pool.require_room(deadline)
     try:
         body = await read_body(request, settings.max_body_bytes, deadline)
         with service.pool() as pool:
-            if is_short(body):
-                await pool.require_room(deadline)
             async with while_connected(request):
                 began = time.monotonic()
                 question = await service.reader.read(body, pool.encode, deadline)

@@ -30,7 +30,7 @@ class AnsweringPool(Protocol):
         """Mark and tokenise an example, or each pair. Raises InvalidExample."""
 
     async def require_room(self, deadline: float) -> None:
-        """Refuse a request before its body is parsed. Raises QueueFull, WaitTooLong, NotReady."""
+        """Refuse a request before its body is read. Raises QueueFull, WaitTooLong, NotReady."""
 
     async def predict(self, rows: Sequence[EncodedExample], deadline: float) -> Answered:
         """Predictions in the order of the rows. Raises a `Failure`."""

@@ -87,7 +87,7 @@ class Pool:
         return self.tuned.lanes.ensemble.encoder.encode_all(asked)
 
     async def require_room(self, deadline: float) -> None:
-        """Refuse a request before its body is parsed. Raises as `DynamicBatcher.require_room`."""
+        """Refuse a request before its body is read. Raises as `DynamicBatcher.require_room`."""
         self._batcher.require_room(deadline)
 
     async def predict(self, rows: Sequence[EncodedExample], deadline: float) -> Answered:

@@ -112,7 +112,7 @@ class DynamicBatcher:
         return self._closed
 
     def require_room(self, deadline: float) -> None:
-        """Refuse a request that would be refused even with one example of no work, before its body is parsed.
+        """Refuse a request that would be refused even with one example of no work, before its body is read.
 
         Raises:
             QueueFull, WaitTooLong, NotReady: as `submit`.

@@ -19,7 +19,7 @@ import threading
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 import pytest
@@ -337,7 +337,7 @@ def test_a_full_queue_is_429_with_retry_after(tiny_bundle: Path) -> None:
             post(held.client, ASKED),
             held.client.post("/relations", content=b"{", headers={"Content-Type": "application/json"}),
         ):
-            assert refused.status_code == 429, "a short body is refused before it is parsed"
+            assert refused.status_code == 429, "a short body is refused before it is read"
             assert int(refused.headers["Retry-After"]) >= 1
             assert "total;dur=" in refused.headers["Server-Timing"]
             assert "inference" not in refused.headers["Server-Timing"]
@@ -347,6 +347,37 @@ def test_a_full_queue_is_429_with_retry_after(tiny_bundle: Path) -> None:
         held.order("go")
         assert [future.result().status_code for future in inside] == [200] * (lanes + 4)
         assert metric(held.client, 'kore_rejections_total{reason="queue_full"}') == 2
+
+
+def test_a_refusal_does_not_wait_for_the_body_and_the_connection_lives_on(tiny_bundle: Path) -> None:
+    with running(tiny_bundle, FAULTY, max_queue=4) as held, ThreadPoolExecutor(12) as callers:
+        held.order("wait")
+        inside = in_background(callers, held.client, held.client.get("/info").json()["lanes"] + 4)
+        body = json.dumps(ASKED).encode()
+        head = (
+            "POST /relations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        ).encode()
+        with socket.create_connection(("127.0.0.1", held.port), timeout=30) as connection:
+            connection.sendall(head)
+            answers = connection.makefile("rb")
+            assert status_of(answers) == 429
+            connection.sendall(body + head + body)
+            assert status_of(answers) == 429, "the body that came late is no request"
+            held.order("go")
+            assert [future.result().status_code for future in inside] == [200] * len(inside)
+            connection.sendall(head + body)
+            assert status_of(answers) == 200
+
+
+def status_of(answers: BinaryIO) -> int:
+    """Reads one response."""
+    status, length = int(answers.readline().split()[1]), 0
+    while (line := answers.readline().strip().lower()) != b"":
+        if line.startswith(b"content-length:"):
+            length = int(line.partition(b":")[2])
+    answers.read(length)
+    return status
 
 
 def test_metrics_count_requests_and_name_the_stages_as_server_timing_does(tiny_bundle: Path) -> None:
