@@ -244,7 +244,7 @@ def test_ray_returns_the_better_of_two_known_configurations(fields: dict[str, An
     command = [sys.executable, "-m", "training.search", "recipe.yaml", "--backend", "ray"]
     environment = os.environ | {"PYTHONPATH": str(TINY.parents[1])}
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=550, check=False
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
@@ -284,12 +284,12 @@ def test_a_search_with_ray_that_is_killed_goes_on(fields: dict[str, Any], tmp_pa
     with (tmp_path / "log").open("wb") as log:
         killed = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
         (tmp_path / "driver").write_text(str(killed.pid))
-        assert killed.wait(timeout=250) == -signal.SIGKILL, (tmp_path / "log").read_text()
+        assert killed.wait(timeout=550) == -signal.SIGKILL, (tmp_path / "log").read_text()
     trials = tmp_path / "run" / "search" / "trials"
     finished = {path: path.stat().st_mtime_ns for path in trials.glob("*/metrics.json")}
     assert len(finished) == 2
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=550, check=False
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
