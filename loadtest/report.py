@@ -3,40 +3,12 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import groupby
 from typing import Final
 
 from loadtest.figures import StageFigures, percentile_ms
 from loadtest.outcomes import REFUSED, RIGHT, Outcome, PlannedStage
-
-PAGE: Final = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.5 sans-serif; margin: 2rem auto; max-width: 66rem; padding: 0 1rem; color: #222; }}
-table {{ border-collapse: collapse; }} th, td {{ padding: .15rem .7rem; border-bottom: 1px solid #ddd; }}
-td:not(:first-child) {{ text-align: right; }} th, td:first-child {{ text-align: left; }}
-.kept {{ color: #17652c; }} .broken {{ color: #b3261e; font-weight: bold; }} svg {{ max-width: 100%; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p class="{state}">{verdict}</p>
-<h2>Gates</h2>
-{gates}
-<h2>Stages, in the order in which they ran</h2>
-{stages}
-<p>Rates are in examples a second. Latencies are in milliseconds, from the time at which a request was due,
-of right answers.</p>
-<p>{saturation}</p>
-<h2>Over time</h2>
-{plot}
-</body>
-</html>
-"""
+from models.report_page import page, paragraph, picture, section, table
 
 HEADER: Final = (
     *("stage", "seconds", "planned", "arrived", "answered", "requests"),
@@ -64,19 +36,24 @@ class LoadTestReport:
     def render(self) -> str:
         """The page."""
         broken = sum(not kept for kept in self.promises.values())
-        return PAGE.format(
-            title=escape(f"Load test {self.name}"),
-            state="broken" if broken else "kept",
-            verdict=f"Failed: {broken} of {len(self.promises)} gates are broken."
-            if broken
-            else f"Passed: all {len(self.promises)} gates hold.",
-            gates=_table(
-                ["gate", "result"],
-                [[text, "holds" if kept else "BROKEN"] for text, kept in self.promises.items()],
+        verdict = f"Passed: all {len(self.promises)} gates hold."
+        if broken:
+            verdict = f"Failed: {broken} of {len(self.promises)} gates are broken."
+        gates = [[text, "holds" if kept else "BROKEN"] for text, kept in self.promises.items()]
+        return page(
+            f"Load test {self.name}",
+            f'<p class="{"broken" if broken else "kept"}">{verdict}</p>',
+            section("Gates", table(["gate", "result"], gates)),
+            section(
+                "Stages, in the order in which they ran",
+                table(HEADER, [self._line(stage) for stage in self.stages]),
+                paragraph(
+                    "Rates are in examples a second. Latencies are in milliseconds, from the time at which a "
+                    "request was due, of right answers."
+                ),
+                paragraph(self._saturation()),
             ),
-            stages=_table(HEADER, [self._line(stage) for stage in self.stages]),
-            saturation=self._saturation(),
-            plot=self._plot(),
+            section("Over time", self._plot()),
         )
 
     def _saturation(self) -> str:
@@ -142,14 +119,8 @@ class LoadTestReport:
             axes.legend(loc="upper right", fontsize="small")
         image = io.StringIO()
         figure.savefig(image, format="svg")
-        return image.getvalue()[image.getvalue().index("<svg") :]
+        return picture(image.getvalue())
 
 
 def _second(outcome: Outcome) -> int:
     return int(outcome.due_s)
-
-
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in header)}</tr>"]
-    rows += [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines]
-    return f"<table>{''.join(rows)}</table>"

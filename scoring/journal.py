@@ -20,13 +20,14 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
 from scoring.errors import Refused
+from scoring.mistakes import Mistake
 from scoring.paths import PARTS, Paths, unfinished
 
 START_AGAIN: Final = "start without --resume, or remove the files OUTPUT.partial* first"
@@ -42,6 +43,7 @@ class Tally:
         strange_labels: scored rows with another label.
         numbered_labels: labelled rows whose label is a number.
         reasons: how many rows were rejected for each kind of reason, under its first wording.
+        mistakes: the most confident wrong predictions.
         broken: why the input could not be read to its end.
     """
 
@@ -52,6 +54,7 @@ class Tally:
     strange_labels: int = 0
     numbered_labels: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
+    mistakes: Sequence[Mistake] = ()
     broken: str | None = None
 
 

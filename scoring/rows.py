@@ -21,6 +21,7 @@ class Row:
         label: none for a row with `entities`: a label belongs to one pair.
         encoded: the example, or each pair of a row with `entities`.
         pairs: of a row with `entities`.
+        example: of a labelled row, for the report.
     """
 
     number: int
@@ -29,6 +30,7 @@ class Row:
     label: Label
     encoded: list[EncodedExample]
     pairs: Pairs | None = None
+    example: Example | None = None
 
 
 def encode_row(record: Record, number: int, encode: Encode) -> Row | Reject:
@@ -44,4 +46,5 @@ def encode_row(record: Record, number: int, encode: Encode) -> Row | Reject:
         return Reject(number, record.line, row.guid, row.id, str(error))
     if isinstance(row.example, Pairs):
         return Row(number, row.guid, row.id, Label(), encoded, row.example)
-    return Row(number, row.guid, row.id, row.label, encoded)
+    example = row.example if row.label.id is not None else None
+    return Row(number, row.guid, row.id, row.label, encoded, example=example)

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from scoring.engine import Answering, WindowRunner
 from scoring.errors import Refused, Stopped
 from scoring.evaluation import Evaluation, evaluate
 from scoring.journal import Finished, Journal, Sink, StandardOutput, Tally, write_whole
+from scoring.mistakes import most_confident
 from scoring.options import ScoringOptions
 from scoring.outputs import Writer, choose_writer, encoded, json_lines
 from scoring.paths import Paths, can_be_read_again, identity
@@ -82,7 +84,7 @@ def run(options: ScoringOptions, tuned: TunedEnsemble | None = None) -> dict[str
                 "rows_per_s": round((sink.tally.rows - resumed) / max(1e-9, seconds), 1),
             }
             if isinstance(sink, Journal):
-                _report(sink.paths, summary, evaluation)
+                _report(sink, options.input, summary, evaluation)
                 sink.publish(_to_parquet if writer.form == "parquet" else None)
         except BaseException as error:
             raise _with_rows_kept(error, sink) from None
@@ -162,6 +164,9 @@ def _finish(window: Window, answering: Answering, writer: Writer, sink: Sink, pr
         before.strange_labels + sum(row.label.strange is not None for row in window.rows),
         before.numbered_labels + sum(row.label.number for row in window.rows),
         count_reasons(before.reasons, window.rejects),
+        most_confident(
+            before.mistakes, ((row, predictions[0]) for row, predictions in answers if row.example)
+        ),
         window.broken,
     )
     output = (b"" if before.rows else writer.header()) + writer.lines(answers)
@@ -199,12 +204,20 @@ def _summary(
     return summary
 
 
-def _report(paths: Paths, summary: dict[str, Any], evaluation: Evaluation | None) -> None:
+def _report(journal: Journal, source: str, summary: dict[str, Any], evaluation: Evaluation | None) -> None:
+    path = journal.paths.report
     if evaluation is None:
-        paths.report.unlink(missing_ok=True)  # an earlier run's
+        path.unlink(missing_ok=True)  # an earlier run's
         return
-    facts = {name: summary[name] for name in ("bundle", "rows", "scored", "rejected", "strange_labels")}
-    write_whole(paths.report, encoded(render(f"Scores of {paths.output.name}", facts, evaluation)))
+    facts = {
+        "input": source,
+        "date": datetime.now(UTC).isoformat(sep=" ", timespec="minutes"),
+        "bundle": summary["bundle"],
+        f"SHA-256 of the bundle's {SUMS}": journal.job["bundle"],
+        **{name: summary[name] for name in ("rows", "scored", "rejected", "strange_labels")},
+    }
+    title = f"Scores of {journal.paths.output.name}"
+    write_whole(path, encoded(render(title, facts, evaluation, journal.tally.mistakes)))
 
 
 def _to_parquet(part: Path, converted: Path) -> None:

@@ -518,19 +518,15 @@ def test_training_takes_every_marker_style_and_export_takes_what_it_made(
 
 
 def test_an_encoder_that_joins_no_segments_cannot_be_trained_with_a_question(
-    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recipe_file: Path, encoder_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (
-        train(
-            [
-                str(recipe_file),
-                "--set",
-                "markers=typed_punctuation_question",
-                "--set",
-                f"output={tmp_path / 'member'}",
-            ]
-        )
-        == 2
-    )
+    encoder = Path(shutil.copytree(encoder_folder, tmp_path / "encoder"))
+    tokenizer = json.loads((encoder / "tokenizer.json").read_text(encoding="utf-8"))
+    joined = [{"Sequence": {"id": name, "type_id": 0}} for name in ("A", "B")]
+    tokenizer["post_processor"]["pair"] = joined
+    (encoder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    changes = {"markers": "typed_punctuation_question", "output": tmp_path / "member", "encoder": encoder}
+    settings = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
+    assert train([str(recipe_file), *settings]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "encoder: the tokenizer puts nothing between two segments" in line

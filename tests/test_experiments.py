@@ -3,7 +3,9 @@
 import hashlib
 import importlib.util
 import json
+import re
 import shutil
+from html import escape
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -48,6 +50,13 @@ def runs(tiny_recipe: list[str], tmp_path_factory: pytest.TempPathFactory) -> li
     return [folder / "a", folder / "b"]
 
 
+def page_of(path: Path) -> str:
+    """A report, which loads nothing."""
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"<script|<link|<img|@import|src=|url\((?!#)", text)
+    return text
+
+
 def settings(**fields: object) -> list[str]:
     return [part for name, value in fields.items() for part in ("--set", f"{name}={value}")]
 
@@ -76,6 +85,13 @@ def test_a_run_leaves_a_record_to_return_to(runs: list[Path]) -> None:
     assert kept.metrics["micro_f1"] == metrics["micro_f1"]
     for name in ("curves.svg", "confusion.svg"):
         assert ElementTree.parse(run / name).getroot().tag.endswith("svg")
+    shown = page_of(run / "report.html")
+    wanted = [f"{metrics['micro_f1']:.2f}", f"{metrics['auprc']:.2f}", facts["data"]["train"]["sha256"]]
+    wanted += [torch.__version__, *RELATIONS]
+    assert all(f"<td>{each}</td>" in shown for each in wanted)
+    assert escape((run / "recipe.yaml").read_text(encoding="utf-8")) in shown
+    for number, line in enumerate(epochs(run), start=1):
+        assert f"<tr><td>{number:.4g}</td><td>{line['step']}</td><td>{line['loss']:.4g}</td>" in shown
 
 
 # the Trainer's, of checkpoints within a second of each other

@@ -167,7 +167,8 @@ def trained(recipe_files: list[Path]) -> Iterator[dict[str, set[str]]]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(RelationTrainer, "train", record)
-        assert main([*map(str, recipe_files), "--folds", str(FOLDS)]) == 0
+        output = ["--output", str(recipe_files[0].parent)]
+        assert main([*map(str, recipe_files), "--folds", str(FOLDS), *output]) == 0
     return sentences
 
 
@@ -198,7 +199,7 @@ def test_the_better_recipe_weighs_more_and_members_of_one_recipe_the_same(
     trained: dict[str, set[str]], recipe_files: list[Path], rows: list[Row]
 ) -> None:
     good, poor = (path.with_suffix("") for path in recipe_files)
-    ensemble = json.loads((good / "ensemble.json").read_bytes())
+    ensemble = json.loads((good.parent / "ensemble.json").read_bytes())
     folders = [str(recipe / f"fold-{number}") for recipe in (good, poor) for number in range(1, FOLDS + 1)]
     assert [member["folder"] for member in ensemble["members"]] == folders
     weights = np.array([member["weight"] for member in ensemble["members"]]).reshape(2, FOLDS)
@@ -208,7 +209,7 @@ def test_the_better_recipe_weighs_more_and_members_of_one_recipe_the_same(
     assert ensemble["weights_fitted_on"] == "out_of_fold"
     each = ensemble["out_of_fold"]["each"]
     assert each[0]["micro_f1"] > each[1]["micro_f1"] + 20
-    with np.load(good / "validation.npz", allow_pickle=False) as file:
+    with np.load(good.parent / "validation.npz", allow_pickle=False) as file:
         assert file["probabilities"].shape == (2 * FOLDS, len(rows), 30)
         vote = weighted_mean_probability(file["probabilities"].astype(np.float64), weights.ravel())
         assert micro_f1(file["label_ids"], vote.argmax(axis=1)) == pytest.approx(
@@ -234,7 +235,8 @@ main(sys.argv[1:])
 def test_killed_in_the_middle_of_a_fold_the_same_command_ends_with_the_same_weights(
     trained: dict[str, set[str]], recipe_files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = [str(recipe_files[0]), "--folds", str(FOLDS), "--set", f"output={tmp_path / 'killed'}"]
+    command = [str(recipe_files[0]), "--folds", str(FOLDS), "--set", "output=killed"]
+    command += ["--output", str(tmp_path)]
     died = subprocess.run(
         [sys.executable, "-c", KILLED, *command], cwd=ROOT, capture_output=True, timeout=240
     )
@@ -291,7 +293,7 @@ def test_seeds_make_members_whose_weights_are_cross_fitted(
     assert summary["validation"]["cross_fitted"].keys() == {"micro_f1", "auprc"}
     *_, warning, printed = captured.err.strip().splitlines()
     assert "cross_fitted" in warning
-    with np.load(tmp_path / "seeds" / "validation.npz", allow_pickle=False) as file:
+    with np.load(tmp_path / "seeds-ensemble" / "validation.npz", allow_pickle=False) as file:
         assert file["probabilities"].shape == (2, len(rows), 30)
         assert not np.array_equal(*file["probabilities"])
 
@@ -306,12 +308,12 @@ def test_seeds_make_members_whose_weights_are_cross_fitted(
     assert (python, flag, module) == ("python", "-m", "export")
     assert export_door(arguments) == 2
     (options,) = asked
-    ensemble = json.loads((tmp_path / "seeds" / "ensemble.json").read_bytes())
+    ensemble = json.loads((tmp_path / "seeds-ensemble" / "ensemble.json").read_bytes())
     assert [str(folder) for folder in options.checkpoints] == [
         member["folder"] for member in ensemble["members"]
     ]
     assert options.weights == pytest.approx([member["weight"] for member in ensemble["members"]], rel=1e-4)
-    assert options.output == Path("bundles/seeds")
+    assert options.output == Path("bundles/seeds-ensemble")
     assert options.data.is_file()
 
     assert main([*command, "--set", "epochs=3"]) == 2, "going on with another recipe"
@@ -379,7 +381,6 @@ def test_augmentation_brings_no_held_out_sentence_back(recipe_files: list[Path],
         (["--folds", "1"], "from 2 on"),
         (["--seeds", "1,1"], "different whole numbers"),
         (["--seeds", "1,x"], "different whole numbers"),
-        ([], "--folds, --seeds or both"),
     ],
 )
 def test_wrong_options_are_refused(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from training.members import main as members
 from training.run.recipe import Recipe
@@ -73,3 +74,43 @@ def test_an_encoder_without_a_config_is_one_plain_line(
     assert main([str(recipe_file), "--encoder", str(tmp_path / "empty"), "--dry-run"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("training.train: encoder: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("member", {}), ("competition", {}), ("competition", {"markers": "recipes/large/query.yaml"})],
+    ids=["member", "competition", "query"],
+)
+def test_the_large_recipes_are_planned_from_an_encoders_config_and_tokenizer(
+    rows_file: Path,
+    bare: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    changes: dict[str, str],
+) -> None:
+    """As the documents print it. Only the rows and the encoder are small."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("KLUE_RE_DATA", str(tmp_path))
+    monkeypatch.setenv("KORE_ENCODER", "klue/roberta-large")
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.jsonl").symlink_to(rows_file)
+    command = [f"recipes/large/{name}.yaml", "--dry-run", "--encoder", str(bare), *settings(**changes)]
+    assert members(command) == 0
+    planned = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (member,) = planned["members"].values()
+    assert member["steps"] == planned["steps"] > 0
+    assert not (ROOT / "runs" / "large" / f"{name}-ensemble").exists()
+
+
+def test_the_recipe_for_16_gb_trains_the_same_rows_a_step() -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("KLUE_RE_DATA", "a-folder")
+        large, small = (
+            Recipe.read(ROOT / f"recipes/large/{name}.yaml") for name in ("member", "member-16gb")
+        )
+    assert small.fp16
+    assert small.batch_size * small.gradient_accumulation == large.batch_size * large.gradient_accumulation
+    own = {"output", "fp16", "batch_size", "gradient_accumulation"}
+    assert small.model_dump(exclude=own) == large.model_dump(exclude=own)

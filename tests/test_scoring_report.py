@@ -1,7 +1,10 @@
 """The report on labelled rows, and two outputs compared row by row."""
 
+import hashlib
 import json
+import os
 import re
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,13 @@ import pytest
 from scoring_files import as_csv, as_jsonl, summary_of
 
 from loadtest.sentences import make_long_rows
+from models.example import Example
 from models.labels import RELATION_IDS, RELATIONS
 from models.metrics import auprc, micro_f1
 from scoring import compare
 from scoring.__main__ import main
 from scoring.evaluation import evaluate
+from scoring.mistakes import KEPT, marked
 from scoring.report import render
 
 
@@ -92,8 +97,13 @@ def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
         assert f"<td>{relation}</td>" in text
     for figure in (f"{evaluation.micro_f1:.2f}", f"{evaluation.auprc:.2f}"):
         assert f"<td>{figure}</td>" in text
-    cells = np.count_nonzero(evaluation.confusion)
-    assert len(re.findall(r"title=\"[a-z_:/]+ as ", text)) == cells
+    shown = np.count_nonzero(evaluation.confusion + np.eye(30))
+    assert len(re.findall(r"title=\"[a-z_:/]+ as ", text)) == shown
+    assert text.count('class="right"') == 30, "the diagonal"
+    bins = evaluation.reliability
+    for index, rows in enumerate(bins.rows):
+        line = f"<td>{index / 10:g} to {(index + 1) / 10:g}</td><td>{rows}</td><td>{bins.right[index]}</td>"
+        assert line in text
 
 
 @pytest.mark.usefixtures("engine")
@@ -107,6 +117,54 @@ def test_a_run_on_labelled_rows_leaves_a_report(tmp_path: Path, capsys: pytest.C
     text = (tmp_path / "out.csv.report.html").read_text(encoding="utf-8")
     Page(text)
     assert f"<td>{summary['micro_f1']:.2f}</td>" in text
+    bundle = Path(os.environ["KORE_BUNDLE"])
+    for fact in (
+        str(tmp_path / "rows.jsonl"),
+        hashlib.sha256((bundle / "SHA256SUMS").read_bytes()).hexdigest(),
+    ):
+        assert f"<td>{fact}</td>" in text
+    assert re.search(r"<td>date</td><td>20\d\d-\d\d-\d\d ", text)
+
+
+@pytest.mark.usefixtures("engine")
+def test_the_report_has_the_most_confident_mistakes_with_their_sentences(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{**row, "label": "per:religion"} for row in make_long_rows(60)]
+    rows[7]["sentence"] = f"<b>&{'가' * 400} {rows[7]['sentence']}"
+    for entity in ("subject_entity", "object_entity"):
+        rows[7][entity] = {"word": rows[7][entity]["word"]}
+    (tmp_path / "rows.jsonl").write_bytes(as_jsonl(rows))
+    options = ["--top-k", "30", "--cascade-caution", "1", "--window", "16"]
+    assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl"), *options]) == 0
+    assert summary_of(capsys)["labelled"] == 60
+    answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
+    wrong = [number for number, answer in enumerate(answers) if answer["relation"] != "per:religion"]
+    expected = sorted(wrong, key=lambda number: (-answers[number]["score"], number))[:KEPT]
+    text = (tmp_path / "out.jsonl.report.html").read_text(encoding="utf-8")
+    Page(text)
+    table = text[text.index('class="sentence"') :]
+    assert [int(row) - 1 for row in re.findall(r"<tr><td>(\d+)</td><td>[01]\.", table)] == expected
+    shown = re.findall(r"<td>([^<]*<mark.*?)</td>", table)
+    for number, sentence in zip(expected, shown, strict=True):
+        for entity in ("subject_entity", "object_entity"):
+            assert f">{escape(str(rows[number][entity]['word']))}</mark>" in sentence
+
+
+def test_a_sentence_is_shown_with_its_entities_and_nothing_of_it_is_run() -> None:
+    row = {
+        "sentence": f"<b>{'가' * 400} 가람은 {'나' * 400} A&B를 세웠다.",
+        "subject_entity": {"word": "A&B"},
+        "object_entity": {"word": "가람"},
+    }
+    shown = marked(Example.from_row(row))
+    assert '<mark class="object">가람</mark>은' in shown
+    assert "<mark>A&amp;B</mark>를 세웠다." in shown
+    assert "<b>" not in shown
+    assert len(shown) < 800
+    assert marked(Example.from_row({**row, "sentence": "<i>가람은 A&B를 세웠다."})) == (
+        '&lt;i&gt;<mark class="object">가람</mark>은 <mark>A&amp;B</mark>를 세웠다.'
+    )
 
 
 def line(relation: str, guid: str | None = None, **probabilities: float) -> dict[str, Any]:

@@ -4,10 +4,14 @@ say plainly what is wrong."""
 import csv
 import importlib.util
 import json
+import math
 import os
+import random
 import shutil
+import signal
 import subprocess
 import sys
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -22,7 +26,9 @@ from training.run.recipe import Recipe
 from training.search import main
 from training.train import main as train_main
 from training.trials.objective import EXAMPLE, load_objective
+from training.trials.report import importance
 from training.trials.space import SearchSpace
+from training.trials.trial import Trial, table_of, write_table
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny"
 
@@ -83,6 +89,19 @@ def test_optuna_returns_the_better_of_two_known_configurations_prunes_the_other_
     )
     assert float(by_rate[BAD][-1]["epoch"]) < 3
 
+    # The page: the winner's recipe to copy, a line for each trial, and what the pruner decided from too few.
+    page = (run / "search" / "report.html").read_text(encoding="utf-8")
+    assert escape((run / "search" / "best.yaml").read_text(encoding="utf-8")) in page
+    assert all(f"<td>{line['trial']}</td>" in page for line in lines)
+    assert "micro_f1 of a trial's last evaluation" in unescape(page)
+    assert "higher is better" in page
+    few, stopped = found["warnings"]
+    assert "halving decides from fewer than 10 trials" in few
+    assert by_rate[BAD][-1]["trial"] in stopped
+    assert few in page
+    assert {line["objective_is"] for line in lines} == {"maximize micro_f1"}
+    assert int(by_rate[BAD][-1]["compared_with"]) == lines.index(by_rate[BAD][-1])
+
     # The best trial's recipe trains as it stands, to what the trial had.
     assert train_main([str(run / "search" / "best.yaml")]) == 0
     assert summary(capsys)["micro_f1"] == found["best"]["objective"]
@@ -104,6 +123,65 @@ def test_optuna_returns_the_better_of_two_known_configurations_prunes_the_other_
     other = {**TWO, "pruner": "none"}
     assert main([str(recipe), "--set", "search=" + json.dumps(other)]) == 2
     assert "another recipe" in capsys.readouterr().err
+
+
+def test_optuna_returns_the_least_where_the_least_is_wanted(
+    fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The better configuration has the larger micro-F1, so the least is that of the other one."""
+    search = {**TWO, "direction": "minimize", "pruner": "halving"}
+    assert main([str(write(tmp_path / "recipe.yaml", fields, search=search))]) == 0
+    found = summary(capsys)
+    assert found["best"]["parameters"] == {"learning_rate": BAD}
+    lines = table(tmp_path / "run")
+    complete = [float(line["objective"]) for line in lines if line["complete"] == "True"]
+    assert found["best"]["objective"] == min(complete)
+    assert "lower is better" in (tmp_path / "run" / "search" / "report.html").read_text(encoding="utf-8")
+
+
+def trial(name: str, parameters: dict[str, Any], *objectives: float, complete: bool = True) -> Trial:
+    epochs = [{"epoch": number, "loss": 1.0, "micro_f1": value} for number, value in enumerate(objectives, 1)]
+    return Trial(name, name, parameters, epochs, list(objectives), complete)
+
+
+def test_the_table_has_no_name_twice_and_a_place_for_every_metric(tmp_path: Path) -> None:
+    space = SearchSpace(parameters={"loss": {"type": "choice", "choices": ["focal", "cross_entropy"]}})
+    trials = [
+        trial("a", {"loss": "focal"}, 50.0, 60.0),
+        trial("b", {"loss": "cross_entropy"}, 40.0, complete=False),
+    ]
+    trials[1].epochs[-1]["exit_4_micro_f1"] = 30.0
+    write_table(table_of(trials, space), tmp_path / "trials.csv")
+    with (tmp_path / "trials.csv").open(encoding="utf-8", newline="") as file:
+        header, *lines = csv.reader(file)
+    assert len(set(header)) == len(header)
+    a, b = (dict(zip(header, line, strict=True)) for line in lines)
+    assert (a["loss"], a["validation_loss"], a["validation_micro_f1"]) == ("focal", "1.0", "60.0")
+    assert (a["validation_exit_4_micro_f1"], b["validation_exit_4_micro_f1"]) == ("", "30.0")
+    assert (a["compared_with"], b["compared_with"]) == ("", "1")
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_the_parameter_that_decides_is_the_important_one(direction: str) -> None:
+    """The objective is the learning rate's logarithm, nearly; the other two parameters do nothing."""
+    space = SearchSpace(
+        direction=direction,
+        parameters={
+            "learning_rate": {"type": "log_uniform", "low": 1e-5, "high": 1e-2},
+            "dropout": {"type": "uniform", "low": 0.0, "high": 0.5},
+            "augmentation": {"type": "choice", "choices": [None, {"method": "aeda"}]},
+        },
+    )
+    generator = random.Random(1)
+    trials = []
+    for number in range(40):
+        rate, augmentation = 10 ** generator.uniform(-5, -2), generator.choice([None, {"method": "aeda"}])
+        drawn = {"learning_rate": rate, "dropout": generator.uniform(0, 0.5), "augmentation": augmentation}
+        trials.append(trial(str(number), drawn, 10 * math.log10(rate)))
+    shares = importance(space, trials)
+    assert set(shares) == set(space.parameters)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["learning_rate"] > 0.6
 
 
 def test_optuna_goes_on_after_a_trial_that_diverges(
@@ -166,7 +244,7 @@ def test_ray_returns_the_better_of_two_known_configurations(fields: dict[str, An
     command = [sys.executable, "-m", "training.search", "recipe.yaml", "--backend", "ray"]
     environment = os.environ | {"PYTHONPATH": str(TINY.parents[1])}
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=550, check=False
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
@@ -176,6 +254,51 @@ def test_ray_returns_the_better_of_two_known_configurations(fields: dict[str, An
     assert len(list((tmp_path / "run" / "search" / "trials").iterdir())) == 3
     assert len(table(tmp_path / "run")) == 2, "one diverged"
     assert Recipe.read(tmp_path / "run" / "search" / "best.yaml").learning_rate == GOOD
+
+
+KILLING = """
+import os, signal
+from pathlib import Path
+
+def error(metrics):
+    driver = Path("driver")
+    if driver.exists() and len(list(Path("run/search/trials").glob("*/metrics.json"))) == 2:
+        pid = int(driver.read_text())
+        driver.unlink()
+        os.kill(pid, signal.SIGKILL)
+    return 100 - metrics["micro_f1"]
+"""
+
+
+@pytest.mark.slow
+def test_a_search_with_ray_that_is_killed_goes_on(fields: dict[str, Any], tmp_path: Path) -> None:
+    """The command is killed during the third of four trials. Given again, it runs the other two trials, and
+    not the finished ones."""
+    (tmp_path / "own.py").write_text(KILLING)
+    learning_rate = {"type": "log_uniform", "low": 1e-4, "high": 1e-2}
+    search = {"parameters": {"learning_rate": learning_rate}, "trials": 4, "seed": 12}
+    search |= {"objective": "own.error", "direction": "minimize"}
+    write(tmp_path / "recipe.yaml", fields, output="run", search=search)
+    command = [sys.executable, "-m", "training.search", "recipe.yaml", "--backend", "ray"]
+    environment = os.environ | {"PYTHONPATH": str(TINY.parents[1])}
+    with (tmp_path / "log").open("wb") as log:
+        killed = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        (tmp_path / "driver").write_text(str(killed.pid))
+        assert killed.wait(timeout=550) == -signal.SIGKILL, (tmp_path / "log").read_text()
+    trials = tmp_path / "run" / "search" / "trials"
+    finished = {path: path.stat().st_mtime_ns for path in trials.glob("*/metrics.json")}
+    assert len(finished) == 2
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=550, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["trials"], found["complete"]) == (4, 4)
+    assert len(list(trials.iterdir())) == 4
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    lines = table(tmp_path / "run")
+    assert found["best"]["objective"] == min(float(line["objective"]) for line in lines)
+    assert len({line["learning_rate"] for line in lines}) == 4
 
 
 def test_any_field_can_be_drawn_blocks_too() -> None:

@@ -101,9 +101,10 @@ def awp(model: nn.Module, loss: Callable[[], Tensor]) -> None:
         ({"r_drop": 1.0}, plain),  # without dropout both answers are the same
         ({"adversarial": "fgm", "adversarial_size": 0.5}, fgm),
         ({"adversarial": "awp", "adversarial_size": 0.1}, awp),
+        ({"adversarial": "fgm", "adversarial_start": 0.5}, plain),  # the one step comes before the start
         ({"layer_decay": 0.5}, plain),
     ],
-    ids=["plain", "accumulation", "checkpointing", "r_drop", "fgm", "awp", "layer decay"],
+    ids=["plain", "accumulation", "checkpointing", "r_drop", "fgm", "awp", "fgm later", "layer decay"],
 )
 def test_a_step_is_the_step_by_hand(make: Make, options: dict[str, Any], gradients: Gradients) -> None:
     recipe = make(**{**ONE_STEP, **options})
@@ -129,6 +130,17 @@ def test_a_step_is_the_step_by_hand(make: Make, options: dict[str, Any], gradien
         # Adam divides by the size of the gradient, which makes much of rounding where it is near zero
         close = (weight - model.get_parameter(name)).abs() < 1e-4
         assert close.float().mean() > 0.99, name
+
+
+@pytest.mark.parametrize(("option", "times"), [(False, 1), (True, 2)])
+def test_gradient_checkpointing_computes_each_layer_twice(make: Make, option: bool, times: int) -> None:
+    trainer = prepare(make(**ONE_STEP, bf16=False, gradient_checkpointing=option))
+    calls: list[bool] = []
+    trainer.model.encoder.encoder.layer[0].attention.register_forward_hook(
+        lambda module, *_: calls.append(module.training)
+    )
+    fit(trainer)
+    assert sum(calls) == times, "one step; the evaluation does not count"
 
 
 def test_r_drop_by_hand() -> None:
@@ -207,6 +219,34 @@ def test_the_best_epoch_is_kept_and_no_patience_is_wasted(make: Make) -> None:
     assert klue_metrics(label_ids(validation), answered)["auprc"] == pytest.approx(kept["auprc"], abs=0.01)
 
 
+def test_a_run_that_is_interrupted_while_it_waits_for_a_better_epoch_waits_no_longer(make: Make) -> None:
+    """The first epoch is the best. The run stops after two more, also when it was interrupted after one."""
+    options = {"keep": "best", "keep_by": "loss", "patience": 2, "evaluate": "epoch", "epochs": 6}
+    options |= {"learning_rate": 0.3, "train_rows": 160}
+    whole, resumed = make(**options), make(**options)
+    train(whole)
+
+    class Interrupted(Exception): ...
+
+    with pytest.MonkeyPatch.context() as patched:
+        save = RelationTrainer._save_checkpoint
+
+        def save_twice(self: RelationTrainer, *arguments: object) -> None:
+            save(self, *arguments)
+            if self.state.epoch >= 2:
+                raise Interrupted
+
+        patched.setattr(RelationTrainer, "_save_checkpoint", save_twice)
+        with pytest.raises(Interrupted):
+            train(resumed)
+    train(resumed)
+    expected, got = ((recipe.output / "epochs.jsonl").read_text() for recipe in (whole, resumed))
+    assert expected == got
+    assert len(expected.splitlines()) < 6
+    kept, again = weights(whole), weights(resumed)
+    assert all(torch.equal(kept[name], again[name]) for name in kept)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -215,8 +255,9 @@ def test_the_best_epoch_is_kept_and_no_patience_is_wasted(make: Make) -> None:
         | {"save_steps": 3},
         {"keep": "best", "patience": 1, "evaluate": "epoch", "average": "swa", "swa_start": 0.1}
         | {"adversarial": "awp", "adversarial_start": 0.3, "epochs": 3},
+        pytest.param({"fp16": True, "bf16": None, "save_steps": 3}, marks=pytest.mark.gpu),
     ],
-    ids=["ema, r_drop, fgm", "layer decay, accumulation", "best, swa, awp"],
+    ids=["ema, r_drop, fgm", "layer decay, accumulation", "best, swa, awp", "fp16"],
 )
 def test_an_interrupted_run_resumes_to_the_same_weights(make: Make, options: dict[str, Any]) -> None:
     whole, resumed = make(**options), make(**options)

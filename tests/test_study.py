@@ -58,6 +58,40 @@ def test_a_gain_or_a_harm_is_larger_than_the_spread_of_the_plain_runs() -> None:
     assert "| AUPRC harm |" in table(summary)
 
 
+def test_one_seed_tells_no_effect() -> None:
+    runs = {"plain": [{"micro_f1": 50.0, "auprc": 40.0}], "better": [{"micro_f1": 60.0, "auprc": 30.0}]}
+    summary = summarise(runs)
+    assert summary["better"]["micro_f1"] == {"mean": 60, "spread": None, "difference": 10, "effect": None}
+    made = table(summary, {"plain": 250})
+    assert "| plain | 250 | 50.00 (–) | +0.00 |" in made
+    assert "| better | – | 60.00 (–) | +10.00 | 30.00 (–) | -10.00 | not known from one seed |" in made
+
+
+def test_a_study_of_all_rows_and_one_seed_says_its_steps_and_its_machine(
+    recipe_file: Path, tmp_path: Path, in_process: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text(json.dumps(json.loads(recipe_file.read_text(encoding="utf-8")) | {"epochs": 0.5}))
+    paths = {name: str(tmp_path / name) for name in ("output", "figures", "table")}
+    methods = {"focal loss": {"loss": "focal"}}
+    study = tmp_path / "study.yaml"
+    study.write_text(
+        yaml.safe_dump({"base": str(base), "seeds": [1], "methods": methods, **paths}), encoding="utf-8"
+    )
+    assert main([str(study)]) == 0
+    said = (tmp_path / "table").read_text(encoding="utf-8")
+    run = tmp_path / "output" / "plain" / "seed-1"
+    steps = json.loads((run / "epochs.jsonl").read_text().splitlines()[-1])["step"]
+    assert f"| plain | {steps} | " in said
+    assert f"| focal loss | {steps} | " in said
+    assert "Seeds: 1. Rows: all training rows. Machines: cpu, 1 threads." in said
+    assert "plain runs voting" not in said, "one run is no vote"
+    assert not (tmp_path / "output" / "train.jsonl").exists()
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert main([str(study)]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == again
+
+
 def test_rows_are_drawn_by_sentence(rows: list[Row], tmp_path: Path) -> None:
     twice = [{**row, "guid": f"{row['guid']}-{copy}"} for copy in (1, 2) for row in rows]
     source, drawn = tmp_path / "rows.jsonl", tmp_path / "out" / "drawn.jsonl"
@@ -146,6 +180,16 @@ def test_the_shipped_study_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("KORE_ENCODER", "an-encoder")
     monkeypatch.setenv("KLUE_RE_DATA", "a-folder")
+    deep = Study.read(Path("recipes/study/deep.yaml"))
+    assert deep.rows is None
+    recipes = deep.recipes(["plain", *deep.methods])
+    assert {recipe.layers for made in recipes.values() for recipe in made} == {6}
+    assert set(recipes) == {"plain", "AEDA", "focal loss", "R-Drop"}
+    # AEDA doubles the rows, so that all have the same number of steps
+    assert {name: made[0].epochs for name, made in recipes.items()} == {
+        **dict.fromkeys(recipes, 2),
+        "AEDA": 1,
+    }
     study = Study.read(Path("recipes/study/study.yaml"))
     assert study.rows == 8000
     (tmp_path / "config.json").write_text('{"architectures": ["ConditionalMaskedLM"]}')

@@ -3,18 +3,21 @@
     python -m training.members recipes/tiny/train.yaml --folds 2
     python -m training.members recipes/default/member-12.yaml --seeds 1,2,3
 
-Each member is a run of training.train with its own fold and seed, in a folder such as OUTPUT/fold-1-seed-2.
-When an interrupted command is run again, it skips the finished members and goes on with the unfinished one.
+OUTPUT is a folder of its own: the first recipe's output with -ensemble after its name, or --output. Each
+member is a run of training.train with its own fold and seed, in a folder such as OUTPUT/NAME/fold-1-seed-2,
+where NAME is the last part of its recipe's output. When an interrupted command is run again, it skips the
+finished members and goes on with the unfinished one. Without --folds and --seeds each recipe is one member.
 
 With --folds each training row is held out from one member for each seed. The recipes' weights in the vote are
 fitted on these out-of-fold predictions; members of one recipe get equal weights. Without --folds the members'
 weights are fitted on the validation rows, and `cross_fitted` estimates the vote on new rows: weights fitted
 on one half of the rows, measured on the other half.
 
-    ensemble.json     the members with their weights; metrics of the vote and of each member
-    validation.npz    `probabilities`, float32 (members, rows, 30), and `label_ids` of the validation rows
-    out_of_fold.npz   of each recipe: `probabilities`, float32 (rows, 30), the mean over seeds; `label_ids`,
-                      `row` in the file and `fold`, int64 (rows,)
+    ensemble.json          the members with their weights; metrics of the vote and of each member
+    report.html            the members, and the vote relation by relation
+    validation.npz         of the validation rows: `probabilities`, float32 (members, rows, 30); `label_ids`
+    NAME/out_of_fold.npz   of each recipe: `probabilities`, float32 (rows, 30), the mean over seeds;
+                           `label_ids`, `row` in the file and `fold`, int64 (rows,)
 """
 
 import sys
@@ -51,21 +54,21 @@ def main(argv: list[str] | None = None) -> int:
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="folder for ensemble.json (default: the first recipe's output)",
+        help="folder of the ensemble (default: the first recipe's output with -ensemble after its name)",
     )
     parser.add_settings()
     parser.add_dry_run()
     arguments = parser.parse_args(argv)
-    if not arguments.folds and not arguments.seeds:
-        parser.error("--folds, --seeds or both are required")
 
     def work() -> dict[str, Any]:
         from training.run.recipe import Recipe
 
         recipes = [Recipe.read(path, dict(arguments.set)) for path in arguments.recipes]
-        output = arguments.output or recipes[0].output
-        from training.ensemble.members import export_command, make_ensemble, plans
+        first = recipes[0].output
+        output = arguments.output or first.with_name(f"{first.name}-ensemble")
+        from training.ensemble.members import export_command, make_ensemble, placed, plans
 
+        recipes = placed(recipes, output)
         if arguments.dry_run:
             return plans(recipes, arguments.folds, arguments.seeds)
 

@@ -5,10 +5,12 @@
 A trial is a run of the recipe with drawn values for some fields. The folder `search/` in its output gets:
 
     best.yaml                a recipe for training.train: the best of the complete trials
+    report.html              the objective, the winner's recipe, the trials, importance of the parameters
     trials.csv, trials.svg   the trials as a table and as plots
     trials/                  the record of each trial
 
-An interrupted search goes on when the same command is run again. With Optuna, `trials` can then be larger.
+An interrupted search goes on when the same command is run again, with both back ends. With Optuna, `trials`
+can then be larger.
 """
 
 import sys

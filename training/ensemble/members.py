@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.metrics import klue_metrics
 from models.rows import LabelledExample, label_ids, read_labelled, sentence_halves
-from models.voting import cross_fitted, fit_weights
+from models.voting import cross_fitted, fit_weights, weighted_mean_probability
 from training.data.files import whole, write
 from training.data.folds import Fold, parts
 from training.ensemble.weights import out_of_fold, vote_metrics
@@ -24,6 +24,7 @@ from training.run.plan import plan
 from training.run.predictions import Predictions
 from training.run.recipe import Recipe
 from training.run.record import CHECKPOINTS, HELD_OUT, PREDICTIONS, claim, is_finished
+from training.run.report import write_vote_report
 from training.run.training import train
 
 
@@ -41,8 +42,19 @@ class FinishedMember:
     held_out: NDArray[np.float64] | None
 
 
+def placed(recipes: Sequence[Recipe], output: Path) -> list[Recipe]:
+    """The recipes with their folders in the ensemble's folder, under the names that they had.
+
+    Raises:
+        InvalidRecipe: two folders have the same name.
+    """
+    if len({recipe.output.name for recipe in recipes}) < len(recipes):
+        raise InvalidRecipe("output: every recipe of an ensemble needs a folder of another name")
+    return [recipe.changed({"output": output / recipe.output.name}) for recipe in recipes]
+
+
 def members(recipe: Recipe, folds: int | None, seeds: Sequence[int]) -> list[Recipe]:
-    """The recipes of the members: one for each seed and each fold.
+    """The recipes of the members: one for each seed and each fold; without both, the recipe itself.
 
     Raises:
         InvalidRecipe: a seed is out of range.
@@ -80,8 +92,6 @@ def make_ensemble(
     for field in ("train", "validation"):
         if len({getattr(recipe, field) for recipe in recipes}) > 1:
             raise InvalidRecipe(f"{field}: the recipes of an ensemble need the same rows")
-    if len({recipe.output for recipe in recipes}) < len(recipes):
-        raise InvalidRecipe("output: every recipe needs its own folder")
     planned = [members(recipe, folds, seeds) for recipe in recipes]
     groups = [[_finish(member) for member in group] for group in planned]
     everyone = [member for group in groups for member in group]
@@ -111,6 +121,7 @@ def make_ensemble(
         {"folder": str(member.recipe.output), "weight": float(weight)}
         for member, weight in zip(everyone, weights, strict=True)
     ]
+    _write_report(output, ensemble, Predictions(label_ids(rows), weighted_mean_probability(voters, weights)))
     with whole(output / "validation.npz") as file:
         np.savez(file, probabilities=voters.astype(np.float32), label_ids=label_ids(rows))
     write(output / "ensemble.json", json.dumps(ensemble, indent=2) + "\n")
@@ -150,6 +161,15 @@ def _finish(recipe: Recipe) -> FinishedMember:
 
     held_out = None if recipe.fold is None else probabilities(HELD_OUT)
     return FinishedMember(recipe, probabilities(PREDICTIONS), held_out)
+
+
+def _write_report(output: Path, ensemble: dict[str, Any], vote: Predictions) -> None:
+    figures = ensemble["validation"]["each"]
+    lines = [
+        [member["folder"], f"{member['weight']:.4f}", f"{each['micro_f1']:.2f}", f"{each['auprc']:.2f}"]
+        for member, each in zip(ensemble["members"], figures, strict=True)
+    ]
+    write_vote_report(output, lines, vote)
 
 
 def _out_of_fold(group: Sequence[FinishedMember], rows: Sequence[LabelledExample]) -> NDArray[np.float64]:

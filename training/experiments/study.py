@@ -1,5 +1,6 @@
 """A study: what each training method gives, compared with a plain recipe over several seeds."""
 
+import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from training.experiments.study_runs import StudyRuns
 from training.model.calibration import NONE, ShiftOptions, cross_fit, smoothed_share
 from training.run.predictions import Predictions
 from training.run.recipe import ContextualRecipe, PretrainingRecipe, Recipe
-from training.run.record import PREDICTIONS, claim, fingerprints
+from training.run.record import EPOCHS, PREDICTIONS, RUN, claim, fingerprints
 from training.run.yaml_file import YamlFile
 
 VOTE: Final = "plain runs voting"
@@ -39,8 +40,13 @@ class Study(YamlFile):
     """A study of methods: `python -m training.study`."""
 
     base: Path = Field(description="The plain recipe.")
-    rows: int = Field(ge=1, description="Number of training rows of each run, drawn by sentence.")
-    seeds: list[int] = Field(min_length=2, description="Seeds; each method is trained once with each.")
+    rows: int | None = Field(
+        None, ge=1, description="Number of training rows of each run, drawn by sentence. Default: all."
+    )
+    seeds: list[int] = Field(
+        min_length=1,
+        description="Seeds; each method is trained once with each. One seed tells no effect from chance.",
+    )
     output: Path = Field(description="Folder of the runs.")
     figures: Path = Field(description="JSON file that keeps the metrics of each finished run.")
     table: Path = Field(description="Markdown file with the table of the finished methods.")
@@ -73,7 +79,7 @@ class Study(YamlFile):
     @property
     def rows_file(self) -> Path:
         """The rows that all runs learn from."""
-        return self.output / "train.jsonl"
+        return Recipe.read(self.base).train if self.rows is None else self.output / "train.jsonl"
 
     def folder(self, name: str, seed: int) -> Path:
         return self.output / name.replace(" ", "-") / f"seed-{seed}"
@@ -120,7 +126,8 @@ class _Progress:
         claim(recipe)  # refuses a finished run of another recipe
         path = recipe.output / "study-recipe.yaml"
         recipe.write(path)
-        self.figures.keep(name, seed, self.runs.finish(recipe.output, ["training.train", str(path)]))
+        metrics = self.runs.finish(recipe.output, ["training.train", str(path)])
+        self.figures.keep(name, seed, metrics, circumstances(recipe.output))
         if name == PLAIN:
             plain = Predictions.load(recipe.output / PREDICTIONS)
             rows = read_labelled(recipe.train), read_labelled(recipe.validation)
@@ -131,7 +138,7 @@ class _Progress:
     def vote(self) -> None:
         """Keep the figures of the plain runs' vote, if their predictions are on this machine."""
         paths = [recipe.output / PREDICTIONS for recipe in self.study.recipes([PLAIN])[PLAIN]]
-        if all(path.exists() for path in paths):
+        if len(paths) > 1 and all(path.exists() for path in paths):
             voted = vote([Predictions.load(path) for path in paths])
             for seed in self.study.seeds:
                 self.figures.keep(VOTE, seed, voted)
@@ -147,8 +154,25 @@ class _Progress:
         if PLAIN not in finished:
             return {}
         summary = summarise(finished)
-        write(self.study.table, table(summary))
+        write(self.study.table, f"{table(summary, self.steps())}\n{self.about()}\n")
         return summary
+
+    def steps(self) -> dict[str, int]:
+        """The number of steps of each method whose runs have noted it; the largest of its seeds."""
+        noted = {
+            name: [self.figures.noted(name, seed).get("steps", 0) for seed in self.study.seeds]
+            for name in (PLAIN, *self.study.methods)
+        }
+        return {name: max(steps) for name, steps in noted.items() if any(steps)}
+
+    def about(self) -> str:
+        """What the figures are of, in a sentence below the table."""
+        names = (PLAIN, *self.study.methods)
+        noted = [self.figures.noted(name, seed) for name in names for seed in self.study.seeds]
+        machines = sorted({each["machine"] for each in noted if "machine" in each})
+        rows = "all training rows" if self.study.rows is None else f"{self.study.rows:,} training rows"
+        seeds = ", ".join(map(str, self.study.seeds))
+        return f"Seeds: {seeds}. Rows: {rows}. Machines: {'; '.join(machines) or 'not noted'}."
 
 
 def run_study(study: Study, jobs: int = 1) -> dict[str, dict[str, Any]]:
@@ -168,7 +192,8 @@ def run_study(study: Study, jobs: int = 1) -> dict[str, dict[str, Any]]:
     """
     study.recipes(name for name in study.methods if name not in study.prepare)
     progress = _Progress(study, KeptFigures(study.figures, study.made_of()), StudyRuns(jobs))
-    draw_rows(Recipe.read(study.base).train, study.rows_file, study.rows)
+    if study.rows is not None:
+        draw_rows(Recipe.read(study.base).train, study.rows_file, study.rows)
     missing = progress.missing(study.methods)
     # A method can name the plain runs as teachers. Then their figures from another machine are not enough.
     taught = any(study.methods[name].get("teachers") for name, _ in missing)
@@ -179,6 +204,13 @@ def run_study(study: Study, jobs: int = 1) -> dict[str, dict[str, Any]]:
     preparations: list[Callable[[], None]] = [partial(progress.prepare, name) for name in sorted(prepared)]
     progress.runs.each([*preparations, *(partial(progress.train, *key) for key in missing)])
     return progress.write_table()
+
+
+def circumstances(run: Path) -> dict[str, Any]:
+    """How many steps a finished run had, and on which machine."""
+    last = json.loads((run / EPOCHS).read_text(encoding="utf-8").splitlines()[-1])
+    machine = json.loads((run / RUN).read_bytes())["machine"]
+    return {"steps": last["step"], "machine": f"{machine['device']}, {machine['threads']} threads"}
 
 
 def draw_rows(path: Path, output: Path, rows: int) -> None:

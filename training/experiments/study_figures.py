@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -45,17 +46,33 @@ class KeptFigures:
             return None
         return {metric: kept[metric] for metric in METRICS}
 
-    def keep(self, method: str, seed: int, metrics: Metrics) -> None:
-        """Add a finished run and write the file."""
+    def noted(self, method: str, seed: int) -> Mapping[str, Any]:
+        """What was noted about a finished run besides its metrics; empty if it is not finished."""
+        if self.of(method, seed) is None:
+            return {}
+        entry = self._kept[method][str(seed)]
+        return {name: value for name, value in entry.items() if name not in (*METRICS, "made_of")}
+
+    def keep(
+        self, method: str, seed: int, metrics: Metrics, notes: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        """Add a finished run and write the file.
+
+        Args:
+            notes: more about the run, such as its steps and its machine.
+        """
         with self._writing:
-            kept = {metric: metrics[metric] for metric in METRICS}
+            kept = {**{metric: metrics[metric] for metric in METRICS}, **notes}
             self._kept.setdefault(method, {})[str(seed)] = kept | {"made_of": self._hashes[method, seed]}
             write(self._path, json.dumps(self._kept, indent=1, ensure_ascii=False) + "\n")
 
 
 def summarise(runs: Mapping[str, Sequence[Metrics]]) -> dict[str, dict[str, Any]]:
     """For each method and metric: its mean, its spread (largest minus smallest) over the seeds, its mean
-    difference from plain, and its effect: `gain`, `harm`, or None if the difference can be chance."""
+    difference from plain, and its effect: `gain`, `harm`, or None if the difference can be chance.
+
+    With one seed there is no spread, so every effect is None.
+    """
     summary: dict[str, dict[str, Any]] = {}
     for name, metrics in runs.items():
         summary[name] = {}
@@ -63,31 +80,43 @@ def summarise(runs: Mapping[str, Sequence[Metrics]]) -> dict[str, dict[str, Any]
             values, plain = (np.array([run[metric] for run in some]) for some in (metrics, runs[PLAIN]))
             differences = values - plain
             same_sign = abs(np.sign(differences).sum()) == len(differences)
-            beyond = abs(differences.mean()) > np.ptp(plain) and same_sign
+            beyond = len(plain) > 1 and abs(differences.mean()) > np.ptp(plain) and same_sign
             summary[name][metric] = {
                 "mean": float(values.mean()),
-                "spread": float(np.ptp(values)),
+                "spread": float(np.ptp(values)) if len(values) > 1 else None,
                 "difference": float(differences.mean()),
                 "effect": ("gain" if differences.mean() > 0 else "harm") if beyond else None,
             }
     return summary
 
 
-def table(summary: Mapping[str, Mapping[str, Any]]) -> str:
-    """The summary as a Markdown table, one line for each method."""
+def table(summary: Mapping[str, Mapping[str, Any]], steps: Mapping[str, int] = MappingProxyType({})) -> str:
+    """The summary as a Markdown table, one line for each method.
+
+    Args:
+        steps: of the methods with training runs.
+    """
     lines = [
-        "| | micro-F1 (spread) | over plain | AUPRC (spread) | over plain | beyond the spread of seeds |",
-        "| --- " * 6 + "|",
+        "| | steps | micro-F1 (spread) | over plain | AUPRC (spread) | over plain "
+        "| beyond the spread of seeds |",
+        "| --- " * 7 + "|",
     ]
     for name, metrics in summary.items():
         cells = [
-            f"{one['mean']:.2f} ({one['spread']:.2f}) | {one['difference']:+.2f}" for one in metrics.values()
+            f"{one['mean']:.2f} ({_spread(one['spread'])}) | {one['difference']:+.2f}"
+            for one in metrics.values()
         ]
         titles = zip(("micro-F1", "AUPRC"), METRICS, strict=True)
         effects = [f"{title} {effect}" for title, metric in titles if (effect := metrics[metric]["effect"])]
-        effect = "" if name == PLAIN else ", ".join(effects) or "nothing"
-        lines.append(f"| {name} | {' | '.join(cells)} | {effect} |")
+        unknown = any(one["spread"] is None for one in metrics.values())
+        nothing = "not known from one seed" if unknown else "nothing"
+        effect = "" if name == PLAIN else ", ".join(effects) or nothing
+        lines.append(f"| {name} | {steps.get(name, '–')} | {' | '.join(cells)} | {effect} |")
     return "\n".join(lines) + "\n"
+
+
+def _spread(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 def _hash(value: Any) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from models.labels import RELATIONS
@@ -40,6 +41,7 @@ def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
 
 def draw_confusion(label_ids: NDArray[np.integer], predicted_ids: NDArray[np.integer], path: Path) -> None:
     """Plot the confusion matrix: rows by true and predicted relation, shaded by share of the true relation.
+    The diagonal is framed.
 
     Args:
         label_ids, predicted_ids: shape (rows,).
@@ -49,10 +51,13 @@ def draw_confusion(label_ids: NDArray[np.integer], predicted_ids: NDArray[np.int
     figure = Figure(figsize=(11, 10.5), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for true, predicted in np.argwhere(confusion):
+    for true, predicted in np.argwhere(confusion + np.eye(len(RELATIONS))):
         colour = "white" if shares[true, predicted] > 0.5 else "black"
         style = {"ha": "center", "va": "center", "fontsize": 6, "color": colour}
         axes.text(predicted, true, str(confusion[true, predicted]), **style)
+    for relation in range(len(RELATIONS)):  # right predictions are framed
+        frame = {"fill": False, "edgecolor": BROWN, "linewidth": 1}
+        axes.add_patch(Rectangle((relation - 0.5, relation - 0.5), 1, 1, **frame))
     axes.set(title="rows by true and predicted relation", xlabel="predicted", ylabel="true")
     axes.set_xticks(range(len(RELATIONS)), RELATIONS, rotation=90, fontsize=7)
     axes.set_yticks(range(len(RELATIONS)), RELATIONS, fontsize=7)

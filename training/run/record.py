@@ -7,6 +7,7 @@
     predictions.npz  labels and probabilities of the validation rows
     held_out.npz     the same of the rows that the recipe's fold holds out
     curves.svg, confusion.svg
+    report.html      all of this on one page
 
 `training.pretrain` and `training.contextual` leave recipe.yaml, run.json and metrics.json. A folder with a
 record takes no other run (`claim`).
@@ -44,7 +45,8 @@ PREDICTIONS: Final = "predictions.npz"
 HELD_OUT: Final = "held_out.npz"
 CHECKPOINTS: Final = "checkpoints"
 CURVES, CONFUSION = "curves.svg", "confusion.svg"
-RESULTS: Final = (EPOCHS, FINISHED, PREDICTIONS, HELD_OUT, CURVES, CONFUSION)
+REPORT: Final = "report.html"
+RESULTS: Final = (EPOCHS, FINISHED, PREDICTIONS, HELD_OUT, CURVES, CONFUSION, REPORT)
 """The files that describe the quality of the trained model."""
 
 TRAINER_STATE: Final = "trainer_state.json"
@@ -143,7 +145,7 @@ def begin(recipe: RunRecipe, rows: int, **counts: int) -> None:
 def finish(
     recipe: Recipe, predictions: Predictions, apart: NDArray[np.bool_], history: Sequence[dict[str, float]]
 ) -> dict[str, float]:
-    """Write the predictions, the plots and the metrics; returns the metrics.
+    """Write the predictions, the plots, the report and the metrics; returns the metrics.
 
     Args:
         predictions: for the validation rows.
@@ -152,17 +154,21 @@ def finish(
         history: the Trainer's log.
     """
     from training.run.plots import draw_confusion, draw_curves
+    from training.run.report import write_report
 
-    predictions.save(recipe.output / PREDICTIONS)
-    draw_curves(history, recipe.output / CURVES)
-    draw_confusion(predictions.label_ids, predictions.predicted_ids, recipe.output / CONFUSION)
-    counted = apart if recipe.apart else np.ones(len(apart), dtype=bool)
-    metrics = predictions.part(counted).metrics
+    folder = recipe.output
+    predictions.save(folder / PREDICTIONS)
+    draw_curves(history, folder / CURVES)
+    draw_confusion(predictions.label_ids, predictions.predicted_ids, folder / CONFUSION)
+    shown = predictions.part(apart if recipe.apart else apart | True)
+    metrics = shown.metrics
     both: dict[str, Any] = {}
     if apart.any() and not apart.all():
         for name, rows in (("all_rows", apart | True), ("apart_rows", apart)):
             both[name] = {**predictions.part(rows).metrics, "rows": int(rows.sum())}
-    write_metrics(recipe, {**metrics, "rows": int(counted.sum()), **both})
+    document = {**metrics, "rows": len(shown.label_ids), **both}
+    write_report(folder, document, shown, (folder / CURVES).read_text(encoding="utf-8"))
+    write_metrics(recipe, document)
     return metrics
 
 

@@ -1,5 +1,6 @@
 """One trial: a run of the recipe with drawn values. It leaves its record, but not its weights."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
 from training.run.recipe import Recipe
-from training.run.record import METRICS, finish
+from training.run.record import EPOCHS, METRICS, finish, is_finished
 from training.run.training import fit, prepare
 
 Report = Callable[[int, dict[str, float]], bool]
@@ -19,9 +20,16 @@ Report = Callable[[int, dict[str, float]], bool]
 def run_trial(recipe: Recipe, drawn: Mapping[str, Any], output: Path, report: Report) -> None:
     """Run one trial as `training.train` does, and report its metrics after each epoch.
 
+    A finished trial is not run again; its metrics are reported from its record.
+
     Raises:
         Diverged: the model's outputs are not finite.
     """
+    if is_finished(output):  # a search was killed before its back end noted the trial
+        for line in (output / EPOCHS).read_text(encoding="utf-8").splitlines():
+            epoch = json.loads(line)
+            report(math.ceil(epoch["epoch"]), {name: epoch[name] for name in ("epoch", *METRICS)})
+        return
     # the trial reports its last epoch, so it keeps this one
     fixed = {"output": output, "search": None, "evaluate": "epoch", "keep": "last", "patience": None}
     recipe = recipe.changed({**recipe.search.fields(drawn), **fixed})

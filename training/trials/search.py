@@ -1,10 +1,12 @@
-"""A search: trials until there are enough, then the best one as a recipe, a table and plots."""
+"""A search: trials until there are enough, then the best one as a recipe, a table, plots and a page."""
 
 import importlib.util
 import json
 import math
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from training.data.files import write
 from training.errors import InvalidRecipe
@@ -14,8 +16,12 @@ from training.run.record import fingerprints
 from training.run.training import prepare
 from training.trials.objective import load_objective
 from training.trials.plots import draw_trials
+from training.trials.report import ENOUGH, write_report
 from training.trials.space import SearchSpace
-from training.trials.trial import read_trials, write_table
+from training.trials.trial import Trial, compared_with, read_trials, table_of, write_table
+
+FEWEST: Final = 5
+"""Trials that a pruner should compare a trial with before it stops it: Optuna's default for the median."""
 
 
 def search(recipe: Recipe, backend: str) -> dict[str, Any]:
@@ -24,6 +30,7 @@ def search(recipe: Recipe, backend: str) -> dict[str, Any]:
     1. Check recipe, back end and data, and that the folder has no other search.
     2. Let the back end draw and run trials.
     3. Choose the best of the complete trials, and write it as a recipe.
+    4. Write table, plots and page.
 
     Raises:
         InvalidRows: a data file cannot be used.
@@ -38,6 +45,9 @@ def search(recipe: Recipe, backend: str) -> dict[str, Any]:
     prepare(recipe)  # errors in data or encoder are reported once, not in each trial
     folder = recipe.output / "search"
     recipe = _claim(folder, recipe, backend)
+    doubts = _doubts(space)
+    for doubt in doubts:
+        print(f"training.search: {doubt}", file=sys.stderr)
     importlib.import_module(f"training.trials.with_{backend}").run_trials(recipe, folder, objective)
     trials = read_trials(folder / "trials", list(space.parameters), objective)
     # The back end's own choice can be a trial that was stopped, or that diverged after a good epoch.
@@ -47,8 +57,12 @@ def search(recipe: Recipe, backend: str) -> dict[str, Any]:
     maximize = space.direction == "maximize"
     best = (max if maximize else min)(candidates, key=lambda trial: trial.objectives[-1])
     recipe.changed({**best.parameters, "search": None}).write(folder / "best.yaml")
-    write_table(trials, folder / "trials.csv")
+    write_table(table_of(trials, space), folder / "trials.csv")
     draw_trials(trials, maximize, trials.index(best), folder / "trials.svg")
+    notes = [*doubts, *_stopped_early(space, trials)]
+    for note in notes[len(doubts) :]:
+        print(f"training.search: {note}", file=sys.stderr)
+    write_report(folder, space, trials, best, notes)
     return {
         "search": str(folder),
         "backend": backend,
@@ -56,7 +70,36 @@ def search(recipe: Recipe, backend: str) -> dict[str, Any]:
         "complete": sum(trial.complete for trial in trials),
         "best": {"trial": best.name, "objective": best.objectives[-1], "parameters": best.parameters},
         "recipe": str(folder / "best.yaml"),
+        "report": str(folder / "report.html"),
+        "warnings": notes,
     }
+
+
+def _doubts(space: SearchSpace) -> list[str]:
+    """What is doubtful about a search before it runs."""
+    if space.pruner == "none" or space.trials >= ENOUGH:
+        return []
+    return [
+        f"search.pruner: {space.pruner} decides from fewer than {ENOUGH} trials, so it can stop a good one; "
+        f"give pruner: none, or {ENOUGH} trials or more"
+    ]
+
+
+def _stopped_early(space: SearchSpace, trials: Sequence[Trial]) -> list[str]:
+    """Which trials a pruner stopped after a comparison with too few."""
+    if space.pruner == "none":
+        return []
+    few = [
+        trial.name
+        for place, trial in enumerate(trials)
+        if not trial.complete and compared_with(trials, place) < FEWEST
+    ]
+    if not few:
+        return []
+    return [
+        f"search.pruner: {len(few)} trials were stopped though fewer than {FEWEST} others had come as far "
+        f"({', '.join(few)}); a good one can be among them"
+    ]
 
 
 def _check_backend(backend: str, space: SearchSpace) -> None:

@@ -83,8 +83,8 @@ class SearchSpace(BaseModel):
     )
     objective: str = Field(
         "micro_f1",
-        description="What is optimised: micro_f1, auprc, micro_f1+auprc, or a Python function of the metrics "
-        "as package.module.function.",
+        description="What is optimised, of a trial's last evaluation: micro_f1, auprc, micro_f1+auprc, or a "
+        "Python function of the metrics as package.module.function.",
     )
     direction: Literal["maximize", "minimize"] = Field(
         "maximize", description="Whether the objective is maximised or minimised."
@@ -94,7 +94,9 @@ class SearchSpace(BaseModel):
         1, ge=1, description="Trials at a time; they share the cores and GPUs. Only ray runs more than one."
     )
     pruner: Literal["none", "median", "halving"] = Field(
-        "none", description="Rule that stops a bad trial after an epoch."
+        "none",
+        description="Rule that stops a bad trial after an epoch. With fewer than 10 trials it decides from "
+        "too few, and the command warns of it.",
     )
     seed: int = Field(
         42, ge=0, lt=2**31, description="Seed of the drawn values. The recipe's `seed` is that of each run."
@@ -103,6 +105,15 @@ class SearchSpace(BaseModel):
     def fields(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         """Fields of a recipe from the values that a library drew. Other entries of `drawn` are ignored."""
         return {name: _value(parameter, drawn[name]) for name, parameter in self.parameters.items()}
+
+    def labels(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The opposite of `fields`: what a library would have drawn for a trial's values."""
+        return {
+            name: parameter.labels[parameter.choices.index(values[name])]
+            if isinstance(parameter, Choice)
+            else values[name]
+            for name, parameter in self.parameters.items()
+        }
 
     def corners(self) -> Iterator[dict[str, Any]]:
         """Combinations of the parameters' extreme values and choices, the first `CORNERS` of them."""

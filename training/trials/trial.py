@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 
 from training.run.record import EPOCHS, RECIPE, RUN
 from training.trials.objective import Objective
+from training.trials.space import SearchSpace
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,50 @@ def read_trials(folder: Path, names: Sequence[str], objective: Objective) -> lis
     return sorted(trials, key=lambda trial: trial.began)
 
 
-def write_table(trials: Sequence[Trial], path: Path) -> None:
-    """Write a CSV file with one line for each trial: objective and metrics of its last evaluation."""
+def table_of(trials: Sequence[Trial], space: SearchSpace) -> list[dict[str, Any]]:
+    """A line for each trial: objective and metrics of its last evaluation, and its parameters.
+
+    All lines have the same names. A metric's name begins with `validation_`, because a parameter can have the
+    same name: `loss`. `compared_with` tells for a trial that was stopped how many trials had begun before it
+    and were evaluated after the same epoch: those that the pruner could compare it with.
+    """
+    kind = f"{space.direction} {space.objective}"
+    lines = []
+    for place, trial in enumerate(trials):
+        last = trial.epochs[-1]
+        metrics = {
+            name if name in ("epoch", "step") else f"validation_{name}": value for name, value in last.items()
+        }
+        lines.append(
+            {
+                "trial": trial.name,
+                "complete": trial.complete,
+                "compared_with": None if trial.complete else compared_with(trials, place),
+                "objective": trial.objectives[-1],
+                "objective_is": kind,
+                **metrics,
+                **{
+                    name: json.dumps(value) if isinstance(value, dict | list) else value
+                    for name, value in trial.parameters.items()
+                },
+            }
+        )
+    names = dict.fromkeys(name for line in lines for name in line)
+    return [{name: line.get(name) for name in names} for line in lines]
+
+
+def compared_with(trials: Sequence[Trial], place: int) -> int:
+    """How many trials before this one have an evaluation after the epoch of its last one."""
+    epoch = math.ceil(trials[place].epochs[-1]["epoch"])
+    return sum(
+        any(math.ceil(evaluation["epoch"]) == epoch for evaluation in other.epochs)
+        for other in trials[:place]
+    )
+
+
+def write_table(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the lines of `table_of` as a CSV file."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["trial", "complete", "objective", *trials[0].epochs[-1], *trials[0].parameters])
-        for trial in trials:
-            values = trial.parameters.values()
-            parameters = [json.dumps(value) if isinstance(value, dict | list) else value for value in values]
-            metrics = trial.epochs[-1].values()
-            writer.writerow([trial.name, trial.complete, trial.objectives[-1], *metrics, *parameters])
+        writer = csv.DictWriter(file, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
