@@ -19,7 +19,7 @@ ONE_BY_ONE = Host(
 
 
 def mean_latency(load: float, hosts: int = 1, balance: Balance = lambda queues: queues[0]) -> float:
-    due = open_loop_times(load * hosts / SECONDS, 120.0 / hosts)
+    due = open_loop_times(load * hosts / SECONDS, 60.0 / hosts)
     answers = simulate(ONE_BY_ONE, due, hosts, balance)
     assert len(answers) == len(due)
     return sum(latency for _, latency in answers) / len(answers)
