@@ -37,7 +37,7 @@ TOOLS: Final = ("buildah", "mmdebstrap", "unshare", "mount", "chroot")
 SUITE: Final = "bookworm"
 PACKAGES: Final = "ca-certificates,python3,python3-pip,python3-venv,python-is-python3"
 LARGEST_MB: Final = {"cpu": 500, "cuda": 6000}
-"""Megabytes of all files of an image on this base. Docker's python:3.11-slim-bookworm is smaller."""
+"""Megabytes of all files of an image on this base: cpu has 475, cuda was not measured yet."""
 USER: Final = "10001:10001"
 READY_S: Final = 120.0
 STOP_S: Final = 50.0
