@@ -37,7 +37,7 @@ endef
 export REQUEST
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve score test test-all lint train export bundle image manifests loadtest trials soak benchmark benchmark-short benchmark-gpu audit clean
+.PHONY: help serve score test test-all lint train export bundle image image-test manifests loadtest trials soak benchmark benchmark-short benchmark-gpu audit clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ export: $(DEVELOP) ## export checkpoints into a bundle: CHECKPOINTS="runs/a runs
 
 image: ## build the container image kore-serve:cpu, or with DEVICE=cuda kore-serve:cuda
 	docker build --target $(RUNTIME_EXTRA) --tag kore-serve:$(RUNTIME_EXTRA) .
+
+image-test: ## build the same image without Docker, start it and ask it: root, buildah, mmdebstrap; minutes (DEVICE=cuda)
+	$(PYTHON) -m deploy.image --target $(RUNTIME_EXTRA)
 
 manifests: $(DEVELOP) ## render the Kubernetes manifests, and check them against Kubernetes' schemas and the server
 	$(BIN)/python -m deploy.kubernetes.check

@@ -45,8 +45,15 @@ class ServerProcess:
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", module, "--port", str(self.port)]
         command += ["--bundle", str(bundle)] if bundle else []
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self.process = subprocess.Popen(command, cwd=root, env=environment, text=True, **pipes)
+        self.process = subprocess.Popen(
+            command,
+            cwd=root,
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         import httpx  # slow to import, and not needed for --help
 
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)

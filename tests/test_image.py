@@ -14,6 +14,7 @@ import yaml
 from conftest import ROOT
 
 from api.settings import Settings
+from deploy.image import main as build_image
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 IGNORED = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
@@ -102,6 +103,15 @@ def test_the_two_targets_differ_only_by_their_runtime() -> None:
     assert without_variables("build-cuda") == without_variables("build-cpu")
     assert without_variables("cuda") == without_variables("cpu")
     assert list(STAGES)[-1] == "cpu", "the last stage is the default target"
+
+
+def test_where_the_image_cannot_be_built_one_line_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="2"):
+        build_image([])
+    assert "install buildah, mmdebstrap" in capsys.readouterr().err.splitlines()[-1]
 
 
 def run_tool(name: str, *arguments: str) -> None:
