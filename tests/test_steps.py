@@ -255,7 +255,13 @@ def test_a_run_that_is_interrupted_while_it_waits_for_a_better_epoch_waits_no_lo
         | {"save_steps": 3},
         {"keep": "best", "patience": 1, "evaluate": "epoch", "average": "swa", "swa_start": 0.1}
         | {"adversarial": "awp", "adversarial_start": 0.3, "epochs": 3},
-        pytest.param({"fp16": True, "bf16": None, "save_steps": 3}, marks=pytest.mark.gpu),
+        pytest.param(
+            {"fp16": True, "bf16": None, "save_steps": 3},
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="float16 needs a GPU"),
+            ],
+        ),
     ],
     ids=["ema, r_drop, fgm", "layer decay, accumulation", "best, swa, awp", "fp16"],
 )
