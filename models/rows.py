@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -90,14 +91,16 @@ def labelled(row: FileRow[Example], path: Path) -> LabelledExample:
     return LabelledExample(row.example, row.label.id, row.place)
 
 
-def two_labels(rows: Sequence[LabelledExample]) -> int:
-    """How many rows have the sentence and the spans of another row that has another label."""
-    labels: defaultdict[object, list[int]] = defaultdict(list)
+def two_labels(rows: Sequence[LabelledExample]) -> NDArray[np.bool_]:
+    """Which rows have the sentence and the spans of another row that has another label, shape (rows,)."""
+    keys = []
+    labels: defaultdict[object, set[int]] = defaultdict(set)
     for row in rows:
         subject, object_ = row.example.subject_entity, row.example.object_entity
         spans = (subject.start_idx, subject.end_idx, object_.start_idx, object_.end_idx)
-        labels[row.example.sentence, spans].append(row.label_id)
-    return sum(len(ids) for ids in labels.values() if len(set(ids)) > 1)
+        keys.append((row.example.sentence, spans))
+        labels[keys[-1]].add(row.label_id)
+    return np.array([len(labels[key]) > 1 for key in keys], dtype=bool)
 
 
 def count_rows(path: Path) -> int:
@@ -136,8 +139,13 @@ def label_ids(rows: Sequence[LabelledExample]) -> NDArray[np.int64]:
 
 
 def sentence(row: LabelledExample) -> str:
-    """A row's sentence without space around it."""
-    return row.example.sentence.strip()
+    """A row's sentence, as `plain_sentence`."""
+    return plain_sentence(row.example)
+
+
+def plain_sentence(example: Example) -> str:
+    """An example's sentence in composed form (NFC), without space around it."""
+    return unicodedata.normalize("NFC", example.sentence.strip())
 
 
 def sentence_halves(rows: Sequence[LabelledExample]) -> NDArray[np.bool_]:

@@ -14,6 +14,8 @@ from hostile_examples import HOSTILE, as_row, example
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
+    AlbertConfig,
+    AlbertForMaskedLM,
     AutoModel,
     AutoTokenizer,
     BertConfig,
@@ -231,7 +233,7 @@ def test_no_sentence_is_both_learnt_from_and_held_out(environment: Path, tmp_pat
 
 def test_words_are_refilled_under_the_relation(model: Path, environment: Path) -> None:
     rows = read_labelled(environment / "held_out.jsonl")[::7]
-    refiller = Refiller(Contextual(model=str(model), alpha=1, temperature=1, top_k=1))
+    refiller = Refiller(Contextual(model=str(model), alpha=1, temperature=1, top_k=1, min_probability=0))
     generators = [np.random.default_rng(0) for _ in rows]
     of_one_piece = [relation for relation, word in WORD_OF.items() if word != "태어났다"]
     for relation in of_one_piece:
@@ -252,7 +254,13 @@ def test_whatever_is_drawn_both_entities_and_everything_around_the_words_stay(
     kind: str, request: pytest.FixtureRequest
 ) -> None:
     refiller = Refiller(
-        Contextual(model=str(request.getfixturevalue(kind)), alpha=0.6, temperature=20, top_k=10_000)
+        Contextual(
+            model=str(request.getfixturevalue(kind)),
+            alpha=0.6,
+            temperature=20,
+            top_k=10_000,
+            min_probability=0,
+        )
     )
     rows = labelled(WILD)
     changed = [0] * len(rows)
@@ -289,14 +297,48 @@ def test_whatever_is_drawn_both_entities_and_everything_around_the_words_stay(
     assert min(changed[len(HOSTILE) :]) > 10, changed
 
 
+def test_a_word_that_the_model_finds_unlikely_is_dropped(model: Path, environment: Path) -> None:
+    """One word of one piece in each row; its probability is computed here, from the model's logits."""
+    rows = [
+        row for row in read_labelled(environment / "held_out.jsonl") if "태어났다" not in row.example.sentence
+    ]
+    every = Refiller(Contextual(model=str(model), alpha=0.01, temperature=5, top_k=50, min_probability=0))
+    likely = Refiller(Contextual(model=str(model), alpha=0.01, temperature=5, top_k=50, min_probability=0.2))
+    generators = [[np.random.default_rng(index) for index in range(len(rows))] for _ in range(3)]
+    kept = 0
+    for row, drawn, after, generator in zip(
+        rows, every(rows, generators[0]), likely(rows, generators[1]), generators[2], strict=True
+    ):
+        chosen = choose(row.example, 0.01, generator)
+        words = every.masker.encode(row.example, chosen)
+        ((_, start, stop),) = words.spans
+        if stop - start > 1:
+            continue
+        assert drawn is not None
+        ids = words.input_ids.copy()
+        new = every.masker.encode(drawn, chosen).input_ids[start]
+        ids[start] = every.masker.mask_token_id
+        masked = torch.zeros(1, len(ids), dtype=torch.bool)
+        masked[0, start] = True
+        with torch.inference_mode():
+            batch = (torch.from_numpy(ids)[None], torch.ones(1, len(ids), dtype=torch.int64))
+            logits = every.model(*batch, torch.tensor([row.label_id]), masked).logits[0].numpy()
+        allowed = logits[: len(every.masker.opens)][every.masker.opens]
+        probability = np.exp(logits[new]) / np.exp(allowed).sum()
+        if abs(probability - 0.2) > 1e-3:
+            assert after == (drawn if probability >= 0.2 else row.example)
+            kept += after == drawn
+    assert 0 < kept < len(rows)
+
+
 def test_variants_depend_on_seed_and_row_alone(model: Path, environment: Path) -> None:
     rows = read_labelled(environment / "held_out.jsonl")[:70]
-    method = Contextual(model=str(model), copies=2, top_k=5)
+    method = Contextual(model=str(model), copies=2, top_k=5, min_probability=0)
     made = list(variants(rows, method, seed=3))
     assert made == list(variants(rows, method, seed=3))
     assert made != list(variants(rows, method, seed=4))
     assert [(one.source, one.number) for one in made] == sorted((one.source, one.number) for one in made)
-    refiller = Refiller(Contextual(model=str(model), alpha=0.4, temperature=3, top_k=50))
+    refiller = Refiller(Contextual(model=str(model), alpha=0.4, temperature=3, top_k=50, min_probability=0))
     together, alone = (
         refiller(some, [np.random.default_rng((5, index)) for index in range(len(some))])
         for some in (rows, rows[:1])
@@ -307,7 +349,9 @@ def test_variants_depend_on_seed_and_row_alone(model: Path, environment: Path) -
         "each says something new"
     )
     assert all(one.row.label_id == rows[one.source].label_id for one in made)
-    balanced = list(variants(rows, Contextual(model=str(model), balance=20, temperature=3), seed=3))
+    balanced = list(
+        variants(rows, Contextual(model=str(model), balance=20, temperature=3, min_probability=0), seed=3)
+    )
     have = [row.label_id for row in rows] + [one.row.label_id for one in balanced]
     assert {have.count(label_id) for label_id in set(have)} == {20}
 
@@ -352,6 +396,7 @@ def test_words_that_are_masked_hold_no_entity_and_their_tokens_spell_them(
     "make",
     [
         lambda: BertForMaskedLM(BertConfig(vocab_size=50, **SIZES)),
+        lambda: AlbertForMaskedLM(AlbertConfig(vocab_size=50, embedding_size=8, **SIZES)),
         lambda: RobertaForMaskedLM(RobertaConfig(vocab_size=50, type_vocab_size=1, **SIZES)),
     ],
 )
@@ -372,7 +417,8 @@ def test_the_conditional_model_starts_as_the_pretrained_one(
         assert torch.allclose(
             new(input_ids, attention_mask, torch.tensor([0, 7, 29]), masked).logits, expected, atol=1e-5
         )
-        new.encoder.embeddings.token_type_embeddings.weight[7] += torch.randn(SIZES["hidden_size"])
+        segment = new.encoder.embeddings.token_type_embeddings.weight[7]
+        segment += torch.randn_like(segment)
         other = new(input_ids, attention_mask, torch.tensor([0, 7, 29]), masked).logits
     same = masked.nonzero()[:, 0] != 1
     assert torch.allclose(other[same], expected[same], atol=1e-5)
@@ -409,7 +455,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     )
     assert main(whole) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (summary["model"], summary["rows"], summary["held_out"]) == (str(tmp_path / "whole"), 144, 16)
+    assert (summary["model"], summary["rows"], summary["held_out"]) == (str(tmp_path / "whole"), 143, 17)
     assert json.loads((tmp_path / "whole" / "run.json").read_bytes())["data"].keys() == {"train"}
     assert ContextualRecipe.read(tmp_path / "whole" / "recipe.yaml").train_rows == 160
     assert main([*whole, *overrides("mask_ratio=0.3", f"validation={environment}/held_out.jsonl")]) == 2
@@ -441,7 +487,7 @@ def test_file_to_file(
 ) -> None:
     source = write(tmp_path / "rows.jsonl", corpus(PEOPLE[7:8])[:40])
     outputs = [tmp_path / f"{name}.jsonl" for name in ("first", "again", "other", "new")]
-    wild = ["--alpha", "0.4", "--temperature", "5", "--top-k", "100"]
+    wild = ["--alpha", "0.4", "--temperature", "5", "--top-k", "100", "--min-probability", "0"]
     for output, more in zip(outputs, [[], [], ["--seed", "7"], ["--only-new"]], strict=True):
         assert (
             augment([str(source), str(output), "--method", "contextual", "--model", str(model), *wild, *more])
@@ -547,7 +593,7 @@ def test_a_recipe_or_encoder_that_cannot_be_used_gets_one_plain_line(
         DistilBertConfig(vocab_size=500, dim=16, n_layers=1, n_heads=2, hidden_dim=16)
     ).save_pretrained(tmp_path / "other")
     AutoTokenizer.from_pretrained(encoder_folder).save_pretrained(tmp_path / "other")
-    assert "neither BERT's nor RoBERTa's form" in line(f"encoder={tmp_path}/other")
+    assert "the form of no BERT, RoBERTa or ALBERT" in line(f"encoder={tmp_path}/other")
 
 
 @pytest.mark.parametrize("folder", ["tiny", "study"])

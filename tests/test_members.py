@@ -3,6 +3,7 @@ weighs more."""
 
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,7 +80,6 @@ def test_parts_never_share_a_sentence_and_every_row_is_in_one(seed: int) -> None
     sizes = np.bincount([its.pop() for its in of_sentence.values()], minlength=of + 1)[1:]
     assert len(sizes) == of
     assert sizes.min() >= 1
-    assert np.ptp(sizes) <= 1, "as many sentences each, to one"
     held_out = [Fold(of=of, number=number).held_out(rows) for number in range(1, of + 1)]
     assert sum(map(len, held_out)) == len(rows)
     for its in held_out:
@@ -88,8 +88,20 @@ def test_parts_never_share_a_sentence_and_every_row_is_in_one(seed: int) -> None
         assert not {sentence(one) for one in rest} & {sentence(one) for one in its}
 
 
-def test_parts_depend_on_the_sentences_alone() -> None:
-    rows = [row(f"나무 {number}그루") for number in range(40)]
+def test_each_part_has_its_share_of_every_label() -> None:
+    """Of label n there are 5 (n + 1) rows. Every seventh sentence has two rows of one label."""
+    rows = [
+        row(f"나무 {label}·{number}그루", label) for label in range(6) for number in range(5 * (label + 1))
+    ]
+    rows += rows[::7]
+    part_of, labels = parts(rows, 5), np.array([one.label_id for one in rows])
+    for label in range(6):
+        counts = np.bincount(part_of[labels == label], minlength=6)[1:]
+        assert np.ptp(counts) <= 1, (label, counts)
+
+
+def test_parts_depend_on_sentences_and_labels_alone() -> None:
+    rows = [row(f"나무 {number}그루", number % 3) for number in range(40)]
     order = np.random.default_rng(0).permutation(40)
     assert parts([rows[index] for index in order], 4).tolist() == parts(rows, 4)[order].tolist()
 
@@ -97,6 +109,8 @@ def test_parts_depend_on_the_sentences_alone() -> None:
 def test_too_few_sentences_and_a_part_that_is_not_there_are_refused() -> None:
     with pytest.raises(InvalidRows, match="1 different sentences cannot be split into 2 parts"):
         parts([row("나무 한 그루"), row("나무 한 그루 ")], 2)
+    with pytest.raises(InvalidRows, match="no label has 3 rows"):
+        parts([row(f"나무 {number}그루", number) for number in range(5)], 3)
     with pytest.raises(ValueError, match="one of the 3 parts is required, not 4"):
         Fold(of=3, number=4)
 
@@ -215,6 +229,19 @@ def test_the_better_recipe_weighs_more_and_members_of_one_recipe_the_same(
         assert micro_f1(file["label_ids"], vote.argmax(axis=1)) == pytest.approx(
             ensemble["validation"]["vote"]["micro_f1"], abs=0.2
         )
+
+
+def test_members_of_another_rule_for_folds_are_refused(
+    trained: dict[str, set[str]], recipe_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a run of an older commit: its record has no rule, and its parts are others."""
+    shutil.copytree(recipe_files[0].with_suffix(""), tmp_path / "old")
+    record = tmp_path / "old" / "fold-1" / "run.json"
+    run = json.loads(record.read_bytes())
+    assert run.pop("fold_rule") == "stratified by label"
+    record.write_text(json.dumps(run))
+    assert main([str(recipe_files[0]), "--folds", "2", "--set", f"output={tmp_path / 'old'}"]) == 2
+    assert "was begun with another fold_rule" in capsys.readouterr().err
 
 
 KILLED = """

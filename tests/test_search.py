@@ -349,6 +349,18 @@ def test_a_wrong_search_gets_one_plain_line(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_search_of_a_recipe_that_keeps_the_best_epoch_is_refused(
+    fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write(tmp_path / "recipe.yaml", fields, search=TWO, keep="best", patience=1)
+    assert main([str(recipe)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "use --set keep=last --set patience=null" in line
+    assert not (tmp_path / "run").exists()
+    as_told = Recipe.read(recipe, {"keep": "last", "patience": "null"})
+    assert (as_told.keep, as_told.patience) == ("last", None)
+
+
 def test_a_pruner_wants_more_than_one_epoch(fields: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InvalidRecipe, match="pruner"):
         Recipe.read(write(tmp_path / "recipe.yaml", fields, epochs=1, search={**TWO, "pruner": "median"}))

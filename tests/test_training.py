@@ -18,6 +18,7 @@ from scoring_files import as_csv
 
 from loadtest.sentences import Row
 from models.encoding import Encoder
+from models.example import Example
 from models.markers import MARKER_STYLES
 from models.rows import read_labelled
 from training.augment import main as augment
@@ -68,6 +69,8 @@ def test_rows_with_two_labels_are_recorded_and_said_once(
     run = json.loads((tmp_path / "run" / "run.json").read_bytes())
     assert (run["two_labels"], run["rows"], run["data"]["train"]["rows"]) == (2, 4, 4)
     assert capsys.readouterr().err.count("2 training rows have the sentence and the entities of another") == 1
+    recipe = Recipe.read(recipe_file, {"train": str(tmp_path / "train.csv"), "drop_two_labels": "true"})
+    assert [row.example for row in recipe.training_rows()] == [Example.from_row(rows[1])] * 2
 
 
 # the Trainer's, of checkpoints within a second of each other

@@ -49,6 +49,14 @@ class Contextual(Augmentation):
     )
     top_k: int = Field(20, ge=1, description="Each token is drawn from this many of the likeliest tokens.")
 
+    min_probability: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="A new word is kept if the geometric mean of its tokens' probabilities is at least this; "
+        "otherwise the old word stays. 0: every word is kept.",
+    )
+
     @field_validator("model")
     @classmethod
     def _check_model(cls, model: str) -> str:

@@ -34,6 +34,7 @@ class Draft:
         for _, start, stop in self.spans:
             self.ids[start:stop] = mask_token_id
         self.original = words.input_ids
+        self.probabilities = np.ones(len(self.ids))  # of the drawn tokens, by the model
 
     def open(self, step: int) -> list[int]:
         """The tokens to refill in this step: token number `step` of each chosen word that has one."""
@@ -47,6 +48,8 @@ class Refiller:
     2. Mask all their tokens.
     3. Refill the first token of each chosen word, then the second one, and so on. Each token is drawn from
        the `top_k` likeliest Hangul tokens that are allowed at its place: the start of a word or within it.
+    4. Keep the old word where the geometric mean of the new tokens' probabilities is below
+       `min_probability`. They are the model's over the allowed tokens, whatever `temperature` and `top_k`.
 
     A row's result depends on its own generator. The other rows change it only by rounding.
 
@@ -85,11 +88,11 @@ class Refiller:
             drawn = iter(self._draw(drafts, step))
             for draft in drafts:
                 for token in draft.open(step):
-                    draft.ids[token] = next(drawn)
+                    draft.ids[token], draft.probabilities[token] = next(drawn)
             step += 1
 
-    def _draw(self, drafts: Sequence[Draft], step: int) -> list[int]:
-        """New token ids for the open tokens of the drafts, in their order."""
+    def _draw(self, drafts: Sequence[Draft], step: int) -> list[tuple[int, float]]:
+        """New token ids for the open tokens of the drafts, in their order, with their probabilities."""
         device = self.forbidden.device
         pad = self.masker.pad_token_id
         input_ids = pad_sequence(
@@ -108,17 +111,21 @@ class Refiller:
             logits = self.model(input_ids, attention_mask, relation_ids, masked).logits
             logits = logits.masked_fill(self.forbidden[torch.tensor(opens, device=device).long()], -torch.inf)
             likeliest = logits.topk(min(self.options.top_k, logits.shape[1]))
+            by_model = (likeliest.values - logits.logsumexp(dim=1, keepdim=True)).exp().cpu().numpy()
         # on the CPU: some accelerators have no float64
         chances = torch.softmax(likeliest.values.cpu().double() / self.options.temperature, dim=1).numpy()
         tokens = likeliest.indices.cpu().numpy()
         generators = (draft.generator for draft in drafts for _ in draft.open(step))
-        return [
-            int(generator.choice(some, p=chance))
-            for some, chance, generator in zip(tokens, chances, generators, strict=True)
+        drawn = [
+            int(generator.choice(len(chance), p=chance))
+            for chance, generator in zip(chances, generators, strict=True)
         ]
+        return [(int(tokens[row, place]), float(by_model[row, place])) for row, place in enumerate(drawn)]
 
     def _example(self, draft: Draft) -> Example:
         words, space = split(draft.row.example)
         for place, start, stop in draft.spans:
-            words[place] = refill(words[place], self.masker.text(draft.ids[start:stop]))
+            likely = np.exp(np.log(draft.probabilities[start:stop]).mean())
+            if likely >= self.options.min_probability:
+                words[place] = refill(words[place], self.masker.text(draft.ids[start:stop]))
         return join(words, space, draft.row.example)

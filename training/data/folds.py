@@ -5,13 +5,21 @@ sentences that are held out from it.
 """
 
 import hashlib
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.rows import InvalidRows, LabelledExample, sentence
+
+RULE: Final = "stratified by label"
+"""How sentences are dealt out. A run with another rule cannot go on, because its parts are others. Change it
+together with `parts`."""
 
 
 class Fold(BaseModel):
@@ -32,28 +40,50 @@ class Fold(BaseModel):
         """The rows of this part, in the order of the file.
 
         Raises:
-            InvalidRows: the rows have fewer sentences than parts.
+            InvalidRows: as `parts`.
         """
         return [row for row, part in zip(rows, parts(rows, self.of), strict=True) if part == self.number]
 
 
 def parts(rows: Sequence[LabelledExample], of: int) -> NDArray[np.int64]:
-    """The part of each row, from 1 to `of`, shape (rows,). Rows of one sentence are in the same part.
+    """The part of each row, from 1 to `of`, shape (rows,).
 
-    The sentences are dealt out in the order of their SHA-256. So the parts differ by at most one sentence in
-    size, and depend neither on a seed nor on the order of the rows. Labels are not balanced.
+    Rows of one sentence are in the same part, and each part has about the same share of every label
+    (scikit-learn's StratifiedGroupKFold). The parts depend neither on a seed nor on the order of the rows.
 
     Raises:
-        InvalidRows: the rows have fewer sentences than parts.
+        InvalidRows: the rows have fewer sentences than parts, or no label has as many rows as parts.
     """
-    sentences = [sentence(row) for row in rows]
-    ordered = sorted(set(sentences), key=lambda text: hashlib.sha256(text.encode()).digest())
+    return np.array(
+        _parts(tuple(map(sentence, rows)), tuple(row.label_id for row in rows), of), dtype=np.int64
+    )
+
+
+@lru_cache(maxsize=4)  # 32,000 rows take seconds, and a run needs their parts several times
+def _parts(sentences: tuple[str, ...], label_ids: tuple[int, ...], of: int) -> tuple[int, ...]:
+    from sklearn.model_selection import StratifiedGroupKFold  # a second to import
+
+    ordered = sorted(
+        set(sentences), key=lambda text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    )
     if len(ordered) < of:
         raise InvalidRows(
             f"fold: {len(ordered)} different sentences cannot be split into {of} parts; use fewer parts"
         )
-    part_of = {text: place % of + 1 for place, text in enumerate(ordered)}
-    return np.array([part_of[text] for text in sentences], dtype=np.int64)
+    if max(Counter(label_ids).values()) < of:
+        raise InvalidRows(f"fold: no label has {of} rows, one for each part; use fewer parts")
+    # Equal groups are dealt out in the order of their numbers, so these must not follow the alphabet.
+    number = {text: place for place, text in enumerate(ordered)}
+    groups = [number[text] for text in sentences]
+    part_of = [0] * len(groups)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")
+        for part, (_, held_out) in enumerate(
+            StratifiedGroupKFold(of).split(groups, label_ids, groups), start=1
+        ):
+            for row in held_out:
+                part_of[row] = part
+    return tuple(part_of)
 
 
 def apart(rows: Iterable[LabelledExample], others: Iterable[LabelledExample]) -> list[LabelledExample]:

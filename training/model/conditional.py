@@ -16,11 +16,12 @@ from transformers.modeling_outputs import MaskedLMOutput
 from models.labels import RELATIONS
 from training.model.pretrained import require_encoder
 
+HEADS = ("transform.dense.weight", "lm_head.dense.weight", "predictions.dense.weight")
 LABEL_EMBEDDING = "encoder.embeddings.token_type_embeddings."
 
 
 class ConditionalMaskedLM(PreTrainedModel):
-    """A BERT or RoBERTa encoder with 30 segments, one for each relation, and the masked-LM head of both: one
+    """A BERT, RoBERTa or ALBERT encoder with 30 segments, one for each relation, and a masked-LM head: one
     layer, a norm, and the encoder's token embeddings."""
 
     base_model_prefix = "encoder"
@@ -32,8 +33,8 @@ class ConditionalMaskedLM(PreTrainedModel):
         self.encoder = AutoModel.from_config(config) if encoder is None else encoder
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None
-        size = config.hidden_size
-        self.dense = nn.Linear(size, size)
+        size = getattr(config, "embedding_size", config.hidden_size)  # ALBERT's tokens are narrower
+        self.dense = nn.Linear(config.hidden_size, size)
         # For an encoder without a pretrained head. On me5-small-ko this start is better than a random one:
         # held-out loss 6.4 instead of 6.8 after 900 rows.
         nn.init.eye_(self.dense.weight)
@@ -51,7 +52,7 @@ class ConditionalMaskedLM(PreTrainedModel):
             layers: number of the encoder's first layers to keep; all by default.
 
         Raises:
-            ValueError: the model has neither BERT's nor RoBERTa's form, or lacks weights of the encoder.
+            ValueError: the model is no BERT, RoBERTa or ALBERT, or lacks weights of the encoder.
         """
         fewer = {"num_hidden_layers": layers} if layers else {}
         pretrained, report = AutoModelForMaskedLM.from_pretrained(
@@ -60,14 +61,16 @@ class ConditionalMaskedLM(PreTrainedModel):
         require_encoder(pretrained, name, report["missing_keys"])
         encoder, config = pretrained.base_model, pretrained.config
         segments = getattr(getattr(encoder, "embeddings", None), "token_type_embeddings", None)
-        if segments is None or not (hasattr(pretrained, "cls") or hasattr(pretrained, "lm_head")):
-            raise ValueError(f"{name} has neither BERT's nor RoBERTa's form; use such an encoder")
+        if segments is None or not any(
+            hasattr(pretrained, head) for head in ("cls", "lm_head", "predictions")
+        ):
+            raise ValueError(f"{name} has the form of no BERT, RoBERTa or ALBERT; use such an encoder")
         rows = segments.weight.detach()[:1].repeat(len(RELATIONS), 1)
         encoder.embeddings.token_type_embeddings = nn.Embedding.from_pretrained(rows, freeze=False)
         config.architectures = [cls.__name__]
         config.type_vocab_size, config.window = len(RELATIONS), window
         model = cls(config, encoder)
-        if not any("transform.dense" in key or "lm_head.dense" in key for key in report["missing_keys"]):
+        if not any(key.endswith(HEADS) for key in report["missing_keys"]):
             model._copy_head(pretrained)
         return model
 
@@ -102,6 +105,9 @@ class ConditionalMaskedLM(PreTrainedModel):
         if hasattr(pretrained, "cls"):
             head = pretrained.cls.predictions
             dense, norm = head.transform.dense, head.transform.LayerNorm
+        elif hasattr(pretrained, "predictions"):
+            head = pretrained.predictions
+            dense, norm = head.dense, head.LayerNorm
         else:
             head = pretrained.lm_head
             dense, norm = head.dense, head.layer_norm

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
 from models.markers import Markers
-from models.rows import LabelledExample, read_labelled
+from models.rows import InvalidRows, LabelledExample, read_labelled, two_labels
 from models.template_file import read_markers
 from training.augmentation.methods import AnyMethod
 from training.data.folds import Fold, apart
@@ -46,6 +46,11 @@ class RunRecipe(YamlFile):
     )
     train_rows: int | None = Field(
         None, ge=1, description="Trains on this many rows, drawn at random with `seed`. Default: all."
+    )
+    drop_two_labels: bool = Field(
+        False,
+        description="Leaves out the training rows whose sentence and entities another row has with another "
+        "label, all of them.",
     )
     epochs: float = Field(1.0, gt=0, description="Number of passes over the training rows.")
     batch_size: int = Field(32, ge=1, description="Rows that the model gets at once.")
@@ -92,6 +97,10 @@ class RunRecipe(YamlFile):
         rows = read_labelled(self.train)
         if self.fold is not None:
             rows = apart(rows, self.fold.held_out(rows))
+        if self.drop_two_labels:
+            rows = [row for row, doubtful in zip(rows, two_labels(rows), strict=True) if not doubtful]
+            if not rows:
+                raise InvalidRows(f"{self.train}: drop_two_labels leaves no row; correct the labels")
         if self.train_rows is None:
             return rows
         order = np.random.default_rng(self.seed).permutation(len(rows))

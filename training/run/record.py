@@ -31,7 +31,10 @@ from pydantic_core import PydanticUndefined
 
 from models.rows import count_rows, sha256
 from training.augmentation.contextual import Contextual
+from training.augmentation.eda import Eda
+from training.augmentation.synonyms import SYNONYMS
 from training.data.files import write
+from training.data.folds import RULE
 from training.errors import InvalidRecipe
 from training.run.precision import AnyRecipe, decide
 from training.run.predictions import Predictions
@@ -192,6 +195,8 @@ def fingerprints(recipe: RunRecipe) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
     made_of["order"] = ORDER
+    if recipe.fold is not None:
+        made_of["fold_rule"] = RULE
     if isinstance(recipe, Recipe):
         if recipe.teachers:
             made_of["teachers"] = [weights_fingerprint(folder) for folder in recipe.teachers]
@@ -199,6 +204,8 @@ def fingerprints(recipe: RunRecipe) -> dict[str, Any]:
             made_of["teacher_probabilities"] = sha256(recipe.teacher_probabilities)
         if isinstance(recipe.augmentation, Contextual):
             made_of["augmentation"] = weights_fingerprint(Path(recipe.augmentation.model))
+        if isinstance(recipe.augmentation, Eda):
+            made_of["synonyms"] = sha256(SYNONYMS)
     return made_of
 
 

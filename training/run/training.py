@@ -120,10 +120,10 @@ def read_data(recipe: Recipe) -> TrainingData:
 def fit(trainer: RelationTrainer) -> None:
     """Train to the end, from the last checkpoint if there is one. The trainer then has `predictions`."""
     rows = trainer.train_dataset.rows
-    if conflicts := two_labels(rows):
+    if conflicts := int(two_labels(rows).sum()):
         print(
             f"training: {conflicts:,} training rows have the sentence and the entities of another row with "
-            "another label",
+            "another label; `drop_two_labels: true` leaves them out",
             file=sys.stderr,
         )
     shared = int((~trainer.apart).sum())

@@ -30,8 +30,7 @@ def run_trial(recipe: Recipe, drawn: Mapping[str, Any], output: Path, report: Re
             epoch = json.loads(line)
             report(math.ceil(epoch["epoch"]), {name: epoch[name] for name in ("epoch", *METRICS)})
         return
-    # the trial reports its last epoch, so it keeps this one
-    fixed = {"output": output, "search": None, "evaluate": "epoch", "keep": "last", "patience": None}
+    fixed = {"output": output, "search": None, "evaluate": "epoch"}
     recipe = recipe.changed({**recipe.search.fields(drawn), **fixed})
     trainer = prepare(recipe, [_Reporter(report)])
     trainer.args.save_strategy = SaveStrategy.NO

@@ -40,6 +40,11 @@ def search(recipe: Recipe, backend: str) -> dict[str, Any]:
     space = recipe.search
     if space is None:
         raise InvalidRecipe("search: the recipe has no such block; docs/recipe.md describes it")
+    if recipe.keep == "best":
+        raise InvalidRecipe(
+            "keep: a trial keeps no weights and counts with its last epoch, so `best` and `patience` have no "
+            "effect; use --set keep=last --set patience=null, and search `epochs`"
+        )
     objective = load_objective(space.objective)
     _check_backend(backend, space)
     prepare(recipe)  # errors in data or encoder are reported once, not in each trial
