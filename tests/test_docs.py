@@ -220,6 +220,6 @@ def test_the_commands_of_the_training_page_run_as_printed(
 def test_every_recipe_can_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KORE_ENCODER", "an-encoder")
     monkeypatch.setenv("KLUE_RE_DATA", "a-folder")
-    if path.name != "study.yaml":  # a study is no recipe
+    if path.name not in ("study.yaml", "deep.yaml", "query.yaml"):  # two studies and a marker template
         kinds = {"pretrain.yaml": PretrainingRecipe, "contextual.yaml": ContextualRecipe}
         kinds.get(path.name, Recipe).read(path)

@@ -240,7 +240,7 @@ def test_members_of_another_rule_for_folds_are_refused(
     run = json.loads(record.read_bytes())
     assert run.pop("fold_rule") == "stratified by label"
     record.write_text(json.dumps(run))
-    assert main([str(recipe_files[0]), "--folds", "2", "--set", f"output={tmp_path / 'old'}"]) == 2
+    assert main([str(recipe_files[0]), "--folds", "2", "--set", "output=old", "--output", str(tmp_path)]) == 2
     assert "was begun with another fold_rule" in capsys.readouterr().err
 
 
