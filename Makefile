@@ -100,10 +100,11 @@ bundle: $(DEVELOP) ## train and export as the default bundle was: KORE_ENCODER=�
 loadtest: $(DEVELOP) ## run a load test with latency gates: PROFILE=short|spike|soak|mixed|batch, BUNDLE=… or URL=… of a running server
 	$(BIN)/python -m loadtest $(PROFILE) $(if $(URL),--url $(URL),--bundle $(BUNDLE))
 
-trials: $(DEVELOP) ## try to break a server: hostile requests, overload, reloads at full load, its OpenAPI document; minutes each
+trials: $(DEVELOP) ## try to break a server: hostile requests, overload, reloads at full load and a hundred of them, its OpenAPI document; minutes each
 	$(BIN)/python -m loadtest.hostile
 	$(BIN)/python -m loadtest.overload
 	$(BIN)/python -m loadtest.upheaval --bundle $(BUNDLE)
+	$(BIN)/python -m loadtest.swaps --bundle $(BUNDLE)
 	$(BIN)/python -m loadtest.openapi
 
 soak: $(DEVELOP) ## run ten minutes of steady load

@@ -10,6 +10,8 @@ log = logging.getLogger("kore")
 
 USER_ERROR: Final = 2
 
+NOT_STARTED: Final = "the server could not start; the log says why"
+
 ENDING_S: Final = 15.0
 """How long the process can take to end after its last answer, in seconds. A bundle that loads without end, as
 from a disk that stalls, is in a thread that cannot be stopped."""

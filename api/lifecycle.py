@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import Coroutine
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -20,7 +21,7 @@ import uvicorn
 from api import logs
 from api.app import create_app
 from api.connection import configure
-from api.ending import end_in_time, leave_running_batch, refuse
+from api.ending import NOT_STARTED, end_in_time, leave_running_batch, refuse
 from api.listening import WRONG_ADDRESS, address_in_use, listen, tell
 from api.service import RelationService
 from api.settings import Settings, warn_of_unknown
@@ -91,9 +92,10 @@ def serve(settings: Settings) -> int:
     tell(settings, listener)
     service = RelationService(settings, refuse_bundle)
     server = Server(configure(create_app(service, tracing), settings), service)
-    server.run(sockets=[listener])
+    with suppress(SystemExit):  # uvicorn's own, with status 3, if the start fails
+        server.run(sockets=[listener])
     if not (server.started or refusals):
-        return refuse("the server could not start; the log says why")
+        return refuse(NOT_STARTED)
     if service.stuck:
         leave_running_batch()
     return refuse(refusals[0]) if refusals else 0

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from contextvars import ContextVar
 from typing import Final, Literal
 
@@ -43,12 +44,13 @@ class Seldom:
     def __call__(self, record: logging.LogRecord) -> bool:
         if record.msg != self._message:
             return True
-        if record.created < self._next:
+        now = time.monotonic()  # the record's own time is of a clock that can be set back
+        if now < self._next:
             self._left_out += 1
             return False
         if self._left_out:
             record.msg = f"{self._message} ({self._left_out} more since the last such line)"
-        self._next, self._left_out = record.created + self._every_s, 0
+        self._next, self._left_out = now + self._every_s, 0
         return True
 
 

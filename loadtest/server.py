@@ -165,6 +165,19 @@ def answers(port: int, method: str, path: str, document: object = None) -> bool:
 
 
 @contextmanager
+def starting(
+    bundle: Path | str | None = None, module: str = "api", root: Path = ROOT, **settings: object
+) -> Iterator[ServerProcess]:
+    """A server that was started, and is perhaps not ready yet; arguments as `running`."""
+    with leaving_on_sigterm():
+        server = ServerProcess(bundle, module, root, settings)
+        try:
+            yield server
+        finally:
+            server.close()
+
+
+@contextmanager
 def running(
     bundle: Path | str | None = None, module: str = "api", root: Path = ROOT, **settings: object
 ) -> Iterator[ServerProcess]:
@@ -178,10 +191,6 @@ def running(
     Raises:
         StartFailed: it did not get ready.
     """
-    with leaving_on_sigterm():
-        server = ServerProcess(bundle, module, root, settings)
-        try:
-            server.wait_until_ready()
-            yield server
-        finally:
-            server.close()
+    with starting(bundle, module, root, **settings) as server:
+        server.wait_until_ready()
+        yield server

@@ -44,16 +44,26 @@ async def swap(server: ServerProcess, path: Path, bundles: list[Path]) -> list[O
     async with full_load(server, stop) as load:
         for number in range(SWAPS):
             await asyncio.sleep(2)
-            replacement = path.with_name(f"next-{number}")
-            replacement.symlink_to(bundles[number % len(bundles)])
-            replacement.rename(path)
-            server.process.send_signal(signal.SIGUSR1)
-            async with asyncio.timeout(SWAP_S):
-                while sum((await asyncio.to_thread(swaps, server)).values()) <= number:
-                    await asyncio.sleep(0.05)
+            await swap_once(server, path, bundles[number % len(bundles)], number + 1)
         await asyncio.sleep(1)
         stop.set()
         return await load
+
+
+async def swap_once(server: ServerProcess, path: Path, bundle: Path, ended: int) -> None:
+    """Point the served path at a bundle, send SIGUSR1, and wait until so many swaps have ended."""
+    point_at(path, bundle)
+    server.process.send_signal(signal.SIGUSR1)
+    async with asyncio.timeout(SWAP_S):
+        while sum((await asyncio.to_thread(swaps, server)).values()) < ended:
+            await asyncio.sleep(0.05)
+
+
+def point_at(path: Path, bundle: Path) -> None:
+    """Replace the link at a served path."""
+    replacement = path.with_name("replacement")
+    replacement.symlink_to(bundle)
+    replacement.rename(path)
 
 
 def swaps(server: ServerProcess) -> dict[str, float]:

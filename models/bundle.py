@@ -33,6 +33,9 @@ MANIFEST: Final = "manifest.json"
 SUMS: Final = "SHA256SUMS"
 CARD: Final = "README.md"
 LONGEST_CARD_BYTES: Final = 1 << 20
+MOST_BYTES: Final = 128 * 1024 * 1024
+"""Of a manifest, of its sums, and of a tokenizer: they are read whole, into many times their size. A
+vocabulary of a million tokens takes half as much."""
 
 
 class BundleRefused(ValueError):
@@ -304,6 +307,7 @@ class Bundle:
         mounted = path / "..data"
         path = (mounted if mounted.is_dir() else path).resolve()
         _check_sums(path)
+        check_size(path, MANIFEST)
         try:
             manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
         except ValidationError as error:
@@ -372,11 +376,32 @@ def _card(path: Path) -> str:
 
 
 def _listed(path: Path) -> dict[str, str]:
+    """The sum of each file. Lines can end in CR LF."""
     try:
+        check_size(path, SUMS)
         lines = (path / SUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         raise BundleRefused(f"bundle {path}: {SUMS} is missing or unreadable") from None
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    listed: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        digest, _, name = line.partition("  ")
+        if not name or name in listed:
+            fault = f"lists {name} twice" if name else "is not a sum, two spaces and a file"
+            raise BundleRefused(f"bundle {path}: {SUMS}: line {number} {fault}")
+        listed[name] = digest
+    return listed
+
+
+def check_size(path: Path, name: str) -> None:
+    """Check a file that is read whole.
+
+    Raises:
+        BundleRefused: it is larger than `MOST_BYTES`.
+        OSError: it is missing.
+    """
+    size = (path / name).stat().st_size
+    if size > MOST_BYTES:
+        raise BundleRefused(f"bundle {path}: {name} has {size} bytes; at most {MOST_BYTES} are read")
 
 
 def _files(path: Path) -> Iterator[str]:

@@ -3,7 +3,7 @@
 A front process (`api/fronts/`) has only this part of a bundle.
 """
 
-from models.bundle import Bundle, BundleRefused, InputEncoding
+from models.bundle import Bundle, BundleRefused, InputEncoding, check_size
 from models.encoding import EncodedExample, Encoder
 from models.example import Example, InvalidExample, Problem
 from models.pairs import Pairs
@@ -70,7 +70,10 @@ class BundleEncoder:
 def _encoder(bundle: Bundle, encoding: InputEncoding) -> Encoder:
     path = bundle.path / encoding.tokenizer
     try:
+        check_size(bundle.path, encoding.tokenizer)
         return Encoder.from_file(path, encoding.markers, bundle.manifest.max_length, encoding.pad_token_id)
+    except BundleRefused:
+        raise
     except Exception as error:  # the tokenizers library raises bare Exception
         raise BundleRefused(
             f"bundle {bundle.path}: {encoding.tokenizer}: {' '.join(str(error).split())}"

@@ -39,6 +39,7 @@ class Tally:
 
     Attributes:
         rows: rows read; each was scored or rejected.
+        unlisted: rejected rows that are counted and not written (`scoring.reasons.MOST_LISTED`).
         labelled: scored rows with one of the 30 labels.
         strange_labels: scored rows with another label.
         numbered_labels: labelled rows whose label is a number.
@@ -56,6 +57,7 @@ class Tally:
     reasons: Mapping[str, int] = field(default_factory=dict)
     mistakes: Sequence[Mistake] = ()
     broken: str | None = None
+    unlisted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from models.files.rows import Reject
 KINDS: Final = 100
 """Kinds of reasons that are counted. Rows with further kinds are not, so that the memory is bounded."""
 REASONS_TOLD: Final = 3
+MOST_LISTED: Final = 100_000
+"""Rejects that are written. Further ones are counted: 84 bytes of zstd can hold millions of bad rows."""
 LONGEST: Final = 200
 
 _DETAILS: Final = re.compile(r"'.*'|\".*\"|\d+")

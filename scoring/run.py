@@ -31,7 +31,7 @@ from scoring.options import ScoringOptions
 from scoring.outputs import Writer, choose_writer, encoded, json_lines
 from scoring.paths import Paths, can_be_read_again, identity
 from scoring.progress import Progress, progress_bar
-from scoring.reasons import REASONS_TOLD, count_reasons
+from scoring.reasons import MOST_LISTED, REASONS_TOLD, count_reasons
 from scoring.report import render
 from scoring.windows import Window, begin, windows
 
@@ -156,6 +156,7 @@ def _finish(window: Window, answering: Answering, writer: Writer, sink: Sink, pr
         if row.label.id is not None
     ]
     before = sink.tally
+    listed = window.rejects[: MOST_LISTED - (before.rejected - before.unlisted)]
     tally = Tally(
         window.last,
         before.scored + len(window.rows),
@@ -168,9 +169,10 @@ def _finish(window: Window, answering: Answering, writer: Writer, sink: Sink, pr
             before.mistakes, ((row, predictions[0]) for row, predictions in answers if row.example)
         ),
         window.broken,
+        before.unlisted + len(window.rejects) - len(listed),
     )
     output = (b"" if before.rows else writer.header()) + writer.lines(answers)
-    rejects = json_lines([reject.document() for reject in window.rejects])
+    rejects = json_lines([reject.document() for reject in listed])
     sink.commit(Finished(output, rejects, np.array(labelled, dtype=np.float64).tobytes()), tally)
 
 
@@ -186,6 +188,7 @@ def _summary(
         "rows": tally.rows,
         "scored": tally.scored,
         "rejected": tally.rejected,
+        "rejects_not_listed": tally.unlisted,
         "rejects": str(paths.rejects) if tally.rejected and paths else None,
         "broken": tally.broken,
         "labelled": tally.labelled,

@@ -17,7 +17,8 @@ from manifests import refusal, rewrite, sign
 from export.replace import replacing
 from export.whole_graphs import write_whole
 from models import bundle
-from models.bundle import Bundle
+from models.bundle import Bundle, BundleRefused
+from models.bundle_encoder import BundleEncoder
 from models.ensemble import Ensemble
 
 
@@ -60,6 +61,50 @@ def test_a_missing_file_is_refused(copy: Path, pattern: str) -> None:
 def test_an_unlisted_file_is_refused(copy: Path) -> None:
     (copy / "members" / "stowaway.bin").write_bytes(b"?")
     assert "members/stowaway.bin is not listed" in refusal(copy)
+
+
+def test_sums_with_windows_line_ends_are_read(copy: Path) -> None:
+    sums = copy / bundle.SUMS
+    sums.write_bytes(sums.read_bytes().replace(b"\n", b"\r\n"))
+    Bundle.open(copy)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{first}", "lists manifest.json twice"),
+        ("{zeros}  manifest.json", "lists manifest.json twice"),
+        ("", "is not a sum, two spaces and a file"),
+        ("{zeros} *manifest.json", "is not a sum, two spaces and a file"),
+        ("{zeros}  ../outside", "../outside is missing"),
+        ("{zeros}  /etc/hostname", "/etc/hostname is missing"),
+    ],
+)
+def test_odd_sums_are_refused(copy: Path, line: str, said: str) -> None:
+    sums = copy / bundle.SUMS
+    lines = sums.read_text(encoding="utf-8").splitlines()
+    first = next(each for each in lines if each.endswith("  manifest.json"))
+    (copy.parent / "outside").write_bytes(b"")
+    added = line.format(first=first, zeros="0" * 64)
+    sums.write_text("\n".join([*lines, added]) + "\n", encoding="utf-8")
+    assert said in refusal(copy)
+
+
+def test_a_manifest_or_a_tokenizer_that_fills_the_memory_is_refused_unread(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle, "MOST_BYTES", 1_000_000)
+    tokenizer = copy / Bundle.open(copy).manifest.members[0].encoding.tokenizer
+    with tokenizer.open("r+b") as file:
+        file.truncate(bundle.MOST_BYTES + 1)
+    sign(copy)
+    opened = Bundle.open(copy)
+    with pytest.raises(BundleRefused, match=f"{tokenizer.name} has .* bytes; at most"):
+        BundleEncoder(opened)
+    with (copy / bundle.MANIFEST).open("r+b") as file:
+        file.truncate(bundle.MOST_BYTES + 1)
+    sign(copy)
+    assert f"{bundle.MANIFEST} has" in refusal(copy)
 
 
 def test_no_folder_is_refused(tmp_path: Path) -> None:

@@ -118,6 +118,20 @@ def test_every_setting_of_the_documents_exists() -> None:
         assert set(re.findall(r"KORE_[A-Z_]*", text_of(document))) <= known, document
 
 
+def test_each_promise_names_a_trial_or_a_test_that_exists() -> None:
+    _, found, rest = text_of(ROOT / "docs" / "operations.md").partition("| situation | what happens |")
+    assert found
+    rows = [line.split(" | ") for line in rest.partition("\n\n")[0].splitlines()[2:]]
+    tests = "\n".join(text_of(path) for path in (ROOT / "tests").glob("test_*.py"))
+    for _, _, promised, shown in rows:
+        names = re.findall(r"`([^`]+)`", shown)
+        assert names or promised == "no"
+        for name in names:
+            module = name.removeprefix("python -m ")
+            trial = module != name and f"-m {module}" in MAKEFILE
+            assert trial or f"def {name}(" in tests, name
+
+
 def test_every_page_is_in_the_navigation() -> None:
     listed = re.findall(r": (\S+\.md)$", text_of(ROOT / "mkdocs.yml"), re.MULTILINE)
     assert sorted(listed) == [page.name for page in PAGES_OF_DOCS]

@@ -6,6 +6,7 @@ import fcntl
 import gc
 import http.server
 import json
+import logging
 import os
 import pty
 import shutil
@@ -19,6 +20,7 @@ import threading
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from resource import RLIMIT_NOFILE, prlimit
 from typing import Any, BinaryIO
 
 import httpx
@@ -27,9 +29,12 @@ from conftest import ROOT
 from manifests import rewrite
 from servers import ASKED, metric, post, running, until
 
+from api.listening import address_in_use, tell
+from api.logs import Seldom
 from api.metrics import REGISTRY
 from api.service import RelationService
 from api.settings import Settings
+from loadtest.server import answers
 
 FAULTY = "loadtest.faulty_server"
 
@@ -410,6 +415,74 @@ def test_log_lines_are_json_with_the_request_they_belong_to(tiny_bundle: Path) -
         lines = [json.loads(line) for line in held.log]
         assert all({"timestamp", "level", "logger", "message", "request_id"} <= line.keys() for line in lines)
         assert "injected" in next(line["exc_info"] for line in lines if "was lost" in line["message"])
+
+
+def test_a_clock_that_jumps_changes_no_deadline(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jumps = "import itertools, time\nnow = itertools.cycle([0.0, 4e9])\ntime.time = lambda: next(now)\n"
+    (tmp_path / "sitecustomize.py").write_text(jumps, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with running(tiny_bundle, FAULTY) as held:
+        held.order("wait")
+        assert post(held.client, ASKED, **{"X-Request-Timeout": "0.2"}).status_code == 504
+        held.order("go")
+        assert [post(held.client, ASKED).status_code for _ in range(4)] == [200] * 4
+        assert held.stop() == 0
+
+
+def test_a_warning_that_a_client_can_cause_is_seldom_and_counted() -> None:
+    seldom = Seldom("odd", every_s=3600)
+    passed = [seldom(logging.makeLogRecord({"msg": message})) for message in ("odd", "odd", "other")]
+    assert passed == [True, False, True]
+
+
+def test_an_address_of_ipv6_is_told_in_brackets(caplog: pytest.LogCaptureFixture) -> None:
+    settings = Settings(host="::1")
+    with socket.create_server(("127.0.0.1", 0)) as bound, caplog.at_level(logging.INFO, "kore"):
+        tell(settings, bound)
+        assert f"http://[::1]:{bound.getsockname()[1]}/" in caplog.text
+    assert "[::1]:8000" in address_in_use(settings, OSError("in use"))
+
+
+def test_a_server_that_cannot_start_ends_with_2_and_does_not_listen_on(tiny_bundle: Path) -> None:
+    code = (
+        "import sys, api.service; from api.__main__ import main; api.service.RelationService.load = None; "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "--port", "0", "--bundle", str(tiny_bundle)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.strip().splitlines()[-1] == "api: the server could not start; the log says why"
+
+
+def test_a_clock_that_is_set_back_does_not_silence_a_warning() -> None:
+    seldom, record = Seldom("odd", every_s=0), logging.makeLogRecord({"msg": "odd"})
+    record.created = 4e9
+    assert seldom(record)
+    record.created = 0.0
+    assert seldom(record)
+
+
+def test_more_connections_than_file_descriptors_do_not_end_the_server(tiny_bundle: Path) -> None:
+    with running(tiny_bundle) as server:
+        prlimit(server.process.pid, RLIMIT_NOFILE, (64, 64))
+        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
+        for client in clients:
+            client.close()
+        until(lambda: answers(server.port, "GET", "/health"))
+        assert post(server.client, ASKED).status_code == 200
+
+
+def test_a_korean_path_without_a_locale_and_without_a_home(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "한국어 묶음"))
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.delenv("HOME", raising=False)
+    with running(bundle) as server:
+        assert post(server.client, ASKED).status_code == 200
+        assert server.stop() == 0
 
 
 def test_no_cross_origin_headers_are_sent(client: httpx.Client) -> None:

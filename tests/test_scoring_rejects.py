@@ -183,3 +183,16 @@ def test_an_engine_that_fails_is_one_plain_line(
     assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl")]) == 1
     assert capsys.readouterr().err == "scoring: the engine failed on a batch of 3 rows: out of memory\n"
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+@pytest.mark.slow
+def test_rejects_of_a_bomb_are_capped_with_a_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bomb = zstd(b"x\n" * 100_500)
+    assert len(bomb) < 100
+    (tmp_path / "rows.jsonl.zst").write_bytes(zstd(as_jsonl([GOOD])) + bomb)
+    assert main([str(tmp_path / "rows.jsonl.zst"), str(tmp_path / "out.jsonl")]) == 0
+    summary = summary_of(capsys)
+    assert (summary["scored"], summary["rejected"], summary["rejects_not_listed"]) == (1, 100_500, 500)
+    assert len(lines_of(tmp_path / "out.jsonl.rejects.jsonl")) == 100_000

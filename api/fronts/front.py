@@ -7,6 +7,7 @@
 
 import os
 import sys
+from contextlib import suppress
 
 from api.fronts.child import Child, run
 
@@ -17,7 +18,7 @@ async def live(child: Child) -> int:
 
     from api.app import create_app
     from api.connection import configure
-    from api.ending import end_in_time, refuse
+    from api.ending import NOT_STARTED, end_in_time, refuse
     from api.fronts.orders import listen_to
     from api.fronts.remote import RemoteService
     from api.listening import WRONG_ADDRESS, address_in_use, listen
@@ -42,8 +43,9 @@ async def live(child: Child) -> int:
     except WRONG_ADDRESS as error:
         return refuse(address_in_use(child.settings, error))
     server = uvicorn.Server(configure(create_app(service, tracing), child.settings))
-    await server.serve([listener])
-    return 0
+    with suppress(SystemExit):  # uvicorn's own, with status 3, if the start fails
+        await server.serve([listener])
+    return 0 if server.started else refuse(NOT_STARTED)
 
 
 def main(argv: list[str] | None = None) -> int:
