@@ -1,10 +1,12 @@
 """Log lines on stderr, each with the id of the request it belongs to."""
 
 import logging
+import os
+import select
 import sys
 import time
 from contextvars import ContextVar
-from typing import Final, Literal
+from typing import Final, Literal, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -16,7 +18,7 @@ REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=Non
 
 def configure(form: Literal["json", "text"]) -> None:
     """Send every log record of the process to stderr in one form."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = NeverWaiting(sys.stderr)
     handler.addFilter(_add_request_id)
     if form == "json":
         fields = ["levelname", "name", "message", "request_id"]
@@ -27,6 +29,42 @@ def configure(form: Literal["json", "text"]) -> None:
         handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("uvicorn.error").addFilter(Seldom(MALFORMED, every_s=10))
+
+
+class NeverWaiting(logging.StreamHandler[TextIO]):
+    """A handler that drops what its stream does not take at once, and later tells how many records that were.
+
+    A full pipe whose reader has stopped would otherwise stop the event loop, and with it the server.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record) + self.terminator
+            if self._dropped:
+                text = (
+                    f"\n{self._dropped} log records were dropped: the reader of this stream is slow\n{text}"
+                )
+            if self._write(text.encode("utf-8", errors="backslashreplace")):
+                self._dropped = 0
+            else:
+                self._dropped += 1
+        except Exception:
+            self.handleError(record)
+
+    def _write(self, text: bytes) -> bool:
+        """Whether all of it was taken. A pipe that is ready takes `PIPE_BUF` bytes without waiting."""
+        descriptor = self.stream.fileno()
+        ready = select.poll()
+        ready.register(descriptor, select.POLLOUT)
+        while text:
+            if not ready.poll(0):
+                return False
+            text = text[os.write(descriptor, text[: select.PIPE_BUF]) :]
+        return True
 
 
 class Seldom:

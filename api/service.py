@@ -1,8 +1,10 @@
 """The server's state: loading, ready, draining; and which pool of lanes answers."""
 
 import asyncio
+import ctypes
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -252,7 +254,8 @@ class RelationService:
         """Close a pool once its last request has been answered."""
         await pool.idle()
         self.stuck |= not await pool.close(LAST_BATCH_S)
-        del self._retiring[pool]
+        del self._retiring[pool], pool
+        await asyncio.to_thread(_give_memory_back)
 
     def _become(self, state: State) -> None:
         self._state = state
@@ -274,6 +277,13 @@ def _measure_batch(lengths: Sequence[int]) -> None:
     BATCH_ROWS.observe(len(lengths))
     BATCH_TOKENS.observe(padded)
     BATCH_PADDING_SHARE.observe(1 - sum(lengths) / padded)
+
+
+def _give_memory_back() -> None:
+    """Return freed memory to the system. glibc keeps it, for each thread that ended, and a new bundle's lanes
+    are new threads: the memory would grow with every swap."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _describe(tuned: TunedEnsemble) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import pty
+import re
 import shutil
 import signal
 import socket
@@ -30,7 +31,7 @@ from manifests import rewrite
 from servers import ASKED, metric, post, running, until
 
 from api.listening import address_in_use, tell
-from api.logs import Seldom
+from api.logs import NeverWaiting, Seldom
 from api.metrics import REGISTRY
 from api.service import RelationService
 from api.settings import Settings
@@ -529,3 +530,21 @@ def test_traces_go_to_the_collector_that_the_environment_names(tiny_bundle: Path
 def test_an_idle_server_exits_with_0(tiny_bundle: Path, drain_delay_s: int) -> None:
     with running(tiny_bundle, drain_delay_s=drain_delay_s) as server:
         assert server.stop() == 0
+
+
+def test_a_log_whose_reader_has_stopped_holds_nothing_up_and_tells_what_was_dropped() -> None:
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as reader, open(writing, "w", encoding="utf-8") as stream:
+        log = logging.Logger("full")
+        log.addHandler(NeverWaiting(stream))
+        for number in range(200):
+            log.info("line %d %s", number, "긴 줄 " * 300)  # 200 KB; a pipe holds 64 KB
+        read = reader.read(1 << 20).decode(errors="replace")
+        assert read.startswith("line 0 ")
+        assert "line 199 " not in read
+        log.info("the end")
+        rest = reader.read(1 << 20).decode()
+    written = len(re.findall(r"^line \d+ ", read, re.MULTILINE))
+    dropped = int(re.search(r"^(\d+) log records were dropped", rest, re.MULTILINE)[1])  # type: ignore[index]
+    assert 200 - written <= dropped <= 200 - written + 1  # one may be cut
+    assert rest.endswith("the end\n")
