@@ -35,6 +35,7 @@ define REQUEST
 curl -s $(ADDRESS)/relations$(KEY) -H 'Content-Type: application/json' -d '{"sentence": "배우 윤가람은 1990년 3월 2일 부산에서 태어났다.", "subject_entity": {"word": "윤가람", "type": "PER"}, "object_entity": {"word": "1990년 3월 2일", "type": "DAT"}, "top_k": 3}'
 endef
 export REQUEST
+FRONTS ?= 0 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help serve score test test-all lint train export bundle image image-test manifests loadtest trials soak benchmark benchmark-short benchmark-gpu audit clean
@@ -100,12 +101,10 @@ bundle: $(DEVELOP) ## train and export as the default bundle was: KORE_ENCODER=�
 loadtest: $(DEVELOP) ## run a load test with latency gates: PROFILE=short|spike|soak|mixed|batch, BUNDLE=… or URL=… of a running server
 	$(BIN)/python -m loadtest $(PROFILE) $(if $(URL),--url $(URL),--bundle $(BUNDLE))
 
-trials: $(DEVELOP) ## try to break a server: hostile requests, overload, reloads at full load and a hundred of them, its OpenAPI document; minutes each
-	$(BIN)/python -m loadtest.hostile
-	$(BIN)/python -m loadtest.overload
-	$(BIN)/python -m loadtest.upheaval --bundle $(BUNDLE)
-	$(BIN)/python -m loadtest.swaps --bundle $(BUNDLE)
-	$(BIN)/python -m loadtest.openapi
+trials: $(DEVELOP) ## try to break a server, in one process and with two fronts (FRONTS="0 2"): hostile requests, overload, reloads at full load and a hundred of them, its OpenAPI document; minutes each
+	status=0; for fronts in $(FRONTS); do export KORE_HTTP_PROCESSES=$$fronts; \
+	for trial in hostile overload "upheaval --bundle $(BUNDLE)" "swaps --bundle $(BUNDLE)" openapi; do \
+	echo "loadtest.$$trial, $$fronts front processes"; $(BIN)/python -m loadtest.$$trial || status=1; done; done; exit $$status
 
 soak: $(DEVELOP) ## run ten minutes of steady load
 	$(BIN)/python -m loadtest.soak

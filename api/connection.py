@@ -90,6 +90,7 @@ class Connection(HttpToolsProtocol):
                 self._head_bytes += len(data)
                 if self._head_bytes > MAX_HEAD_BYTES:
                     self._refuse_head()
+        self._start_idle_clock()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -124,6 +125,15 @@ class Connection(HttpToolsProtocol):
     def _refuse_head(self) -> None:
         self.transport.write(_TOO_LARGE % (len(_DETAIL), _DETAIL))
         self.transport.close()
+
+    def _start_idle_clock(self) -> None:
+        """Start uvicorn's clock of an idle connection again after a part of a body that has been answered
+        before it was read. Otherwise such a connection could stay open for ever."""
+        if self.cycle is None or not self.cycle.response_complete or self._in_head:
+            return
+        if self.timeout_keep_alive_task is None and not self.transport.is_closing():
+            after = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+            self.timeout_keep_alive_task = after
 
     def _start_head_clock(self) -> None:
         self._head_clock = self.loop.call_later(self.header_timeout_s, self.transport.close)

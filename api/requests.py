@@ -17,6 +17,7 @@ from api.errors import BodyTimeout, InvalidRequest, TooLarge, UnknownEncoding, f
 from api.reading import SHORT_BODY_BYTES
 
 LONGEST_TIMEOUT_S: Final = 86_400
+_JSON: Final = "application/json"
 _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?|\.[0-9]+")
 
 MOST_GZIP_MEMBERS: Final = 16
@@ -52,10 +53,8 @@ def require_json(request: Request) -> None:
         InvalidRequest: the body is not said to be JSON in UTF-8.
         UnknownEncoding: it is compressed, and not by gzip.
     """
-    kind, _, parameters = request.headers.get("Content-Type", "application/json").partition(";")
-    pairs = [parameter.partition("=") for parameter in parameters.lower().split(";")]
-    charset = next((value.strip(' "') for name, _, value in pairs if name.strip() == "charset"), "")
-    if kind.strip().lower() != "application/json" or charset not in ("", "utf-8", "utf8"):
+    content_type = request.headers.get("Content-Type", _JSON)
+    if content_type != _JSON and not _is_json(content_type):
         message = "application/json in UTF-8 is required"
         raise InvalidRequest([fault("content_type", ["header", "Content-Type"], message)])
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
@@ -63,10 +62,19 @@ def require_json(request: Request) -> None:
         raise UnknownEncoding(f"Content-Encoding {encoding!r:.40} is unknown; send gzip or no compression")
 
 
+def _is_json(content_type: str) -> bool:
+    kind, _, parameters = content_type.lower().partition(";")
+    pairs = [parameter.partition("=") for parameter in parameters.split(";")]
+    charset = next((value.strip(' "') for name, _, value in pairs if name.strip() == "charset"), "")
+    return kind.strip() == _JSON and charset in ("", "utf-8", "utf8")
+
+
 def is_short(request: Request) -> bool:
-    """Whether the header promises a body of a few examples only."""
+    """Whether the header promises a body of a few examples only, which follows at once. A client that waits
+    for `100 Continue` and is refused could leave the body out, and its next request would be taken for it."""
     length = request.headers.get("Content-Length", "")
-    return length.isdecimal() and int(length) <= SHORT_BODY_BYTES
+    short = length.isdecimal() and len(length) < 10 and int(length) <= SHORT_BODY_BYTES
+    return short and "Expect" not in request.headers
 
 
 async def read_body(request: Request, limit: int, deadline: float) -> bytes:

@@ -143,9 +143,9 @@ async def relations(request: Request) -> Response:
     settings = service.settings
     deadline = record.began + timeout_s(request, settings.request_timeout_s)
     require_json(request)
-    pool = service.pool()
-    if is_short(request):
-        await pool.require_room(deadline)
+    with service.pool() as pool:
+        if is_short(request):
+            await pool.require_room(deadline)
     try:
         body = await read_body(request, settings.max_body_bytes, deadline)
         with service.pool() as pool:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import uvloop
 
 from loadtest.bodies import UnusableRows, read_rows
@@ -27,7 +26,7 @@ from loadtest.command import add_bundle, conclude, make_parser
 from loadtest.connection import HttpClient, Target
 from loadtest.figures import percentile, percentile_ms
 from loadtest.outcomes import REFUSED, RIGHT, Outcome, by_result
-from loadtest.server import running
+from loadtest.server import ServerProcess, running
 from loadtest.traffic import WARMUP_S, ask, measure_window, open_loop, probe, summarise
 
 ROUNDS = 3
@@ -66,9 +65,9 @@ class Burst:
 
 
 async def trial(
-    target: Target, pid: int, rows: Sequence[object], seconds: float
+    server: ServerProcess, rows: Sequence[object], seconds: float
 ) -> tuple[dict[str, Any], dict[str, bool]]:
-    deadline = {"X-Request-Timeout": str(DEADLINE_S)}
+    target, deadline = Target.parse(server.url), {"X-Request-Timeout": str(DEADLINE_S)}
     requests = [target.post("/relations", row, deadline) for row in rows]
     patient = [target.post("/relations", row) for row in rows]
     saturations, rounds = [await saturation(target, patient)], list[OverloadRound]()
@@ -76,7 +75,7 @@ async def trial(
         began_s = time.monotonic()
         outcomes, health = await press(target, requests, 2 * saturations[-1], seconds / ROUNDS, number)
         answered_rps = summarise(outcomes, 0, began_s, began_s + seconds / ROUNDS).rps
-        memory_mb = psutil.Process(pid).memory_info().rss / 1e6
+        memory_mb = server.memory_mb()
         saturations.append(await saturation(target, patient))
         goodput = answered_rps / statistics.mean(saturations[-2:])
         rounds.append(OverloadRound(outcomes, health, answered_rps, goodput, memory_mb))
@@ -184,8 +183,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(error))
     settings = {"cascade_caution": 1.0} if arguments.every_member else {}
     with running(arguments.bundle, **settings) as server:
-        target = Target.parse(server.url)
-        figures, promises = uvloop.run(trial(target, server.process.pid, rows, arguments.seconds))
+        figures, promises = uvloop.run(trial(server, rows, arguments.seconds))
     return conclude("overload", figures, promises)
 
 

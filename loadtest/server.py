@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,6 +109,16 @@ class ServerProcess:
         stdin.write(words + "\n")
         stdin.flush()
         return stdout.readline().strip()
+
+    def memory_mb(self) -> float:
+        """Resident memory of all the server's processes, in MB: with front processes there are several."""
+        import psutil
+
+        first, total = psutil.Process(self.process.pid), 0
+        for one in (first, *first.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                total += one.memory_info().rss
+        return total / 1e6
 
     def close(self) -> None:
         """End the process at once, if it has not ended, and let go of its pipes."""

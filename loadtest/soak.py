@@ -8,28 +8,26 @@ import asyncio
 import sys
 from typing import Any
 
-import psutil
-
 from loadtest.command import add_bundle, conclude, make_parser
 from loadtest.connection import HttpClient, Target
 from loadtest.figures import percentile_ms
 from loadtest.outcomes import RIGHT, by_result
 from loadtest.sentences import make_long_rows
-from loadtest.server import running
+from loadtest.server import ServerProcess, running
 from loadtest.traffic import closed_loop
 
 CONNECTIONS = 8
 
 
-async def trial(url: str, pid: int, seconds: float) -> tuple[dict[str, Any], dict[str, bool]]:
-    stop, process, target = asyncio.Event(), psutil.Process(pid), Target.parse(url)
+async def trial(server: ServerProcess, seconds: float) -> tuple[dict[str, Any], dict[str, bool]]:
+    stop, target = asyncio.Event(), Target.parse(server.url)
     requests = [target.post("/relations", row) for row in make_long_rows(5000)]
     async with HttpClient(target) as client:
         loop = asyncio.create_task(closed_loop(client, requests, CONNECTIONS, stop))
         await asyncio.sleep(seconds / 10)
-        first_mb = process.memory_info().rss / 1e6
+        first_mb = server.memory_mb()
         await asyncio.sleep(seconds * 9 / 10)
-        last_mb = process.memory_info().rss / 1e6
+        last_mb = server.memory_mb()
         stop.set()
         outcomes = await loop
     figures = {
@@ -54,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     with running(arguments.bundle) as server:
-        figures, promises = asyncio.run(trial(server.url, server.process.pid, arguments.seconds))
+        figures, promises = asyncio.run(trial(server, arguments.seconds))
     return conclude("soak", figures, promises)
 
 

@@ -19,8 +19,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from loadtest.command import bundle_folder, conclude, make_parser
 from loadtest.outcomes import Outcome, by_result
 from loadtest.server import ServerProcess, running, starting
@@ -73,15 +71,6 @@ def make_endless(bundle: Path, folder: Path) -> Path:
     return folder
 
 
-def memory_mb(server: ServerProcess) -> int:
-    """Resident memory of the server, with its front processes and its engine."""
-    process, total = psutil.Process(server.process.pid), 0
-    for each in (process, *process.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):
-            total += each.memory_info().rss
-    return round(total / 1e6)
-
-
 def wait_until(condition: Callable[[], bool]) -> bool:
     """Whether a condition becomes true within `WAIT_S`."""
     deadline = time.monotonic() + WAIT_S
@@ -111,7 +100,7 @@ async def swap_often(
             await swap_once(server, path, bundle, number)
             if number in {*MARKS, count}:
                 await asyncio.sleep(1)  # the old bundle's last requests
-                memory[number] = memory_mb(server)
+                memory[number] = round(server.memory_mb())
         stop.set()
         return memory, await load
 
@@ -164,7 +153,7 @@ def trial(bundle: Path, count: int) -> tuple[dict[str, Any], dict[str, bool]]:
         os.mkfifo(stalled / "SHA256SUMS")
         path.symlink_to(bundle)
         with running(path, tuning_s=0) as server:
-            at_start = memory_mb(server)
+            at_start = round(server.memory_mb())
             memory, swapped = asyncio.run(swap_often(server, path, [copy, bundle], count))
         point_at(path, bundle)
         with running(path, tuning_s=0) as server:

@@ -288,7 +288,8 @@ def test_a_malformed_timeout_is_422(client: httpx.Client, timeout: str) -> None:
 
 
 def test_a_deadline_that_cannot_be_met_is_504_or_429(client: httpx.Client) -> None:
-    assert post(client, ASKED, **{"X-Request-Timeout": "0.000001"}).status_code in (429, 504)
+    for seconds in ("0.000001", "5e-324"):
+        assert post(client, ASKED, **{"X-Request-Timeout": seconds}).status_code in (429, 504)
     assert post(client, ASKED, **{"X-Request-Timeout": "30"}).status_code == 200
 
 

@@ -1,5 +1,6 @@
 """What real clients do over a connection: upgrades, half-closes, odd heads, compressed bodies, browsers."""
 
+import asyncio
 import gzip
 import json
 import socket
@@ -13,7 +14,12 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
+from api.connection import connection_class
 from loadtest.server import ServerProcess, running
 
 ASKED = {
@@ -292,6 +298,37 @@ def test_idle_connections_are_closed_and_others_are_answered_meanwhile(server: S
     for connection in idle:
         assert connection.recv(10) == b""
         connection.close()
+
+
+def test_a_content_length_of_thousands_of_zeros_is_a_number(server: ServerProcess) -> None:
+    with closing(connect(server)) as connection:
+        connection.sendall(head().replace(b"Content-Length: ", b"Content-Length: " + b"0" * 5000) + BODY)
+        assert answer_of(connection)[0] == 200
+
+
+def test_a_connection_whose_body_follows_its_answer_is_closed_once_it_idles() -> None:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response("", 429)(scope, receive, send)
+
+    async def talk() -> bytes:
+        config = Config(
+            refuse, http=connection_class(30), lifespan="off", log_config=None, timeout_keep_alive=1
+        )
+        config.load()
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(
+            lambda: config.http_protocol_class(config, ServerState(), {}), "127.0.0.1", 0
+        )
+        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+        writer.write(head())
+        answer = await reader.readuntil(b"\r\n\r\n")
+        writer.write(BODY)
+        rest = await asyncio.wait_for(reader.read(), 30)  # until the server closes the connection
+        writer.close()
+        listener.close()
+        return answer + rest
+
+    assert b" 429 " in asyncio.run(talk())
 
 
 def test_thousands_of_gzip_members_do_not_stop_the_server(server: ServerProcess) -> None:

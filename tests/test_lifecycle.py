@@ -370,6 +370,10 @@ def test_a_refusal_does_not_wait_for_the_body_and_the_connection_lives_on(tiny_b
             assert status_of(answers) == 429
             connection.sendall(body + head + body)
             assert status_of(answers) == 429, "the body that came late is no request"
+            connection.sendall(head.replace(b"Host", b"Expect: 100-continue\r\nHost"))
+            assert status_of(answers) == 100, "who waits to be asked for the body is asked"
+            connection.sendall(body)
+            assert status_of(answers) == 429
             held.order("go")
             assert [future.result().status_code for future in inside] == [200] * len(inside)
             connection.sendall(head + body)
