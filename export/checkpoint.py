@@ -83,10 +83,12 @@ class Checkpoint:
 
     @property
     def cost(self) -> int:
-        """Proportional to the arithmetic per token until the first answer."""
+        """Proportional to the arithmetic per token until the first answer; of a head, its weights."""
         config = self.model.config
         per_layer = config.hidden_size * (4 * config.hidden_size + 2 * config.intermediate_size)
-        return int(self.exits[0] * per_layer)
+        parts = self.model.parts[:1] if isinstance(self.model, RelationClassifier) else []
+        of_head = sum(weight.numel() for part in parts for weight in part.parameters())
+        return int(self.exits[0] * per_layer + of_head)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -97,7 +99,7 @@ class Checkpoint:
             INPUT_IDS,
             ATTENTION_MASK,
             *([TOKEN_TYPE_IDS] if types else []),
-            *([ENTITY_POSITIONS] if own else []),
+            *([ENTITY_POSITIONS, *self.model.reads] if own else []),
         )
 
     @torch.inference_mode()

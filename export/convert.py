@@ -17,7 +17,15 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from export.errors import ConversionFailed
 from export.weights import save
-from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS, LOGITS, TOKEN_TYPE_IDS
+from models.classifier import (
+    ATTENTION_MASK,
+    ENTITY_POSITIONS,
+    ENTITY_SPANS,
+    ENTITY_TYPES,
+    INPUT_IDS,
+    LOGITS,
+    TOKEN_TYPE_IDS,
+)
 
 OPSET = 18
 ROWS, TOKENS = "rows", "tokens"
@@ -26,25 +34,27 @@ AXES = {
     ATTENTION_MASK: {0: ROWS, 1: TOKENS},
     TOKEN_TYPE_IDS: {0: ROWS, 1: TOKENS},
     ENTITY_POSITIONS: {0: ROWS},
+    ENTITY_SPANS: {0: ROWS},
+    ENTITY_TYPES: {0: ROWS},
 }
 
 
-class _EntityPositions(DummyTextInputGenerator):
-    SUPPORTED_INPUT_NAMES = (ENTITY_POSITIONS,)
+class _Entities(DummyTextInputGenerator):
+    SUPPORTED_INPUT_NAMES = (ENTITY_POSITIONS, ENTITY_SPANS, ENTITY_TYPES)
 
     def generate(
         self, input_name: str, framework: str = "pt", int_dtype: str = "int64", float_dtype: str = "fp32"
     ) -> Any:
-        return self.random_int_tensor(
-            [self.batch_size, 2], self.sequence_length, framework=framework, dtype=int_dtype
-        )
+        shape = [self.batch_size, 2, 2] if input_name == ENTITY_SPANS else [self.batch_size, 2]
+        # below 7, for the types: every row has as many tokens
+        return self.random_int_tensor(shape, 7, framework=framework, dtype=int_dtype)
 
 
 class RelationOnnxConfig(TextEncoderOnnxConfig):
     """Tells optimum the inputs and outputs of a member, and which of their axes vary."""
 
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
-    DUMMY_INPUT_GENERATOR_CLASSES = (DummyTextInputGenerator, _EntityPositions)
+    DUMMY_INPUT_GENERATOR_CLASSES = (DummyTextInputGenerator, _Entities)
 
     def __init__(
         self, config: PretrainedConfig, names: tuple[str, ...], outputs: tuple[str, ...] = (LOGITS,)
@@ -78,8 +88,12 @@ class _EachExit(PreTrainedModel):
         attention_mask: torch.Tensor,
         entity_positions: torch.Tensor,
         token_type_ids: torch.Tensor | None = None,
+        entity_spans: torch.Tensor | None = None,
+        entity_types: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        logits = self.model.each(input_ids, attention_mask, entity_positions, token_type_ids)
+        logits = self.model.each(
+            input_ids, attention_mask, entity_positions, token_type_ids, entity_spans, entity_types
+        )
         return dict(zip(self.outputs, logits, strict=True))
 
 
@@ -102,6 +116,8 @@ def convert(
         # constants that tracing leaves
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        # said of every LSTM; one whose first states are zero takes their size from the batch
+        warnings.filterwarnings("ignore", "Exporting a model to ONNX with a batch_size other than 1")
         if len(outputs) > 1:
             model = _EachExit(model, tuple(outputs)).eval()
         export(model, RelationOnnxConfig(model.config, tuple(inputs), tuple(outputs)), path, opset=OPSET)

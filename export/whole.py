@@ -1,9 +1,10 @@
 """Write each member of a bundle as an ordinary graph in one file, for another server.
 
 A graph takes `input_ids`, `attention_mask` and, if its model reads them, `token_type_ids`, all of shape
-(rows, tokens), and `entity_positions` of shape (rows, 2). Its output is `logits` of shape (rows, 30). An exit
-of a trunk becomes a graph that starts with token ids. So these graphs compute again what the stages of the
-bundle compute once.
+(rows, tokens), and `entity_positions` of shape (rows, 2). Some heads also read `entity_spans` of shape
+(rows, 2, 2) or `entity_types` of shape (rows, 2), which docs/export.md describes. Its output is `logits` of
+shape (rows, 30). An exit of a trunk becomes a graph that starts with token ids. So these graphs compute again
+what the stages of the bundle compute once.
 
 Example:
   python -m export.whole bundles/default runs/whole

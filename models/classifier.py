@@ -21,6 +21,8 @@ INPUT_IDS: Final = "input_ids"
 ATTENTION_MASK: Final = "attention_mask"
 ENTITY_POSITIONS: Final = "entity_positions"
 TOKEN_TYPE_IDS: Final = "token_type_ids"
+ENTITY_SPANS: Final = "entity_spans"
+ENTITY_TYPES: Final = "entity_types"
 LOGITS: Final = "logits"
 STATES_IN: Final = ("context", "residual")
 STATES_OUT: Final = ("next_context", "next_residual")
@@ -200,6 +202,8 @@ def feed(batch: EncodedBatch, names: Iterable[str]) -> dict[str, NDArray[np.int6
         ATTENTION_MASK: batch.attention_mask,
         ENTITY_POSITIONS: batch.entity_positions,
         TOKEN_TYPE_IDS: batch.token_type_ids,
+        ENTITY_SPANS: batch.entity_spans,
+        ENTITY_TYPES: batch.entity_types,
     }
     return {name: arrays[name] for name in names}
 

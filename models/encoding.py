@@ -19,7 +19,7 @@ training. With the tokenizer of the shipped bundle (tests/test_encoding.py):
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Final
@@ -28,12 +28,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.example import Example, InvalidExample, Problem
+from models.example import ENTITY_TYPES, EntityType, Example, InvalidExample, Problem
 from models.markers import MarkerTemplate, Token, template_of
 from models.marking import Marking
 
 CHARACTERS_A_TOKEN: Final = 64
 """Text further from the entities than this times the window is not tokenised: it could be megabytes."""
+TYPE_IDS: Final[dict[EntityType | None, int]] = {
+    type_: place for place, type_ in enumerate((None, *ENTITY_TYPES))
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +46,10 @@ class Encoded:
     Attributes:
         input_ids: int64 of shape (tokens,), special tokens included.
         entity_positions: int64 of shape (2,): the tokens that open the subject and the object.
+        entity_spans: int64 of shape (2, 2): of subject and object, the first token of the word and the token
+            after its last one. By default, for rows that only measure time, the first token.
+        entity_types: int64 of shape (2,): of subject and object, the place in `ENTITY_TYPES` from 1, or 0 for
+            no type.
         second_segment: how many tokens at the end have type 1; 0 if the tokenizer gives all of them type 0.
         truncated: whether the sentence was cut to the model's window.
     """
@@ -51,6 +58,8 @@ class Encoded:
     entity_positions: NDArray[np.int64]
     second_segment: int = 0
     truncated: bool = False
+    entity_spans: NDArray[np.int64] = field(default_factory=lambda: np.array([[0, 1], [0, 1]]))
+    entity_types: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -88,12 +97,16 @@ class EncodedBatch:
         attention_mask: int64 of shape (rows, tokens), 1 on tokens and 0 on padding.
         entity_positions: int64 of shape (rows, 2).
         token_type_ids: int64 of shape (rows, tokens), 1 on the second segment and 0 elsewhere.
+        entity_spans: int64 of shape (rows, 2, 2), as in `Encoded`.
+        entity_types: int64 of shape (rows, 2), as in `Encoded`.
     """
 
     input_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
     entity_positions: NDArray[np.int64]
     token_type_ids: NDArray[np.int64]
+    entity_spans: NDArray[np.int64]
+    entity_types: NDArray[np.int64]
 
     @classmethod
     def collate(cls, rows: Sequence[Encoded], pad_token_id: int, tokens: int | None = None) -> "EncodedBatch":
@@ -106,7 +119,12 @@ class EncodedBatch:
             attention_mask[index, : len(row)] = 1
             token_type_ids[index, len(row) - row.second_segment : len(row)] = 1
         return cls(
-            input_ids, attention_mask, np.stack([row.entity_positions for row in rows]), token_type_ids
+            input_ids,
+            attention_mask,
+            np.stack([row.entity_positions for row in rows]),
+            token_type_ids,
+            np.stack([row.entity_spans for row in rows]),
+            np.stack([row.entity_types for row in rows]),
         )
 
     def __len__(self) -> int:
@@ -118,6 +136,8 @@ class EncodedBatch:
             self.attention_mask[rows],
             self.entity_positions[rows],
             self.token_type_ids[rows],
+            self.entity_spans[rows],
+            self.entity_types[rows],
         )
 
 
@@ -212,6 +232,10 @@ class Encoder:
             np.array([subject + offset, object_ + offset], dtype=np.int64),
             second if frame.types else 0,
             truncated=high - low < len(ids) or max(len(before), len(after)) > reach,
+            entity_spans=np.array([_span(word, begins, ends) for word in marked.words]) + offset,
+            entity_types=np.array(
+                [TYPE_IDS[entity.type] for entity in (example.subject_entity, example.object_entity)]
+            ),
         )
 
     def _tokenise_each(
@@ -263,6 +287,12 @@ class Encoder:
                 # some tokenizers give the token of a space no width: it belongs to the piece before
                 ends.append(run[bisect_right(starts, max(stop - 1, 0)) - 1])
         return ids, begins, ends
+
+
+def _span(piece: int, begins: Sequence[int], ends: Sequence[int]) -> tuple[int, int]:
+    """The tokens of a piece, [first, stop); the next token for a piece of which the tokenizer leaves none."""
+    first = bisect_left(ends, piece)
+    return first, max(bisect_right(begins, piece), first + 1)
 
 
 def _runs(pieces: Sequence[str]) -> list[list[int]]:

@@ -18,6 +18,7 @@ class Marked:
         pieces: joined, they are the marked sentence.
         subject: index of the piece that opens the subject.
         object_: index of the piece that opens the object.
+        words: indices of the pieces that are the subject's and the object's word.
         first: index of the first piece of the two entities. From here to `last` nothing is ever cut away.
         last: index of the last piece of the two entities.
         before: pieces of the text before the sentence.
@@ -27,6 +28,7 @@ class Marked:
     pieces: list[str]
     subject: int
     object_: int
+    words: tuple[int, int]
     first: int
     last: int
     before: Sequence[str] = ()
@@ -68,10 +70,13 @@ class Marking:
             sentence[trailing.end_idx + 1 :],
         ]
         leading_opens, trailing_opens = 1, len(leading_pieces) + 2
+        subject_at = leading_opens if subject_leads else trailing_opens
+        object_at = trailing_opens if subject_leads else leading_opens
         return Marked(
             pieces,
-            subject=leading_opens if subject_leads else trailing_opens,
-            object_=trailing_opens if subject_leads else leading_opens,
+            subject=subject_at,
+            object_=object_at,
+            words=(subject_at + len(subject_opens), object_at + len(object_opens)),
             first=leading_opens,
             last=len(pieces) - 2,
             before=_filled(self._before, example) if self._before else (),

@@ -41,6 +41,7 @@ from training.calibrate import main as calibrate
 from training.data.dataset import RelationDataset, collate
 from training.ensemble.teachers import teach
 from training.errors import InvalidRecipe
+from training.model.head_name import EXIT_HEADS
 from training.model.heads import HeadOptions, RelationClassifier
 from training.model.member import TrainedMember, vote
 from training.run.recipe import Recipe
@@ -154,7 +155,9 @@ def test_compiled_steps_are_for_training_alone_and_not_for_dropout_on_a_cpu(
         (["exits=[2]"], "exits"),
         (["exits=[1, 3]"], "the last one must be the last layer, 2"),
         (["exits=[1, 2]", "layers=1"], "the last one must be the last layer, 1"),
-        (["exits=[1, 2]", "pooling=mean"], "exits"),
+        (["exits=[1, 2]", "head=mean"], "exits"),
+        (["exits=[1, 2]", "pooling=lstm"], "exits"),
+        (["exits=[1, 2]", "head=mine.py:Mine"], "exits"),
     ],
 )
 def test_wrong_exits_get_one_plain_line(
@@ -170,7 +173,7 @@ WORDS = {"vocab_size": 50, "pad_token_id": 1, "max_position_embeddings": 40, "ty
 
 
 @pytest.mark.parametrize("kind", [BertConfig, RobertaConfig])
-@pytest.mark.parametrize("pooling", ["entity_start", "cls", "cls_entity_start"])
+@pytest.mark.parametrize("pooling", EXIT_HEADS)
 def test_the_stages_of_a_trunk_are_the_trunk(
     kind: type[PretrainedConfig], pooling: str, tmp_path: Path
 ) -> None:

@@ -146,7 +146,8 @@ def test_every_row_is_shown_once_an_epoch_in_batches_of_like_length(dataset: Rel
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["pooling=magic"], "pooling"),
+        (["head=magic"], "head"),
+        (["head=no_such_file.py:Head"], "no_such_file.py: No such file"),
         (["learning_rate=-1"], "learning_rate"),
         (["learning_rate=.inf"], "learning_rate"),
         (["seed=4294967296"], "seed"),

@@ -25,7 +25,7 @@ import numpy as np
 from api.seam import State
 from models.bundle import Bundle
 from models.encoding import Encoded, EncodedExample
-from models.example import Prediction
+from models.example import ENTITY_TYPES, Prediction
 from models.labels import RELATIONS
 
 STATES: Final[tuple[State, ...]] = ("loading", "ready", "draining", "stopping", "refused")
@@ -173,7 +173,8 @@ def _plain(value: object) -> object:
         return [None if value.allowed is None else value.allowed.tobytes(), value.encodings]
     if isinstance(value, Encoded):
         positions = value.entity_positions.tobytes()
-        return [value.input_ids.tobytes(), positions, value.second_segment, value.truncated]
+        spans, types = value.entity_spans.tobytes(), value.entity_types.tobytes()
+        return [value.input_ids.tobytes(), positions, value.second_segment, value.truncated, spans, types]
     if isinstance(value, Prediction):
         return [value.probabilities.tobytes(), value.members, value.truncated]
     raise TypeError(f"{type(value).__name__} cannot be sent")
@@ -190,13 +191,20 @@ def _row(values: object) -> EncodedExample:
 
 def _encoded(values: object) -> Encoded:
     match values:
-        case [bytes(ids), bytes(positions), int(second), bool(truncated)] if (
-            ids and len(ids) % 8 == 0 and len(positions) == 16
+        case [bytes(ids), bytes(positions), int(second), bool(truncated), bytes(spans), bytes(types)] if (
+            ids and len(ids) % 8 == 0 and len(positions) == len(types) == 16 and len(spans) == 32
         ):
-            opens = np.frombuffer(positions, dtype=np.int64)
+            opens, kinds = (np.frombuffer(each, dtype=np.int64) for each in (positions, types))
+            words = np.frombuffer(spans, dtype=np.int64).reshape(2, 2)
             tokens = len(ids) // 8
-            if all(0 <= place < tokens for place in opens.tolist()) and 0 <= second <= tokens:
-                return Encoded(np.frombuffer(ids, dtype=np.int64), opens, second, truncated)
+            if (
+                all(0 <= place < tokens for place in opens.tolist())
+                and all(0 <= first < stop <= tokens for first, stop in words.tolist())
+                and all(0 <= kind <= len(ENTITY_TYPES) for kind in kinds.tolist())
+                and 0 <= second <= tokens
+            ):
+                row = np.frombuffer(ids, dtype=np.int64)
+                return Encoded(row, opens, second, truncated, words, kinds)
     raise Malformed(f"no token ids: {values!r:.100}")
 
 

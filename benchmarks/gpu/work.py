@@ -34,7 +34,12 @@ class BatchWork:
         mask = (np.arange(longest) < np.array(self.lengths)[:, None]).astype(np.int64)
         ids = np.random.default_rng(0).integers(5, vocabulary, (rows, longest))
         return EncodedBatch(
-            np.where(mask == 1, ids, 1), mask, np.tile(np.array([1, 4]), (rows, 1)), np.zeros_like(mask)
+            np.where(mask == 1, ids, 1),
+            mask,
+            np.tile(np.array([1, 4]), (rows, 1)),
+            np.zeros_like(mask),
+            np.tile(np.array([[2, 3], [5, 6]]), (rows, 1, 1)),
+            np.ones((rows, 2), dtype=np.int64),
         )
 
     def operations(self, layers: int, hidden: int, intermediate: int) -> float:

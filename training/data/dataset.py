@@ -136,6 +136,8 @@ def collate(rows: Sequence[Sample], pad_token_id: int, window: int) -> dict[str,
         "input_ids": torch.from_numpy(batch.input_ids),
         "attention_mask": torch.from_numpy(batch.attention_mask),
         "entity_positions": torch.from_numpy(batch.entity_positions),
+        "entity_spans": torch.from_numpy(batch.entity_spans),
+        "entity_types": torch.from_numpy(batch.entity_types),
         "labels": torch.tensor(labels),
     }
     if batch.token_type_ids.any():

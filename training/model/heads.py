@@ -1,7 +1,8 @@
 """A pretrained encoder with a relation head, as an ordinary Hugging Face checkpoint folder.
 
-The folder has the encoder's `config.json` with the fields `pooling`, `markers`, `window` and `exits` added,
-`model.safetensors` and `tokenizer.json`. Export needs nothing else.
+The folder has the encoder's `config.json` with the fields `pooling` (the head), `markers`, `window` and
+`exits` added, `model.safetensors` and `tokenizer.json`. Export needs nothing else, except for a head in a
+file of the user's: `config.json` names the file and its SHA-256, and loading the member runs the file.
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,11 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from models.checkpoint_files import check_folder
+from models.classifier import ENTITY_SPANS, ENTITY_TYPES
 from models.labels import RELATIONS
+from training.model.head import HEADS, Head, HeadInputs, make_head
+from training.model.head_name import own_code
 from training.model.pretrained import require, require_encoder
-
-POOLED_VECTORS = {"entity_start": 2, "cls": 1, "cls_entity_start": 3, "mean": 1}
-"""Number of the encoder's vectors that the head reads, for each pooling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class HeadOptions:
     """How a `RelationClassifier` is built on an encoder.
 
     Attributes:
-        pooling: a name in `POOLED_VECTORS`.
+        head: a name in `HEADS`, or `FILE.py:CLASS`.
         markers: the name of a marker style, or the fields of a marker template.
         window: tokens.
         dropout: before the head.
@@ -38,7 +39,7 @@ class HeadOptions:
         attention: transformers' name of the attention implementation; by default transformers chooses.
     """
 
-    pooling: str
+    head: str
     markers: str | dict[str, Any]
     window: int
     dropout: float
@@ -49,17 +50,10 @@ class HeadOptions:
 
 
 class RelationClassifier(PreTrainedModel):
-    """Encoder, pooling, dropout and one linear layer to the 30 relations.
+    """Encoder, head (training/model/head.py), dropout and one linear layer to the 30 relations.
 
-    With `exits`, there is one linear layer after each of these layers of the encoder (DeeBERT, Xin et al.,
-    2020, arXiv:2004.12993).
-
-    Pooling, which never reads padding:
-        entity_start: the states of the two opening markers, concatenated (Baldini Soares et al., 2019,
-            arXiv:1906.03158).
-        cls: the state of the first token.
-        cls_entity_start: the state of the first token and the two of entity_start.
-        mean: the mean over all tokens.
+    With `exits`, there is a head with its linear layer after each of these layers of the encoder (DeeBERT,
+    Xin et al., 2020, arXiv:2004.12993).
     """
 
     base_model_prefix = "encoder"
@@ -73,7 +67,11 @@ class RelationClassifier(PreTrainedModel):
             self.encoder.pooler = None
         self.dropout = nn.Dropout(config.head_dropout)
         exits = self.exits
-        self.head = nn.ModuleList([_head(config) for _ in exits]) if exits else _head(config)
+        features = [make_head(config) for _ in exits or [None]]
+        linear = [_linear(features[0].size) for _ in features]
+        # In checkpoints `head` is the linear layer: those from before `features` can be read.
+        self.head = nn.ModuleList(linear) if exits else linear[0]
+        self.features = nn.ModuleList(features) if exits else features[0]
 
     @property
     def exits(self) -> list[int]:
@@ -82,8 +80,19 @@ class RelationClassifier(PreTrainedModel):
 
     @property
     def heads(self) -> list[nn.Linear]:
-        """One for each exit, or the only one."""
+        """The last linear layer of each head: one for each exit, or the only one."""
         return list(self.head) if self.exits else [self.head]
+
+    @property
+    def parts(self) -> list[Head]:
+        """The part of each head before its linear layer."""
+        return list(self.features) if self.exits else [self.features]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What the head reads besides token ids, mask and entity positions, by the names of
+        models/classifier.py."""
+        return tuple(self.parts[0].reads)
 
     @classmethod
     def from_encoder(cls, name: str, options: HeadOptions) -> "RelationClassifier":
@@ -97,8 +106,8 @@ class RelationClassifier(PreTrainedModel):
 
         Raises:
             OSError, ValueError: neither a checkpoint folder nor a hub name, a checkpoint with missing
-                weights, a member with another pooling or other markers, or exits that the encoder does not
-                have.
+                weights, a member with another head or other markers, exits that the encoder does not have,
+                or a head in a file that cannot be used.
         """
         config, finished = cls._read_config(name, options)
         kind = cls if finished else AutoModel
@@ -128,8 +137,8 @@ class RelationClassifier(PreTrainedModel):
             check_folder(Path(name))
         config = AutoConfig.from_pretrained(name)
         finished = config.architectures == [cls.__name__]
-        for field in ("pooling", "markers"):
-            has, wanted = getattr(config, field, None), getattr(options, field)
+        for field, wanted in (("pooling", options.head), ("markers", options.markers)):
+            has = getattr(config, field, None)
             if finished and has != wanted:
                 raise ValueError(f"{name} is a finished member with {field} {has}, not {wanted}")
         config.num_hidden_layers = options.layers or config.num_hidden_layers
@@ -138,7 +147,9 @@ class RelationClassifier(PreTrainedModel):
         if options.encoder_dropout is not None:
             _set_dropout(config, name, options.encoder_dropout)
         config.architectures = [cls.__name__]
-        config.pooling, config.markers = options.pooling, options.markers
+        config.pooling, config.markers = options.head, options.markers
+        if options.head not in HEADS and not finished:
+            config.head_sha256 = own_code(options.head)[1]
         config.window, config.head_dropout = options.window, options.dropout
         config.id2label = dict(enumerate(RELATIONS))
         config.label2id = {relation: index for index, relation in enumerate(RELATIONS)}
@@ -149,13 +160,19 @@ class RelationClassifier(PreTrainedModel):
         layers are kept, the others are new."""
         if self.exits == list(exits):
             return self
-        kept = dict(zip(self.exits or [self.config.num_hidden_layers], self.heads, strict=True))
+        kept = self._by_layer()
         self.config.exits = list(exits)
         model = RelationClassifier(self.config, self.encoder)
-        for layer, head in zip(model.exits or [self.config.num_hidden_layers], model.heads, strict=True):
+        for layer, modules in model._by_layer().items():
             if layer in kept:
-                head.load_state_dict(kept[layer].state_dict())
+                modules.load_state_dict(kept[layer].state_dict())
         return model
+
+    def _by_layer(self) -> dict[int, nn.ModuleList]:
+        """Both parts of each head, by the layer after which it reads."""
+        layers = self.exits or [self.config.num_hidden_layers]
+        pairs = zip(self.heads, self.parts, strict=True)
+        return {layer: nn.ModuleList(pair) for layer, pair in zip(layers, pairs, strict=True)}
 
     def forward(
         self,
@@ -163,10 +180,14 @@ class RelationClassifier(PreTrainedModel):
         attention_mask: Tensor,
         entity_positions: Tensor,
         token_type_ids: Tensor | None = None,
+        entity_spans: Tensor | None = None,
+        entity_types: Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """Logits of shape (rows, 30), or (rows, exits, 30). The trainer computes the loss
         (training/model/losses.py). The arguments are those of `each`."""
-        logits = self.each(input_ids, attention_mask, entity_positions, token_type_ids)
+        logits = self.each(
+            input_ids, attention_mask, entity_positions, token_type_ids, entity_spans, entity_types
+        )
         return SequenceClassifierOutput(logits=torch.stack(logits, dim=1) if self.exits else logits[0])
 
     def each(
@@ -175,6 +196,8 @@ class RelationClassifier(PreTrainedModel):
         attention_mask: Tensor,
         entity_positions: Tensor,
         token_type_ids: Tensor | None = None,
+        entity_spans: Tensor | None = None,
+        entity_types: Tensor | None = None,
     ) -> list[Tensor]:
         """Logits of each head, shape (rows, 30).
 
@@ -182,6 +205,7 @@ class RelationClassifier(PreTrainedModel):
             input_ids, attention_mask: shape (rows, tokens).
             entity_positions: shape (rows, 2), the tokens that open subject and object.
             token_type_ids: shape (rows, tokens); not read by an encoder with one token type.
+            entity_spans, entity_types: as in `HeadInputs`; required if the head `reads` them.
         """
         read = token_type_ids is not None and reads_types(self.config)
         types = {"token_type_ids": token_type_ids} if read else {}
@@ -190,27 +214,19 @@ class RelationClassifier(PreTrainedModel):
         every = {"output_hidden_states": True} if exits else {}
         outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types, **every)
         states = [outputs.hidden_states[layer] for layer in exits] if exits else [outputs.last_hidden_state]
+        spans = entity_spans if ENTITY_SPANS in self.reads else None
+        kinds = entity_types if ENTITY_TYPES in self.reads else None
         return [
-            head(self.dropout(self._pool(state, attention_mask, entity_positions)))
-            for head, state in zip(self.heads, states, strict=True)
+            head(self.dropout(part(HeadInputs(state, attention_mask, entity_positions, spans, kinds))))
+            for head, part, state in zip(self.heads, self.parts, states, strict=True)
         ]
-
-    def _pool(self, states: Tensor, attention_mask: Tensor, entity_positions: Tensor) -> Tensor:
-        if self.config.pooling == "mean":
-            mask = attention_mask.unsqueeze(-1).to(states.dtype)
-            return (states * mask).sum(1) / mask.sum(1)
-        if self.config.pooling == "cls":
-            return states[:, 0]
-        # gather, because indexing with arange would fix the number of rows in the ONNX graph
-        starts = states.gather(1, entity_positions.unsqueeze(-1).expand(-1, -1, states.size(-1))).flatten(1)
-        return starts if self.config.pooling == "entity_start" else torch.cat([states[:, 0], starts], dim=1)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: the encoder is pretrained, and `__init__` sets the head."""
 
 
-def _head(config: PretrainedConfig) -> nn.Linear:
-    head = nn.Linear(POOLED_VECTORS[config.pooling] * config.hidden_size, len(RELATIONS))
+def _linear(size: int) -> nn.Linear:
+    head = nn.Linear(size, len(RELATIONS))
     nn.init.normal_(head.weight, std=0.02)
     nn.init.zeros_(head.bias)
     return head

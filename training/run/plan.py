@@ -171,6 +171,8 @@ def _step_seconds(config: PretrainedConfig, recipe: Recipe, shape: tuple[int, in
         "input_ids": torch.from_numpy(ids).to(device),
         "attention_mask": torch.ones(rows, tokens, dtype=torch.int64, device=device),
         "entity_positions": torch.ones(rows, 2, dtype=torch.int64, device=device),
+        "entity_spans": torch.tensor([[1, 2], [3, 4]], device=device).expand(rows, 2, 2),
+        "entity_types": torch.ones(rows, 2, dtype=torch.int64, device=device),
     }
     labels = torch.from_numpy(generator.integers(0, len(RELATIONS), rows)).to(device)
     half = torch.bfloat16 if recipe.bf16 else torch.float16

@@ -3,11 +3,12 @@
 docs/recipe.md is generated from these fields.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from models.markers import Markers
 from models.rows import InvalidRows, LabelledExample, read_labelled, two_labels
@@ -15,6 +16,7 @@ from models.template_file import read_markers
 from training.augmentation.methods import AnyMethod
 from training.data.folds import Fold, apart
 from training.errors import InvalidRecipe
+from training.model.head_name import EXIT_HEADS, checked_head
 from training.run.yaml_file import YamlFile
 from training.trials.space import SearchSpace
 
@@ -23,6 +25,14 @@ NOT_SEARCHED: Final = frozenset(
     | {"save_steps", "bf16", "fp16", "gradient_checkpointing", "compile", "fold"}
 )
 """Fields that a search cannot change: trials that differ in them cannot be compared."""
+RENAMED: Final = {"pooling": "head"}
+"""Fields of older recipes, with their present names."""
+
+
+def renamed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a recipe by their present names. The value of an older name is the one that counts."""
+    old = {RENAMED[name]: value for name, value in fields.items() if name in RENAMED}
+    return {name: value for name, value in fields.items() if name not in RENAMED} | old
 
 
 class RunRecipe(YamlFile):
@@ -128,10 +138,14 @@ class Recipe(RunRecipe):
         description="Layers after which a head reads, for example `[4, 6, 8, 12]`, the last layer included. "
         "Each becomes a member of the bundle. Default: one head, after the last layer.",
     )
-    pooling: Literal["entity_start", "cls", "cls_entity_start", "mean"] = Field(
+    head: Annotated[str, AfterValidator(checked_head)] = Field(
         "entity_start",
-        description="The vectors that the head reads: of the two entity markers (entity_start), of the first "
-        "token (cls), of all three (cls_entity_start), or the mean over all tokens (mean).",
+        description="What the head reads: the vectors of the two entity markers (`entity_start`), of the "
+        "first token (`cls`), all three (`cls_entity_start`), the mean over all tokens (`mean`), the first "
+        "token and the means of both entities through dense layers (`r_bert`), the two markers with learned "
+        "vectors of the entity types (`entity_types`), or an LSTM over the tokens at the two markers "
+        "(`lstm`). Or a class in a file of yours, as `FILE.py:CLASS`; every command that loads the member "
+        "runs this file. Older recipes call the field `pooling`.",
     )
     markers: Annotated[Markers, BeforeValidator(_markers)] = Field(
         "typed_punctuation",
@@ -254,14 +268,20 @@ class Recipe(RunRecipe):
         None, description="The search space of `python -m training.search`. Other commands do not read it."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, fields: Any) -> Any:
+        return renamed(fields) if isinstance(fields, dict) else fields
+
     @model_validator(mode="after")
     def _check_exits(self) -> Self:
         exits = list(self.exits or ())
         if exits != sorted({layer for layer in exits if layer > 0}):
             raise ValueError(f"exits: layers from 1 on in ascending order are required, not {exits}")
-        if exits and self.pooling == "mean":
+        if exits and self.head not in EXIT_HEADS:
             raise ValueError(
-                "exits: a head on the mean of all tokens cannot be an exit; choose another pooling"
+                f"exits: the head {self.head} can read every token and cannot be an exit; choose one of "
+                f"{', '.join(EXIT_HEADS)}"
             )
         if exits and self.layers is not None and exits[-1] != self.layers:
             raise ValueError(f"exits: the last one must be the last layer, {self.layers}")
@@ -299,7 +319,7 @@ class Recipe(RunRecipe):
         if self.search is None:
             return self
         for name in self.search.parameters:
-            if name not in type(self).model_fields or name in NOT_SEARCHED:
+            if RENAMED.get(name, name) not in type(self).model_fields or name in NOT_SEARCHED:
                 raise ValueError(f"search.parameters.{name}: this is not a field that can be searched")
         if self.search.pruner != "none" and self.epochs <= 1 and "epochs" not in self.search.parameters:
             raise ValueError("search.pruner: a pruner requires more than one epoch")

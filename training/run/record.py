@@ -22,7 +22,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 import yaml
@@ -36,9 +36,10 @@ from training.augmentation.synonyms import SYNONYMS
 from training.data.files import write
 from training.data.folds import RULE
 from training.errors import InvalidRecipe
+from training.model.head_name import HeadName, own_code
 from training.run.precision import AnyRecipe, decide
 from training.run.predictions import Predictions
-from training.run.recipe import Recipe, RunRecipe
+from training.run.recipe import Recipe, RunRecipe, renamed
 
 RECIPE: Final = "recipe.yaml"
 RUN: Final = "run.json"
@@ -181,10 +182,11 @@ def write_metrics(recipe: RunRecipe, metrics: dict[str, Any]) -> None:
 
 
 def fingerprints(recipe: RunRecipe) -> dict[str, Any]:
-    """What a run is made of: hashes of its data files, encoder, teachers and augmentation model.
+    """What a run is made of: hashes of its data files, encoder, teachers, augmentation model and own head.
 
     Raises:
-        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub.
+        InvalidRecipe: the encoder is neither a checkpoint folder nor a name on the hub, or the file of
+            the head is missing.
     """
     files = {"train": recipe.train, "validation": recipe.validation}
     made_of: dict[str, Any] = {
@@ -198,6 +200,8 @@ def fingerprints(recipe: RunRecipe) -> dict[str, Any]:
     if recipe.fold is not None:
         made_of["fold_rule"] = RULE
     if isinstance(recipe, Recipe):
+        if recipe.head not in get_args(HeadName):
+            made_of["head"] = _head_fingerprint(recipe.head)
         if recipe.teachers:
             made_of["teachers"] = [weights_fingerprint(folder) for folder in recipe.teachers]
         if recipe.teacher_probabilities:
@@ -207,6 +211,13 @@ def fingerprints(recipe: RunRecipe) -> dict[str, Any]:
         if isinstance(recipe.augmentation, Eda):
             made_of["synonyms"] = sha256(SYNONYMS)
     return made_of
+
+
+def _head_fingerprint(head: str) -> str:
+    try:
+        return own_code(head)[1]
+    except ValueError as error:
+        raise InvalidRecipe(str(error)) from None
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -278,4 +289,4 @@ def _read_record(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"output: {folder} has a run whose recipe.yaml or run.json is lost; remove the folder or name "
             "another one"
         ) from None
-    return fields, run
+    return renamed(fields), run

@@ -95,7 +95,7 @@ class RelationTrainer(BucketTrainer):
         predictions: of the last evaluation; None before the first one.
     """
 
-    new_weights = "head."
+    new_weights = ("head.", "features.")
 
     def __init__(
         self,

@@ -145,7 +145,7 @@ def _load_tokenizer(recipe: Recipe) -> tuple[PreTrainedTokenizerFast, Encoder]:
 def head_options(recipe: Recipe, window: int) -> HeadOptions:
     """How a recipe builds its member's model."""
     return HeadOptions(
-        pooling=recipe.pooling,
+        head=recipe.head,
         markers=as_json(recipe.markers),
         window=window,
         dropout=recipe.dropout,
