@@ -30,7 +30,7 @@ wake takes all connections that wait."""
 RECONNECT_S = 0.05
 """Seconds after a lost request: a dead server must not become a busy loop."""
 
-_RELATION = re.compile(rb'"relation" *: *"([^"]+)"')
+_RELATION = re.compile(rb'"(?:relation|label)" *: *"([^"]+)"')
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,14 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers.classifier import write_classifier
 from benchmarks.peers.comparison import Durations, PeerBench, places
 from benchmarks.peers.environments import ROOT, versions
 from benchmarks.peers.plot import draw
@@ -33,6 +35,7 @@ class PeerOptions:
     """The servers to compare, and how; `scan` looks for each peer's best configuration first."""
 
     peers: list[str]
+    levels: list[int]
     rounds: int
     durations: Durations
     scan: bool
@@ -44,10 +47,31 @@ def main(argv: list[str] | None = None) -> int:
         "benchmarks.peers", "Compare KoRE Serve with general model servers.", "--short --only ours,plain"
     )
     add_bundle(parser)
-    add_rows(parser, count=4000)
-    parser.add_argument("--only", default=",".join(PEERS), help="servers to compare (default: %(default)s)")
+    add_rows(parser, count=300)
+    usual = [name for name, peer in PEERS.items() if not peer.classifies]
+    parser.add_argument(
+        "--only",
+        default=",".join(usual),
+        help="servers to compare (default: %(default)s); infinity and vllm download over 1 GB each",
+    )
+    parser.add_argument(
+        "--classifier",
+        type=Path,
+        metavar="CHECKPOINT",
+        default=Path("recipes/default/trunk-fp16"),
+        help="weights of the plain classifier of infinity and vLLM (default: %(default)s)",
+    )
     parser.add_argument("--rounds", type=int, help="measurements of each server (default: 3)")
     parser.add_argument("--seconds", type=float, help="seconds of one measurement (default: 15)")
+    parser.add_argument(
+        "--connections",
+        type=int,
+        nargs="+",
+        choices=CONNECTIONS,
+        default=list(CONNECTIONS),
+        help="connections at a time (default: 1 16 64)",
+    )
+    parser.add_argument("--no-scan", action="store_true", help="only batches of 16, no search for the best")
     parser.add_argument("--short", action="store_true", help="1 round of 4 seconds without a scan")
     add_output(parser, "peers")
     arguments = parser.parse_args(argv)
@@ -56,9 +80,10 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--only: unknown {', '.join(unknown)}; choose from {', '.join(PEERS)}")
     options = PeerOptions(
         peers=peers,
+        levels=arguments.connections,
         rounds=arguments.rounds or (1 if arguments.short else 3),
         durations=Durations(1 if arguments.short else 3, arguments.seconds or (4 if arguments.short else 15)),
-        scan=not arguments.short,
+        scan=not (arguments.short or arguments.no_scan),
         output=arguments.output,
     )
     from engine.settings import DEFAULT_BUNDLE  # slow to import, and not needed for --help
@@ -68,13 +93,21 @@ def main(argv: list[str] | None = None) -> int:
     except subprocess.CalledProcessError as error:
         print(f"benchmarks.peers: pip failed with status {error.returncode}, see above", file=sys.stderr)
         return 2
-    if len({found["onnxruntime"] for found in installed.values()}) > 1:
+    except FileNotFoundError as error:
+        fault = f"{error.filename} is missing; install it, or choose other servers with --only"
+        print(f"benchmarks.peers: {fault}", file=sys.stderr)
+        return 2
+    if len({runtime for found in installed.values() if (runtime := found.get("onnxruntime"))}) > 1:
         fault = "the environments have different versions of onnxruntime, so their figures do not compare"
         remedy = "write the version of constraints.txt into benchmarks/peers/requirements"
         print(f"benchmarks.peers: {fault}; {remedy}", file=sys.stderr)
         return 2
-    bench = PeerBench(arguments.bundle or DEFAULT_BUNDLE, draw_rows(arguments.rows, arguments.count))
-    return compare(bench, options, installed)
+    rows = draw_rows(arguments.rows, arguments.count)
+    with tempfile.TemporaryDirectory(prefix="classifier-") as folder:
+        if any(PEERS[peer].classifies for peer in peers):
+            write_classifier(arguments.classifier, Path(folder))
+        bench = PeerBench(arguments.bundle or DEFAULT_BUNDLE, Path(folder), rows)
+        return compare(bench, options, installed)
 
 
 def compare(bench: PeerBench, options: PeerOptions, installed: dict[str, dict[str, str]]) -> int:
@@ -84,15 +117,15 @@ def compare(bench: PeerBench, options: PeerOptions, installed: dict[str, dict[st
         "settings": {"rows": len(bench.rows), "rounds": options.rounds, **asdict(durations)},
         "versions": installed,
     }
-    scanned = [peer for peer in options.peers if options.scan and PEERS[peer].batches and peer != "ours"]
+    scanned = [peer for peer in options.peers if options.scan and PEERS[peer].batches and PEERS[peer].package]
     half = Durations(durations.warmup, durations.counted / 2)
     scans = {peer: bench.scan(peer, cores, half) for peer in scanned}
     compared = places(options.peers, cores, scans)
     document["scans"] = [asdict(one) | {"rps": rps} for rates in scans.values() for one, rps in rates.items()]
     servers = [configuration for _, configuration in compared]
-    document["rounds"] = measure_rounds(bench, servers, options.rounds, durations)
+    document["rounds"] = measure_rounds(bench, servers, options)
     standings = [bench.standing(kind, configuration) for kind, configuration in compared]
-    gates = judge(standings)
+    gates = judge(standings, options.levels)
     document["standings"] = [asdict(standing) for standing in standings]
     document["gates"] = [{"gate": str(gate), "ratio": gate.ratio, "holds": gate.holds} for gate in gates]
     write_json(options.output / "results.json", document)
@@ -104,15 +137,15 @@ def compare(bench: PeerBench, options: PeerOptions, installed: dict[str, dict[st
 
 
 def measure_rounds(
-    bench: PeerBench, servers: Sequence[Configuration], rounds: int, durations: Durations
+    bench: PeerBench, servers: Sequence[Configuration], options: PeerOptions
 ) -> list[dict[str, Any]]:
-    """Every server once a round; no server is always first, or always after the same one."""
+    """Every server once a round, each round in another order and from another row on."""
     order, document = list(dict.fromkeys(servers)), list[dict[str, Any]]()
-    for number in range(rounds):
-        print(f"round {number + 1} of {rounds}", file=sys.stderr)
-        shift = number % len(order)
+    for number in range(options.rounds):
+        print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
+        shift, first = number % len(order), number * len(bench.rows) // options.rounds
         for configuration in order[shift:] + order[:shift]:
-            done = bench.run(configuration, CONNECTIONS, durations)
+            done = bench.run(configuration, options.levels, options.durations, first)
             bench.measurements[configuration] += done
             for one in done:
                 fields = asdict(one)
@@ -145,7 +178,7 @@ def name_versions(installed: dict[str, dict[str, str]]) -> str:
     packages = {
         package: found[package] for peer, found in installed.items() if (package := PEERS[peer].package)
     }
-    runtime = next(iter(installed.values()))["onnxruntime"]
+    runtime = next((found["onnxruntime"] for found in installed.values() if "onnxruntime" in found), "none")
     named = ", ".join(f"{package} {version}" for package, version in packages.items())
     return f"{named}; all on onnxruntime {runtime}."
 

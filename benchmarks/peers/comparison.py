@@ -3,12 +3,12 @@
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final
 
 from benchmarks.peers.report import Kind, Standing, agreement, merge_labels, summarise
-from benchmarks.peers.servers import PEERS, Configuration, running
-from benchmarks.peers.setup import ROUTE
+from benchmarks.peers.servers import PEERS, Configuration, Peer, running
 from loadtest.sentences import Row
 from loadtest.server import StartFailed
 from loadtest.traffic import Measurement, make_requests, measure
@@ -30,23 +30,37 @@ class Durations:
 
 @dataclass(slots=True)
 class PeerBench:
-    """The work of a comparison and its measurements so far."""
+    """The work of a comparison and its measurements so far.
+
+    Attributes:
+        classifier: folder of the plain classifier, for the peers that run no bundle.
+    """
 
     bundle: BundlePlace
+    classifier: Path
     rows: Sequence[Row]
     measurements: dict[Configuration, list[Measurement]] = field(default_factory=lambda: defaultdict(list))
     failures: dict[Configuration, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def run(
-        self, configuration: Configuration, levels: Sequence[int], durations: Durations
+        self, configuration: Configuration, levels: Sequence[int], durations: Durations, first: int = 0
     ) -> list[Measurement]:
-        """Start a server, load it at each number of connections, stop it. A failed start is recorded."""
+        """Start a server, load it at each number of connections, stop it. A failed start is recorded.
+
+        Args:
+            first: the row that is sent first. A slow server sees few rows in a measurement: with the same
+                first row in every round, the lengths of these few would decide.
+        """
         peer, done = PEERS[configuration.peer], list[Measurement]()
         try:
-            with running(configuration, self.bundle, self.rows[0]) as port:
-                requests = make_requests(port, map(peer.document, self.rows), ROUTE)
+            place = self.classifier if peer.classifies else self.bundle
+            with running(configuration, place, self.rows[0]) as port:
+                rows = [*self.rows[first:], *self.rows[:first]]
+                requests = make_requests(port, map(peer.document, rows), peer.route)
                 for level in levels:
-                    done.append(measure(port, requests, level, durations.warmup, durations.counted))
+                    one = measure(port, requests, level, durations.warmup, durations.counted)
+                    labels = {(row + first) % len(rows): label for row, label in one.labels.items()}
+                    done.append(replace(one, labels=labels))
         except StartFailed as failure:
             print(f"{peer.title}, {configuration}: {failure}", file=sys.stderr)
             self.failures[configuration].append(str(failure))
@@ -59,7 +73,7 @@ class PeerBench:
         return {
             configuration: measurement.rps
             for batch in SCAN_BATCHES
-            for split in splits(cores)
+            for split in splits(cores, PEERS[peer])
             for configuration in [Configuration(peer, batch, *split)]
             for measurement in self.run(configuration, [SCAN_CONNECTIONS], durations)
         }
@@ -73,15 +87,15 @@ class PeerBench:
             title=PEERS[configuration.peer].title,
             configuration=str(configuration),
             figures=summarise(self.measurements[configuration]),
-            agreement=agreement(labels, reference),
+            agreement=None if PEERS[configuration.peer].classifies else agreement(labels, reference),
             relabelled=relabelled,
             failures=self.failures[configuration],
         )
 
 
-def splits(cores: int) -> list[tuple[int, int]]:
+def splits(cores: int, peer: Peer) -> list[tuple[int, int]]:
     """Workers and threads of each: one worker with all cores, and one for each core."""
-    return list(dict.fromkeys([(1, cores), (cores, 1)]))
+    return list(dict.fromkeys([(1, cores)] if peer.classifies else [(1, cores), (cores, 1)]))
 
 
 def places(
@@ -90,14 +104,17 @@ def places(
     """The servers to compare. A peer whose best configuration is its usual one has two places and runs
     once."""
     found: list[tuple[Kind, Configuration]] = []
+    kind: Kind
     for peer in peers:
-        if peer == "ours":
-            found.append(("ours", OURS))
+        if peer in ("ours", "served"):
+            found.append((peer, Configuration(peer)))
         elif not PEERS[peer].batches:
-            kind: Kind = "plain" if peer == "plain" else "bounded"
-            found += [(kind, Configuration(peer, 1, *split)) for split in splits(cores)]
+            kind = "plain" if peer == "plain" else "bounded"
+            found += [(kind, Configuration(peer, 1, *split)) for split in splits(cores, PEERS[peer])]
         else:
-            found.append(("batch 16", Configuration(peer, USUAL_BATCH, 1, cores)))
+            kind = "classifier" if PEERS[peer].classifies else "batch 16"
+            found.append((kind, Configuration(peer, USUAL_BATCH, 1, cores)))
             if rates := scans.get(peer):
-                found.append(("best", max(rates, key=lambda configuration: rates[configuration])))
+                kind = "classifier" if PEERS[peer].classifies else "best"
+                found.append((kind, max(rates, key=lambda configuration: rates[configuration])))
     return found

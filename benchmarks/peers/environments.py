@@ -3,12 +3,17 @@
 import importlib.metadata
 import subprocess
 import sys
-import venv
 from pathlib import Path
+from typing import Final
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = ROOT / ".venv-peers"
 REQUIREMENTS = Path(__file__).parent / "requirements"
+INTERPRETERS: Final = {"triton": "/usr/bin/python3.11"}
+"""PyTriton's server is linked against the libpython of Debian 12."""
+COMPLETE: Final = {"vllm"}
+"""Environments in which pip installs the listed packages only. vLLM's own list has torchvision and
+torchaudio, which do not load with PyTorch's wheel for CPUs."""
 
 
 def python_of(peer: str) -> Path:
@@ -17,15 +22,18 @@ def python_of(peer: str) -> Path:
 
     Raises:
         subprocess.CalledProcessError: pip failed; it has printed why.
+        FileNotFoundError: the interpreter that the peer needs is missing.
     """
     folder = ENVIRONMENTS / peer
     python, stamp = folder / "bin" / "python", folder / "installed.txt"
     wanted = (REQUIREMENTS / f"{peer}.txt").read_text()
     if not stamp.exists() or stamp.read_text() != wanted:
         print(f"installing {peer} into {folder.relative_to(ROOT)}", file=sys.stderr)
-        venv.create(folder, clear=True, with_pip=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]
-        subprocess.run([*pip, REQUIREMENTS / f"{peer}.txt"], check=True, stdout=sys.stderr)
+        create = [INTERPRETERS.get(peer, sys.executable), "-m", "venv", "--clear", folder]
+        subprocess.run(create, check=True, stdout=sys.stderr)
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip += ["--no-deps"] * (peer in COMPLETE)
+        subprocess.run([*pip, "-r", REQUIREMENTS / f"{peer}.txt"], check=True, stdout=sys.stderr)
         stamp.write_text(wanted)
     return python
 

@@ -13,6 +13,9 @@ ROUTE = "/relations"
 
 BOUNDED = "PEER_BOUNDED"
 
+CLASSIFIER = "classifier"
+"""The name of the plain classifier in servers that want one in each request."""
+
 
 @dataclass(frozen=True, slots=True)
 class PeerSetup:
@@ -21,7 +24,7 @@ class PeerSetup:
 
     Attributes:
         port: on 127.0.0.1.
-        bundle: folder or address of the ensemble.
+        bundle: folder or address of the ensemble; for some peers the folder of a plain classifier.
         batch: most examples in a batch.
         max_wait_ms: longest wait of a batch's first example for others.
         workers: processes that hold the ensemble.
