@@ -87,10 +87,12 @@ def main(argv: list[str] | None = None) -> int:
     busiest = max(levels)
     engine_ms = levels[busiest]["with_fronts"]["engine_ms"]
     promises = {
-        f"with {arguments.fronts} fronts and {busiest} connections the engine's process spends {engine_ms} ms "
+        f"with {arguments.fronts} fronts and {busiest} connections the engine spends {engine_ms} ms "
         f"for a request outside ONNX Runtime, at most {LONGEST_MS}": engine_ms <= LONGEST_MS,
         "every request was answered": not any(
-            side["errors"] for level in levels.values() for side in (level["one_process"], level["with_fronts"])
+            side["errors"]
+            for level in levels.values()
+            for side in (level["one_process"], level["with_fronts"])
         ),
     }
     return conclude("fronts", {"fronts": arguments.fronts, "connections": levels}, promises)
@@ -106,7 +108,9 @@ def measure_round(
             fronts: stack.enter_context(running(bundle, SERVER, http_processes=fronts)) for fronts in order
         }
         return {
-            connections: {fronts: take(server, rows, connections, seconds) for fronts, server in servers.items()}
+            connections: {
+                fronts: take(server, rows, connections, seconds) for fronts, server in servers.items()
+            }
             for connections in levels
         }
 

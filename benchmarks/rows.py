@@ -1,12 +1,12 @@
 """The rows that benchmarks send: of a file, of KLUE_RE_DATA, or the shipped sentences."""
 
 import argparse
-import json
 import os
 import random
 from pathlib import Path
 
 from loadtest.sentences import Row, make_long_rows
+from models.rows import read_rows
 
 
 def add_rows(parser: argparse.ArgumentParser, count: int) -> None:
@@ -14,7 +14,7 @@ def add_rows(parser: argparse.ArgumentParser, count: int) -> None:
     parser.add_argument(
         "--rows",
         type=Path,
-        help="JSONL of KLUE-RE rows (default: $KLUE_RE_DATA/validation.jsonl, else shipped sentences)",
+        help="file of KLUE-RE rows (default: $KLUE_RE_DATA/validation.jsonl, else shipped sentences)",
     )
     parser.add_argument(
         "--count", type=int, default=count, help="rows drawn from them (default: %(default)s)"
@@ -27,5 +27,5 @@ def draw_rows(path: Path | None, count: int) -> list[Row]:
         path = Path(folder) / "validation.jsonl"
     if path is None:
         return make_long_rows(count)
-    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found = [dict(row.fields) for row in read_rows(path)]
     return random.Random(0).sample(found, min(count, len(found)))

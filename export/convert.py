@@ -1,13 +1,16 @@
 """A checkpoint into an ONNX graph: optimum converts it, ONNX Runtime's optimiser fuses it, the fusions are
 counted."""
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
 from optimum.exporters.onnx import export
@@ -16,7 +19,7 @@ from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
 from transformers import PretrainedConfig, PreTrainedModel
 
 from export.errors import ConversionFailed
-from export.weights import save
+from export.weights import load, save, without_table, write_table
 from models.classifier import (
     ATTENTION_MASK,
     ENTITY_POSITIONS,
@@ -28,6 +31,9 @@ from models.classifier import (
 )
 
 OPSET = 18
+TRACED_WORDS = 1024
+"""Rows of the table of words while a model is traced. The exporter keeps several copies of all weights, and
+the table can be most of them."""
 ROWS, TOKENS = "rows", "tokens"
 AXES = {
     INPUT_IDS: {0: ROWS, 1: TOKENS},
@@ -111,6 +117,13 @@ def convert(
     """
     if model.training:
         raise ConversionFailed("the model is in training mode: its dropout would be exported")
+    embedding = model.get_input_embeddings()
+    table = embedding.weight
+    words = min(len(table), max(TRACED_WORDS, (embedding.padding_idx or 0) + 1))
+    config = copy.copy(model.config)
+    config.vocab_size = words  # optimum draws its ids from them
+    if len(outputs) > 1:
+        model = _EachExit(model, tuple(outputs)).eval()
     with warnings.catch_warnings():
         # fusion knows the graphs of the tracing exporter, not those of the newer one; parity checks the
         # constants that tracing leaves
@@ -118,9 +131,25 @@ def convert(
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         # said of every LSTM; one whose first states are zero takes their size from the batch
         warnings.filterwarnings("ignore", "Exporting a model to ONNX with a batch_size other than 1")
-        if len(outputs) > 1:
-            model = _EachExit(model, tuple(outputs)).eval()
-        export(model, RelationOnnxConfig(model.config, tuple(inputs), tuple(outputs)), path, opset=OPSET)
+        embedding.weight = torch.nn.Parameter(table[:words].detach().clone())
+        try:
+            export(model, RelationOnnxConfig(config, tuple(inputs), tuple(outputs)), path, opset=OPSET)
+        finally:
+            embedding.weight = table
+    converted = onnx.load(str(path))
+    _give_table(converted, table.detach().numpy(), path)
+    save(converted, path)
+
+
+def _give_table(model: onnx.ModelProto, table: NDArray[np.float32], path: Path) -> None:
+    """Write the whole table of words into a file next to the graph `path`."""
+    read = [
+        node.input[0] for node in model.graph.node if node.op_type == "Gather" and INPUT_IDS in node.input
+    ]
+    stored = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    if len(stored) != 1:
+        raise ConversionFailed(f"{len(stored)} tables of words in the graph, one is required: {read}")
+    write_table(stored[0], table, path)
 
 
 def fuse(path: Path, fused_path: Path, layers: int, heads: int, hidden_size: int) -> Mapping[str, int]:
@@ -133,20 +162,27 @@ def fuse(path: Path, fused_path: Path, layers: int, heads: int, hidden_size: int
     options = FusionOptions("bert")
     # RoBERTa's positions do not fuse; one form for all models keeps quantisation simple
     options.enable_embed_layer_norm = False
-    optimised = optimize_model(
-        str(path),
-        model_type="bert",
-        num_heads=heads,
-        hidden_size=hidden_size,
-        optimization_options=options,
-        opt_level=1,
-    )
-    fusions = {name: count for name, count in optimised.get_fused_operator_statistics().items() if count}
+    fusions: dict[str, int] = {}
+
+    def optimise(model: onnx.ModelProto) -> onnx.ModelProto:
+        optimised = optimize_model(
+            model,
+            model_type="bert",
+            num_heads=heads,
+            hidden_size=hidden_size,
+            optimization_options=options,
+            opt_level=1,
+        )
+        counts = optimised.get_fused_operator_statistics()
+        fusions.update((name, count) for name, count in counts.items() if count)
+        return optimised.model
+
+    fused_graph = without_table(load(path), optimise)
     if (fused := fusions.get("Attention", 0)) < layers:
         raise ConversionFailed(
             f"attention fused in {fused} of {layers} layers: the exporter's graph has changed"
         )
-    save(optimised.model, fused_path)
+    save(fused_graph, fused_path)
     return fusions
 
 

@@ -14,7 +14,7 @@ from export.half import halve
 from export.packing import pack
 from export.quantize import quantize
 from export.stages import stages
-from export.weights import save
+from export.weights import load, save
 from models.encoding import EncodedBatch
 from models.precision import Precision
 
@@ -35,6 +35,10 @@ class Graphs:
     exits: int
     hidden_size: int
 
+    @property
+    def folder(self) -> Path:
+        return self.fused.parent
+
     def paths(self, precision: Precision) -> list[Path]:
         """The graphs in a precision, in the order of the exits."""
         paths = [self.fused.with_name(f"{precision}-{number}.onnx") for number in range(1, self.exits + 1)]
@@ -44,7 +48,8 @@ class Graphs:
         return paths
 
     def load_fused(self) -> onnx.ModelProto:
-        return onnx.load(str(self.fused))
+        """Without its table of words (export/weights.py)."""
+        return load(self.fused)
 
     def stages(self, model: onnx.ModelProto) -> list[onnx.ModelProto]:
         """Narrow graphs of this fused graph or of a quantised form of it, one for each exit."""
@@ -55,15 +60,16 @@ def _packed(graphs: Graphs) -> list[onnx.ModelProto]:
     if graphs.exits > 1:
         raise ConversionFailed("fp16-packed: without padding, a stage has no states for the next one")
     # not narrowed: without padding, no token has a fixed place that the last layer could pick
-    return [pack(halve(graphs.load_fused()))]
+    return [pack(halve(graphs.load_fused(), graphs.folder))]
 
 
 BUILDERS: Final[dict[Precision, Callable[[Graphs], list[onnx.ModelProto]]]] = {
     "fp32": lambda graphs: [for_cpu(stage) for stage in graphs.stages(graphs.load_fused())],
     "int8": lambda graphs: [
-        for_cpu(stage) for stage in graphs.stages(quantize(graphs.load_fused(), graphs.calibration))
+        for_cpu(stage)
+        for stage in graphs.stages(quantize(graphs.load_fused(), graphs.calibration, folder=graphs.folder))
     ],
-    "fp16": lambda graphs: [halve(stage) for stage in graphs.stages(graphs.load_fused())],
+    "fp16": lambda graphs: [halve(stage, graphs.folder) for stage in graphs.stages(graphs.load_fused())],
     "fp16-packed": _packed,
-    "fp16-from-int8": lambda graphs: [dequantize(onnx.load(str(path))) for path in graphs.paths("int8")],
+    "fp16-from-int8": lambda graphs: [dequantize(load(path)) for path in graphs.paths("int8")],
 }

@@ -2,7 +2,6 @@
 next to the PyTorch model."""
 
 import hashlib
-import shutil
 import sys
 import tempfile
 import time
@@ -26,7 +25,7 @@ from export.graphs import Graphs
 from export.parity import answer, check, compare
 from export.proof import has_gpu, machine, provider
 from export.stages import exit_names
-from export.weights import has_weights_file, save_shared
+from export.weights import is_large, save_shared
 from models.bundle import InputEncoding, Member, ModelFile
 from models.classifier import CUDA, Chain, OnnxClassifier
 from models.encoding import Encoded, EncodedBatch
@@ -208,6 +207,7 @@ def _prepare(
     calibration = [encode(row.example) for row in rows.calibration[::step][:CALIBRATION_ROWS]]
     encoded = [encode(row.example) for row in rows.proof]
     before = _by_exit(answer(checkpoint.logits, encoded, pad, f"{checkpoint.name} in PyTorch"))
+    checkpoint.model.to("meta")  # its weights are not needed any more, and several members can be large
     graphs = Graphs(fused, _batches(calibration, pad), len(exits), config.hidden_size)
     of_exits = [dict(fusions)]
     if len(exits) > 1:
@@ -252,7 +252,7 @@ def fastest(prove: Callable[[Precision], ProvenGraphs]) -> list[ProvenGraphs]:
 
 
 def _place(kept: Sequence[ProvenGraphs], place: int, folder: Path) -> list[ModelFile]:
-    """Move the graphs of one exit into the bundle. Graphs with the same weights share one file of them, and
+    """Write the graphs of one exit into the bundle. Graphs with the same weights share one file of them, and
     so do graphs that need one because of their size.
 
     Args:
@@ -265,20 +265,21 @@ def _place(kept: Sequence[ProvenGraphs], place: int, folder: Path) -> list[Model
         if facts.weights_of in present
     ]
     together = {each for pair in pairs if pair[1] in present for each in pair}
-    together |= {each.precision for each in kept if has_weights_file(each.graphs[place])}
+    together |= {each.precision for each in kept if is_large(each.graphs[place])}
     shared = {
-        folder / each.files[place].path: onnx.load(str(each.graphs[place]))
+        folder / each.files[place].path: onnx.load(str(each.graphs[place]), load_external_data=False)
         for each in kept
         if each.precision in together
     }
-    weights = save_shared(shared).relative_to(folder).as_posix() if shared else None
+    scratch = kept[0].graphs[place].parent
+    weights = save_shared(shared, folder=scratch).relative_to(folder).as_posix() if shared else None
     files = []
     for each in kept:
         file = each.files[place]
         if each.precision in together:
             files.append(file.model_copy(update={"weights": weights}))
         else:
-            shutil.move(each.graphs[place], folder / file.path)
+            onnx.save(onnx.load(str(each.graphs[place])), str(folder / file.path))
             files.append(file)
     return files
 

@@ -22,7 +22,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from export.weights import save
+from export.weights import in_blocks, save, values_of
 from models.classifier import INPUT_IDS, feed
 from models.encoding import EncodedBatch
 
@@ -44,7 +44,10 @@ class _Range:
 
 
 def quantize(
-    model: onnx.ModelProto, calibration: Iterable[EncodedBatch], smoothing: float = SMOOTHING
+    model: onnx.ModelProto,
+    calibration: Iterable[EncodedBatch],
+    smoothing: float = SMOOTHING,
+    folder: Path | None = None,
 ) -> onnx.ModelProto:
     """The int8 form of a fused graph: attention, matrix products and the embedding table; the head stays
     fp32.
@@ -53,6 +56,7 @@ def quantize(
         model: a graph from `export.convert.fuse`; it is changed.
         calibration: batches of real rows; a few hundred rows are enough.
         smoothing: SmoothQuant's alpha, the share of an outlier's magnitude that moves into the weights.
+        folder: of the graph. It is required for a graph with its table in a file.
     """
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
@@ -61,14 +65,15 @@ def quantize(
         for node in graph.node
         if node.op_type in ("Attention", "MatMul") and node.input[1] in weights and HEAD not in node.name
     ]
-    ranges = _observe(model, sorted({node.input[0] for node in targets}), calibration)
+    ranges = _observe(model, sorted({node.input[0] for node in targets}), calibration, folder)
     rewritten: list[NodeProto] = []
     for node in graph.node:
         if node in targets:
             weight = numpy_helper.to_array(weights[node.input[1]])
             rewritten += _integer_product(graph, node, weight, ranges[node.input[0]], smoothing)
         elif node.op_type == "Gather" and node.input[0] in weights and node.input[1] == INPUT_IDS:
-            rewritten += _integer_embedding(graph, node, numpy_helper.to_array(weights[node.input[0]]))
+            table = values_of(weights[node.input[0]], folder or Path())
+            rewritten += _integer_embedding(graph, node, table)
         else:
             rewritten.append(node)
     del graph.node[:]
@@ -81,13 +86,13 @@ def quantize(
 
 
 def _observe(
-    model: onnx.ModelProto, names: list[str], calibration: Iterable[EncodedBatch]
+    model: onnx.ModelProto, names: list[str], calibration: Iterable[EncodedBatch], folder: Path | None
 ) -> dict[str, _Range]:
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     with tempfile.TemporaryDirectory() as scratch:  # a graph of over 2 GiB runs only from a file
-        path = Path(scratch) / "observed.onnx"
+        path = (folder or Path(scratch)) / "observed.onnx"
         save(probe, path)
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     inputs = [node.name for node in session.get_inputs()]
@@ -154,7 +159,8 @@ def _integer_embedding(
 ) -> list[NodeProto]:
     """The embedding table as int8 with one scale per row: it saves a third of a small model's size, without
     measurable loss."""
-    integers, scales = _symmetric(table, axis=1, limit=127)
+    scales = in_blocks(lambda rows: _scales(rows, axis=1, limit=127), table)
+    integers = in_blocks(lambda rows: _symmetric(rows, axis=1, limit=127)[0], table)
     name = node.output[0]
     graph.initializer.append(numpy_helper.from_array(integers, f"{name}/table"))
     graph.initializer.append(numpy_helper.from_array(scales[:, None], f"{name}/scales"))
@@ -171,6 +177,10 @@ def _symmetric(
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Integers in [-limit, limit], and the scales that restore the values: one for each slice along
     `axis`."""
-    scales = np.maximum(np.abs(values).max(axis=axis), 1e-12) / limit
+    scales = _scales(values, axis, limit)
     integers = np.rint(values / np.expand_dims(scales, axis)).astype(np.int8)
     return integers, scales.astype(np.float32)
+
+
+def _scales(values: NDArray[np.float32], axis: int, limit: int) -> NDArray[np.float32]:
+    return np.maximum(np.abs(values).max(axis=axis), 1e-12) / limit

@@ -3,7 +3,7 @@ headers. The rest were written by hand."""
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from hypothesis import strategies as st
@@ -172,6 +172,13 @@ def raw(*lines: str, body: bytes = b"", first: str = "POST /relations HTTP/1.1")
     return "\r\n".join([*fixed, *lines, "", ""]).encode() + body
 
 
+def with_span(change: Callable[[int, int], tuple[float, float]]) -> bytes:
+    """A good row with other indices of its subject."""
+    subject = rows[0]["subject_entity"]
+    start, end = change(subject["start_idx"], subject["end_idx"])
+    return json.dumps(rows[0] | {"subject_entity": subject | {"start_idx": start, "end_idx": end}}).encode()
+
+
 GOOD = json.dumps(rows[0]).encode()
 H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
 CLIENTS = [
@@ -179,6 +186,12 @@ CLIENTS = [
     (raw(*H2C, body=GOOD), 200),
     (raw(body=GOOD, first="POST /relations/ HTTP/1.1"), 200),
     (raw(body=b"\xef\xbb\xbf" + GOOD), 200),
+    (raw(body=with_span(lambda start, end: (float(start), float(end)))), 200),
+    (raw(body=with_span(lambda start, end: (start, end + 1))), 422),
+    (
+        raw("Origin: http://x", "Access-Control-Request-Method: POST", first="OPTIONS /relations HTTP/1.1"),
+        405,
+    ),
     (raw("Content-Encoding: gzip", body=gzip.compress(GOOD)), 200),
     (raw("Content-Encoding: br", body=GOOD), 415),
     (raw("X-Long: " + "x" * 70_000, body=GOOD), 431),

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from models.example import Example
 from models.files.errors import InputBroken
 from models.files.errors import InvalidRows as InvalidRows
+from models.files.parts import files_of
 from models.files.reader import open_input
 from models.files.rows import FileRow, Reject, read_row
-from models.files.tables import data_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +119,14 @@ def count_rows(path: Path) -> int:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file of rows, or of the files of a saved data set one after the other.
+    """SHA-256 of a file of rows, or of the files of a folder one after the other.
 
     Raises:
-        InvalidRows: it is a folder without a data set.
+        InvalidRows: it is a folder without rows.
         OSError: it cannot be read.
     """
     digest = hashlib.sha256()
-    for file in data_files(path) if path.is_dir() else [path]:
+    for file in files_of(path):
         with file.open("rb") as content:
             while chunk := content.read(1 << 20):
                 digest.update(chunk)

@@ -163,8 +163,8 @@ def parse(argv: list[str] | None, text: str) -> ScoringOptions:
     parser.add_argument(
         "input",
         metavar="INPUT",
-        help="rows: JSON, JSONL, competition CSV or TSV (also .gz or .zst), Parquet, Arrow; "
-        "- is standard input",
+        help="rows: JSON, JSONL, competition CSV or TSV (also .gz or .zst), Parquet, Arrow, "
+        "or a folder of parts; - is standard input",
     )
     parser.add_argument(
         "output",

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from models.files.forms import STANDARD
-from models.files.tables import data_files, is_saved_dataset
+from models.files.parts import files_of
+from models.files.tables import is_saved_dataset
 from scoring.errors import Refused
 from scoring.options import ScoringOptions
 
@@ -62,13 +63,13 @@ def unfinished(path: Path) -> Path:
 
 
 def can_be_read_again(name: str) -> bool:
-    """Whether it is a regular file or a saved data set. Standard input and a pipe can be read only once."""
-    return name != STANDARD and (Path(name).is_file() or is_saved_dataset(name))
+    """Whether it is a regular file or a folder. Standard input and a pipe can be read only once."""
+    return name != STANDARD and (Path(name).is_file() or Path(name).is_dir())
 
 
 def identity(name: str) -> dict[str, object]:
     """What identifies an input and its content: size, time of change, SHA-256 of its first bytes."""
-    files = data_files(Path(name)) if Path(name).is_dir() else [Path(name)]
+    files = files_of(Path(name))
     statuses = [file.stat() for file in files]
     with files[0].open("rb") as file:
         digest = hashlib.sha256(file.read(IDENTITY_BYTES)).hexdigest()
@@ -83,7 +84,7 @@ def check_paths(options: ScoringOptions) -> None:
     """Refuse paths that would fail only after the models are loaded.
 
     Raises:
-        Refused: INPUT is a folder; OUTPUT or one of its other files is INPUT or cannot be written; --resume
+        Refused: OUTPUT or one of its other files is INPUT or cannot be written; --resume
             cannot work.
     """
     source, output = options.input, options.output
@@ -91,8 +92,6 @@ def check_paths(options: ScoringOptions) -> None:
         raise Refused(
             "--resume needs files: standard input cannot be read twice; standard output cannot be cut"
         )
-    if source != STANDARD and Path(source).is_dir() and not is_saved_dataset(source):
-        raise Refused(f"{source}: this is a folder, and no data set of save_to_disk; name a file")
     if options.resume and Path(source).exists() and not can_be_read_again(source):
         raise Refused(f"{source}: --resume needs a regular file; this one cannot be read twice")
     if output != STANDARD:
@@ -104,6 +103,8 @@ def _check_output(source: str, output: str) -> None:
         raise Refused(f"{output}: this is a folder; name a file")
     paths = Paths.of(output)
     folder = paths.output.parent
+    if folder.resolve() == Path(source).resolve() and not is_saved_dataset(source):
+        raise Refused(f"{output}: every file of the folder {source} is input; name another folder")
     if not folder.is_dir():
         raise Refused(f"{output}: there is no folder {folder}; make it first")
     if not os.access(folder, os.W_OK):

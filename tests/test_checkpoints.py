@@ -1,11 +1,13 @@
 """Checkpoints as teams have them: other label orders, a wrong vocabulary, hostile files."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from manifests import rewrite
@@ -176,6 +178,17 @@ def test_a_vocabulary_whose_tokenizer_takes_hangul_apart_is_refused(
     assert check_rows(load(folder, "typed_punctuation", "klue"), read_labelled(rows_file)) == []
 
 
+def test_training_refuses_it_before_its_first_step(
+    recipe_file: Path, rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_classifier(tmp_path / "bert", "bert")
+    write_vocabulary(folder, rows)
+    output = tmp_path / "member"
+    assert train([str(recipe_file), "--set", f"encoder={folder}", "--set", f"output={output}"]) == 2
+    assert f"encoder {folder}: the tokenizer does not fit: it takes Hangul apart" in capsys.readouterr().err
+    assert not output.exists()
+
+
 @pytest.mark.parametrize(("kept", "outcome"), [(0, "refused"), (0.93, "warned"), (1, "silent")])
 def test_a_vocabulary_of_other_text_is_found_by_its_unknown_tokens(
     rows: list[Row], rows_file: Path, tmp_path: Path, kept: float, outcome: str
@@ -261,6 +274,37 @@ def test_hostile_files_are_refused_before_anything_is_loaded(
     with pytest.raises(ValueError, match=r"^checkpoint ") as refused_by_training:
         TrainedMember.load(folder)
     assert message in str(refused_by_training.value)
+
+
+def test_no_step_of_an_export_needs_the_table_of_words_in_a_graph(
+    checkpoints: list[Path], rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protobuf ends at 2 GiB. With a limit of 1 MB instead, a table of 2.6 MB passes every step."""
+    folder, bundle = Path(shutil.copytree(checkpoints[0], tmp_path / "member")), tmp_path / "bundle"
+    tensors = load_file(folder / "model.safetensors")
+    (name,) = [name for name in tensors if name.endswith("word_embeddings.weight")]
+    words = torch.zeros((20_000, tensors[name].shape[1]))
+    words[: len(tensors[name])] = tensors[name]
+    save_file(tensors | {name: words}, folder / "model.safetensors", {"format": "pt"})
+    change(folder / "config.json", vocab_size=len(words))
+    sizes: list[int] = []
+    write = onnx.ModelProto.SerializeToString
+
+    def limited(model: onnx.ModelProto) -> bytes:
+        sizes.append(model.ByteSize())
+        assert sizes[-1] < 1_000_000
+        return bytes(write(model))
+
+    monkeypatch.setattr(onnx.ModelProto, "SerializeToString", limited)
+    monkeypatch.setattr(export.weights, "LARGEST_GRAPH", 200_000)
+    options = ["--data", str(rows_file), "--precision", "fp32,int8,fp16"]
+    assert main([str(folder), "--output", str(bundle), *options]) == 0
+    assert sizes
+    assert (bundle / "members/1-member/weights.bin").stat().st_size > words.nbytes
+    links = tmp_path / "links"
+    shutil.copytree(bundle, links, copy_function=lambda source, to: os.symlink(Path(source).resolve(), to))
+    for place in (bundle, links):
+        assert verify([str(place), "--data", str(rows_file)]) == 0
 
 
 BASELINE = """

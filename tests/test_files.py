@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scoring_files import as_jsonl, zstd
+from scoring_files import as_jsonl, as_parquet, zstd
 
 from models.files.errors import InputBroken
 from models.files.reader import open_input
 from models.files.rows import FileRow, Reject, read_row
 from models.labels import RELATIONS
-from models.rows import InvalidRows, read_labelled
+from models.rows import InvalidRows, read_labelled, sha256
 
 FileOf = Callable[[list[dict[str, Any]]], bytes]
 
@@ -287,6 +287,60 @@ def test_arrow_files_and_saved_datasets(tmp_path: Path) -> None:
     (tmp_path / "splits" / "dataset_dict.json").write_text('{"splits": ["train"]}')
     with pytest.raises(InvalidRows, match=r"several splits; name one: .*train"):
         read(tmp_path / "splits")
+
+
+SPARK: dict[str, FileOf] = {
+    "csv": lambda rows: as_table(rows, entity=as_json_cell, spark=True).encode(),
+    "csv.gz": lambda rows: gzip.compress(as_table(rows, entity=as_json_cell, spark=True).encode()),
+    "json": as_jsonl,
+    "snappy.parquet": as_parquet,
+    "": as_jsonl,
+}
+
+
+def spark_folder(folder: Path, ending: str) -> Path:
+    """Rows as Spark writes them, in two parts that have rows and one that has none."""
+    folder.mkdir()
+    for number, rows in enumerate((ROWS[:2], [], ROWS[2:])):
+        name = f"part-{number:05d}-5c2e-c000" + (f".{ending}" if ending else "")
+        (folder / name).write_bytes(SPARK[ending](rows) if rows else b"")
+        (folder / f".{name}.crc").write_bytes(b"crc\0")
+    for name in ("_SUCCESS", "._SUCCESS.crc"):
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize("ending", SPARK)
+def test_a_folder_of_parts_is_read_like_a_file(ending: str, tmp_path: Path) -> None:
+    folder = spark_folder(tmp_path / "rows", ending)
+    rows = read(folder)
+    assert [given_by(each) if isinstance(each, FileRow) else str(each) for each in rows] == RIGHT
+    assert [each.place for each in rows if isinstance(each, FileRow)] == ["row 1", "row 2", "row 3"]
+    assert len(read_labelled(folder)) == len(ROWS)
+    before = sha256(folder)
+    (folder / "part-00003-5c2e-c000.json").write_bytes(as_jsonl(ROWS))
+    if ending == "json":
+        assert sha256(folder) != before
+        assert len(read(folder)) == 2 * len(ROWS)
+    else:
+        with pytest.raises(InvalidRows, match="have different forms; name one file"):
+            read(folder)
+
+
+def test_a_part_that_is_damaged_is_named(tmp_path: Path) -> None:
+    folder = spark_folder(tmp_path / "rows", "csv.gz")
+    part = folder / "part-00002-5c2e-c000.csv.gz"
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(InvalidRows, match=f"{folder}.*{part.name}"):
+        read_labelled(folder)
+
+
+def test_folders_without_rows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRows, match="this folder has no rows"):
+        read(tmp_path)
+    spark_folder(tmp_path / "label=x", "csv")
+    with pytest.raises(InvalidRows, match=r"this folder has folders; name one of them: .*label=x"):
+        read(tmp_path)
 
 
 REFUSED: dict[str, tuple[bytes, str]] = {

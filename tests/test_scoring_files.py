@@ -113,3 +113,18 @@ def test_a_saved_dataset_is_scored_and_resumed(
     summary = summary_of(capsys)
     assert (summary["input_form"], summary["encoding"]) == ("arrow", None)
     assert lines_of(tmp_path / "out.jsonl") == scored
+
+
+def test_a_folder_of_parts_is_scored_and_resumed(
+    scored: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    (folder / "_SUCCESS").touch()
+    for place, rows in enumerate((ROWS[:2], ROWS[2:])):
+        (folder / f"part-{place}.json").write_bytes(as_jsonl(rows))
+    assert main([str(folder), str(tmp_path / "out.jsonl"), "--resume"]) == 0
+    assert summary_of(capsys)["input_form"] == "jsonl"
+    assert lines_of(tmp_path / "out.jsonl") == scored
+    assert main([str(folder), str(folder / "out.jsonl")]) == 2
+    assert "name another folder" in capsys.readouterr().err

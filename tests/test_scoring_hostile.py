@@ -171,6 +171,11 @@ def judge(status: int, out: str, err: str, folder: Path) -> str:
     numbers = [reject["row"] for reject in listed]
     assert numbers == sorted(set(numbers))
     assert all(reject["reason"] for reject in listed)
+    (source,) = folder.glob("rows.*")
+    data = source.read_bytes()
+    if summary["input_form"] == "jsonl" and summary["encoding"] == "utf-8" and data[:2] != b"\x1f\x8b":
+        lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        assert summary["rows"] == sum(bool(line.strip()) for line in lines), "one outcome for each line"
     return "broken" if summary["broken"] else "rejects" if listed else "clean"
 
 

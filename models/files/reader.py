@@ -1,22 +1,25 @@
 """Opens a file of rows: finds what it is, and gives its rows as records.
 
-1. A folder is a data set that `save_to_disk` of `datasets` has written.
+1. A folder is a data set that `save_to_disk` of `datasets` has written, or has parts, as Spark writes them.
 2. The first bytes tell Parquet, Arrow, and kinds of files that are refused.
 3. A text is turned into UTF-8 (`encodings.py`).
 4. Text that begins with `{` or `[` is JSON. Other text has the form that the name tells, or is CSV.
 """
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from models.files import encodings
 from models.files.csv_rows import Dialect, read_csv
-from models.files.errors import InvalidRows
+from models.files.errors import InputBroken, InvalidRows
 from models.files.forms import STANDARD, InputForm, input_form
 from models.files.json_rows import read_json_array, read_json_lines, shape
-from models.files.records import Input
+from models.files.parts import parts
+from models.files.records import Input, Record
 from models.files.sources import HEAD_BYTES, Source, open_source, peek
-from models.files.tables import ARROW_FILE, ARROW_STREAM, PARQUET, open_table
+from models.files.tables import ARROW_FILE, ARROW_STREAM, PARQUET, is_saved_dataset, open_table
 
 TABLES: Final[dict[bytes, InputForm]] = {PARQUET: "parquet", ARROW_FILE: "arrow", ARROW_STREAM: "arrow"}
 REFUSED: Final = (
@@ -46,7 +49,9 @@ def open_input(name: str, form: InputForm | None = None, encoding: str | None = 
         InvalidRows: it cannot be read, or it has another form.
     """
     if name != STANDARD and Path(name).is_dir():
-        return open_table(Path(name), "arrow")
+        if is_saved_dataset(name):
+            return open_table(Path(name), "arrow")
+        return _open_parts(parts(Path(name)), form, encoding)
     source = open_source(name)
     try:
         table = next((table for magic, table in TABLES.items() if source.head.startswith(magic)), None)
@@ -56,6 +61,34 @@ def open_input(name: str, form: InputForm | None = None, encoding: str | None = 
     except BaseException:
         source.close()
         raise
+
+
+def _open_parts(paths: Sequence[Path], form: InputForm | None, encoding: str | None) -> Input:
+    """The rows of all parts, one part after the other. A row has no line, because each part has a line 1."""
+    place, opened = 0, open_input(str(paths[0]), form, encoding)
+    found = opened.form
+
+    def records() -> Iterator[Record]:
+        nonlocal place, opened
+        try:
+            for place, path in enumerate(paths):
+                if place:
+                    opened.close()
+                    opened = open_input(str(path), form, encoding)
+                if opened.form != found:
+                    raise InputBroken(f"it is {opened.form}, and the parts before it are {found}")
+                for record in opened.records:
+                    yield replace(record, line=None)
+        except (InputBroken, InvalidRows) as error:
+            raise InputBroken(f"{paths[place].name}: {error}") from None
+
+    return Input(
+        records(),
+        found,
+        opened.encoding,
+        lambda: (place + (opened.fraction() or 0)) / len(paths),
+        lambda: opened.close(),
+    )
 
 
 def _open_table(source: Source, form: InputForm) -> Input:

@@ -46,14 +46,12 @@ def data_files(folder: Path) -> list[Path]:
     """The Arrow files of a folder that `save_to_disk` has written, in order.
 
     Raises:
-        InvalidRows: it is another folder, or one with several splits.
+        InvalidRows: it is one with several splits, or its state cannot be read.
     """
     try:
         if (folder / SPLITS).is_file():
             splits = json.loads((folder / SPLITS).read_bytes())["splits"]
             raise InvalidRows(f"{folder}: it has several splits; name one: {folder / splits[0]}")
-        if not (folder / STATE).is_file():
-            raise InvalidRows(f"{folder}: this is a folder, and no data set of save_to_disk; name a file")
         state = json.loads((folder / STATE).read_bytes())
         if state.get("_indices_data_files"):
             raise InvalidRows(f"{folder}: an index chooses its rows; call flatten_indices() before saving")

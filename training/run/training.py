@@ -16,6 +16,7 @@ from models.example import Example, InvalidExample
 from models.labels import RELATIONS
 from models.markers import as_json, template_of
 from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled, sentence, two_labels
+from models.vocabulary import check_vocabulary
 from training.augmentation.variants import Variant, variants
 from training.data.dataset import RelationDataset
 from training.ensemble.teachers import teacher_votes
@@ -113,6 +114,12 @@ def read_data(recipe: Recipe) -> TrainingData:
         raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
     _require_window(recipe.train, [*rows, *held_out], encoder)
     _require_window(recipe.validation, validation, encoder)
+    try:
+        warning = check_vocabulary(tokenizer.backend_tokenizer, encoder, [row.example for row in rows])
+    except ValueError as error:
+        raise InvalidRecipe(f"encoder {recipe.encoder}: {error}") from None
+    if warning:
+        print(f"training: encoder {recipe.encoder}: {warning}", file=sys.stderr)
     new = _augmented(recipe, rows, held_out, encoder)
     return TrainingData(rows, new, validation, tokenizer, encoder)
 
