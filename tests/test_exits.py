@@ -184,8 +184,14 @@ def test_the_stages_of_a_trunk_are_the_trunk(
         for weight in model.parameters():
             weight *= 5 if weight.dim() > 1 else 1
     generator = np.random.default_rng(2)
-    rows = [Encoded(generator.integers(5, 50, size), np.array([1, size - 2])) for size in (12, 30, 21)]
-    batch, inputs = EncodedBatch.collate(rows, pad_token_id=1), (INPUT_IDS, ATTENTION_MASK, ENTITY_POSITIONS)
+    rows = [
+        Encoded(
+            generator.integers(5, 50, size), np.array([1, size - 2]), entity_types=np.array([size % 5, 6])
+        )
+        for size in (12, 30, 21)
+    ]
+    batch = EncodedBatch.collate(rows, pad_token_id=1)
+    inputs = (INPUT_IDS, ATTENTION_MASK, ENTITY_POSITIONS, *model.reads)
     with torch.inference_mode():
         tensors = {name: torch.from_numpy(array) for name, array in feed(batch, inputs).items()}
         expected = model(**tensors).logits.numpy()

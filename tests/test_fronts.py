@@ -48,7 +48,15 @@ from models.example import Prediction
 
 running = partial(servers.running, http_processes=2)
 
-IDS = Encoded(np.arange(9), np.array([1, 4]), second_segment=3, truncated=True)
+IDS = Encoded(
+    np.arange(9),
+    np.array([1, 4]),
+    3,
+    True,
+    entity_spans=np.array([[2, 4], [5, 6]]),
+    entity_types=np.array([1, 0]),
+)
+SPANS, TYPES = IDS.entity_spans.tobytes(), IDS.entity_types.tobytes()
 MESSAGES: list[Message] = [
     Predict(1, 2, 3.5, [EncodedExample((IDS, IDS)), EncodedExample((IDS,), np.arange(30) < 4)]),
     AskRoom(1, 2, 3.5),
@@ -83,7 +91,8 @@ def test_rows_and_predictions_keep_their_arrays() -> None:
     assert isinstance(arrived, Predict)
     for one, other in zip(sent.rows, arrived.rows, strict=True):
         assert len(one) == len(other)
-        assert np.array_equal(one.encodings[0].entity_positions, other.encodings[0].entity_positions)
+        for name in ("entity_positions", "entity_spans", "entity_types"):
+            assert np.array_equal(getattr(one.encodings[0], name), getattr(other.encodings[0], name))
         assert other.truncated
     assert arrived.rows[0].allowed is None
     assert np.flatnonzero(arrived.rows[1].allowed).tolist() == [0, 1, 2, 3]
@@ -104,16 +113,23 @@ def test_a_message_with_a_wrong_field_is_refused(message: Message) -> None:
     "row",
     [
         [None, []],
-        [b"\1" * 29, [[bytes(72), bytes(16), 0, False]]],
-        [None, [[b"", bytes(16), 0, False]]],
-        [None, [[bytes(71), bytes(16), 0, False]]],
-        [None, [[bytes(72), bytes(8), 0, False]]],
-        [None, [[bytes(72), np.array([1, 9]).tobytes(), 0, False]]],
-        [None, [[bytes(72), np.array([-1, 2]).tobytes(), 0, False]]],
-        [None, [[bytes(72), bytes(16), 10, False]]],
+        [b"\1" * 29, [[bytes(72), bytes(16), 0, False, SPANS, TYPES]]],
+        [None, [[b"", bytes(16), 0, False, SPANS, TYPES]]],
+        [None, [[bytes(71), bytes(16), 0, False, SPANS, TYPES]]],
+        [None, [[bytes(72), bytes(8), 0, False, SPANS, TYPES]]],
+        [None, [[bytes(72), np.array([1, 9]).tobytes(), 0, False, SPANS, TYPES]]],
+        [None, [[bytes(72), np.array([-1, 2]).tobytes(), 0, False, SPANS, TYPES]]],
+        [None, [[bytes(72), bytes(16), 10, False, SPANS, TYPES]]],
+        [None, [[bytes(72), bytes(16), 0, False, SPANS[8:], TYPES]]],
+        [None, [[bytes(72), bytes(16), 0, False, np.array([[0, 1], [5, 10]]).tobytes(), TYPES]]],
+        [None, [[bytes(72), bytes(16), 0, False, np.array([[0, 1], [5, 5]]).tobytes(), TYPES]]],
+        [None, [[bytes(72), bytes(16), 0, False, SPANS, np.array([0, 7]).tobytes()]]],
+        [None, [[bytes(72), bytes(16), 0, False, SPANS]]],
     ],
 )
 def test_a_row_that_no_front_encodes_is_refused(row: object) -> None:
+    good = [None, [[bytes(72), bytes(16), 0, False, SPANS, TYPES]]]
+    assert isinstance(decode(["Predict", 1, 1, 1.0, [good]]), Predict)
     with pytest.raises(Malformed):
         decode(["Predict", 1, 1, 1.0, [row]])
 
