@@ -103,7 +103,8 @@ def _check_output(source: str, output: str) -> None:
         raise Refused(f"{output}: this is a folder; name a file")
     paths = Paths.of(output)
     folder = paths.output.parent
-    if folder.resolve() == Path(source).resolve() and not is_saved_dataset(source):
+    is_input = folder.is_dir() and folder.resolve() == Path(source).resolve()
+    if is_input and not is_saved_dataset(source):
         raise Refused(f"{output}: every file of the folder {source} is input; name another folder")
     if not folder.is_dir():
         raise Refused(f"{output}: there is no folder {folder}; make it first")

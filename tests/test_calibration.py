@@ -144,7 +144,7 @@ def test_a_calibrated_checkpoint_gives_the_calibrated_logits_and_loads_for_expor
     assert summary["before"].keys() == summary["after"].keys() == summary["cross_fitted"].keys()
     left = {path.name for path in checkpoints[1].iterdir()} - {path.name for path in output.iterdir()}
     of_the_uncalibrated = {"metrics.json", "predictions.npz", "epochs.jsonl", "curves.svg", "confusion.svg"}
-    assert left == {"checkpoints", *of_the_uncalibrated}
+    assert left == {"checkpoints", "report.html", *of_the_uncalibrated}
     examples = [Example.from_row(row) for row in rows[:50]]
     shift = np.zeros(30)
     shift[RELATION_IDS[NO_RELATION]] = summary["no_relation_shift"]

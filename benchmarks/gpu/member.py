@@ -79,6 +79,8 @@ def export_graphs(
     converted, fused = folder / "converted.onnx", folder / "fused-fp32.onnx"
     convert(model, INPUTS, converted)
     fusions = dict(fuse(converted, fused, shape.layers, shape.heads, shape.hidden))
+    for graph in (converted, fused):  # with its table of words, which is in a file of its own until here
+        onnx.save(onnx.load(str(graph)), str(graph))
     if device == "cpu":
         return {"unfused": converted, "fused": fused}, fusions
     graphs = {name: folder / f"{name}.onnx" for name in ("unfused", "fused", "packed")}
