@@ -27,8 +27,8 @@ from engine.devices import choose_device
 from engine.errors import NotReady
 from engine.pool import Pool
 from engine.tuning import TunedEnsemble, load
-from models.bundle import Bundle, BundleRefused
-from models.ensemble import DeviceUnavailable
+from models.bundle import Bundle, BundleRefused, Quality
+from models.ensemble import DeviceUnavailable, Ensemble
 
 log = logging.getLogger("kore")
 
@@ -239,7 +239,7 @@ class RelationService:
                 for member, provider in zip(manifest.members, ensemble.providers, strict=True)
                 if (file := member.file_for(ensemble.device))
             ],
-            "quality": manifest.quality[ensemble.device].model_dump(),
+            "quality": _quality(ensemble).model_dump(),
             "source": manifest.source.model_dump(),
             "card": ensemble.bundle.card,
         }
@@ -284,6 +284,15 @@ def _give_memory_back() -> None:
     are new threads: the memory would grow with every swap."""
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _quality(ensemble: Ensemble) -> Quality:
+    """What was measured for the ensemble as it is served: with its cascade, or every member voting."""
+    manifest = ensemble.bundle.manifest
+    cascade = manifest.cascade
+    if cascade is not None and ensemble.thresholds == tuple(cascade.thresholds):
+        return cascade.quality
+    return manifest.quality[ensemble.device]
 
 
 def _describe(tuned: TunedEnsemble) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import psutil
 
 from benchmarks.fronts_server import NAME
 from benchmarks.rows import draw_rows
-from loadtest.command import bundle_folder, conclude, make_parser
+from loadtest.command import add_connections, bundle_folder, conclude, make_parser
 from loadtest.server import ServerProcess, running
 from loadtest.traffic import make_requests, measure
 
@@ -62,14 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         "--bundle", type=bundle_folder, required=True, help="folder of a bundle that costs nothing"
     )
     parser.add_argument("--fronts", type=int, default=2, help="front processes (default: %(default)s)")
-    parser.add_argument(
-        "--connections",
-        type=int,
-        nargs="+",
-        default=[1, 16, 64],
-        metavar="N",
-        help="connections to measure (default: 1 16 64)",
-    )
+    add_connections(parser, 1, 16, 64)
     parser.add_argument("--rounds", type=int, default=5, help="rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=5, help="of one measurement (default: %(default)s)")
     arguments = parser.parse_args(argv)

@@ -155,7 +155,7 @@ def simulate(
 
 
 def closed_loop(host: Host, callers: int, warmup_s: float, seconds: float) -> tuple[float, float]:
-    """Requests/s and p99 in seconds of so many callers, in the window that is measured."""
+    """Requests/s, and p99 in seconds, of a number of callers in the measured window."""
     due = [*(0.01 * place for place in range(callers)), warmup_s + seconds]
     answers = simulate(host, due, again=True)
     found = [latency for at, latency in answers if warmup_s <= at < warmup_s + seconds]
@@ -320,8 +320,8 @@ def compare(
 
 
 def plan(host: Host, rate: float, machines: int, share: float, rows_per_day: float) -> dict[str, Any]:
-    """The p99 of a fleet at a share of its rate under two balancers, and the machines for so many rows a day;
-    printed too."""
+    """Simulate a fleet at a share of its rate, with each of two balancers; print and return its p50 and p99,
+    and the number of machines for a number of rows a day."""
     found: dict[str, Any] = {"machines_for_rows_per_day": math.ceil(rows_per_day / DAY_S / (rate * share))}
     print(f"\n| {machines} machines at {share:.0%} of their rate | p50, ms | p99, ms |\n| --- | --- | --- |")
     due = open_loop_times(rate * share * machines, FLEET_S)

@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any, Final
 
 from benchmarks.rows import draw_rows
-from loadtest.command import add_bundle, conclude, make_parser
+from loadtest.command import add_bundle, add_connections, conclude, make_parser
 from loadtest.server import ROOT, leaving_on_sigterm, running
 from loadtest.traffic import Measurement, make_requests, measure
 
@@ -35,14 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         "HEAD~1 --connections 16 --pairs 3",
     )
     parser.add_argument("revision", help="the older commit: a hash, a tag or a branch")
-    parser.add_argument(
-        "--connections",
-        type=int,
-        nargs="+",
-        default=[1, 16, 64],
-        metavar="N",
-        help="connections to measure (default: 1 16 64)",
-    )
+    add_connections(parser, 1, 16, 64)
     parser.add_argument("--pairs", type=int, default=9, help="pairs of measurements (default: 9)")
     parser.add_argument("--seconds", type=float, default=8, help="seconds of one measurement (default: 8)")
     parser.add_argument(

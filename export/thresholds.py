@@ -148,9 +148,9 @@ def fit_bundle(
     if len(members) < 2:
         raise BundleRefused(f"bundle {path}: a cascade needs two members, this bundle has one")
     rows = read_rows(data)
-    manifest = bundle.manifest if weights is None else _weighted(bundle, weights, data, rows)
     lanes = Lanes.load(bundle, cascade_caution=1.0)
     check_window(data, rows, lanes.ensemble.encode)
+    manifest = bundle.manifest if weights is None else _weighted(bundle, weights, data, rows)
     probabilities = lanes.member_probabilities([row.example for row in rows])
     votes = Votes.of(probabilities, [member.weight for member in manifest.members], label_ids(rows))
     layers = [member.layers for member in members]

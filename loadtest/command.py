@@ -22,6 +22,19 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=_bundle, help=text)
 
 
+def add_connections(parser: argparse.ArgumentParser, *default: int) -> None:
+    """The option that names the numbers of connections to measure."""
+    shown = " ".join(map(str, default))
+    parser.add_argument(
+        "--connections",
+        type=int,
+        nargs="+",
+        default=list(default),
+        metavar="N",
+        help=f"connections to measure (default: {shown})",
+    )
+
+
 def add_output(parser: argparse.ArgumentParser, name: str) -> None:
     """`--output`, a file or folder in benchmarks/results by default."""
     path = Path("benchmarks/results") / name

@@ -1,8 +1,8 @@
 """Many new bundles, and bundles that never load: python -m loadtest.swaps --bundle FOLDER
 
 Promises: memory does not grow with the number of swaps; a swap that hangs is told, is refused in time, and
-changes nothing for requests; SIGTERM ends the process in time, whatever loads; many reload signals at once
-are one reload and one more.
+changes nothing for requests; SIGTERM ends the process in time, also while a bundle loads; many reload signals
+at once cause two reloads.
 """
 
 import asyncio

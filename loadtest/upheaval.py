@@ -51,7 +51,7 @@ async def swap(server: ServerProcess, path: Path, bundles: list[Path]) -> list[O
 
 
 async def swap_once(server: ServerProcess, path: Path, bundle: Path, ended: int) -> None:
-    """Point the served path at a bundle, send SIGUSR1, and wait until so many swaps have ended."""
+    """Swap to a bundle, and wait until the server has ended `ended` swaps since its start."""
     point_at(path, bundle)
     server.process.send_signal(signal.SIGUSR1)
     async with asyncio.timeout(SWAP_S):

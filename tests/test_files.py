@@ -335,6 +335,13 @@ def test_a_part_that_is_damaged_is_named(tmp_path: Path) -> None:
         read_labelled(folder)
 
 
+def test_a_folder_with_a_train_and_a_validation_file_is_no_table_in_parts(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_bytes(as_jsonl(ROWS))
+    (tmp_path / "validation.jsonl").write_bytes(as_jsonl(ROWS))
+    with pytest.raises(InvalidRows, match=r"train\.jsonl is not named as a part"):
+        read(tmp_path)
+
+
 def test_folders_without_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRows, match="this folder has no rows"):
         read(tmp_path)

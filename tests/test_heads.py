@@ -28,7 +28,7 @@ from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import ENTITY_TYPES, Example
 from models.labels import RELATIONS
 from models.voting import softmax
-from training.errors import InvalidCheckpoint
+from training.errors import InvalidCheckpoint, InvalidRecipe
 from training.model.conditional import ConditionalMaskedLM
 from training.model.head import HEADS, HeadInputs
 from training.model.head_name import HeadName
@@ -305,6 +305,8 @@ def test_a_recipe_and_a_search_with_the_older_name_of_the_field_can_be_read(reci
     recipe = Recipe.read(recipe_file, {"pooling": "cls", "search": space})
     assert recipe.head == "cls"
     assert recipe.changed({"pooling": "mean"}).head == "mean"
+    with pytest.raises(InvalidRecipe, match="pooling: it is the older name of head"):
+        Recipe.read(recipe_file, {"pooling": "cls", "head": "mean"})
 
 
 @pytest.mark.parametrize(("asked", "probability"), [(None, 0.1), (0.0, 0.0), (0.3, 0.3)])

@@ -437,7 +437,22 @@ def test_the_time_of_each_stage_is_shown(visit: Open) -> None:
 
 def test_the_quality_report_is_one_click_away_and_fits_a_phone(visit: Open) -> None:
     page = visit(viewport={"width": 360, "height": 740})
-    page.get_by_role("link", name="모델의 품질 보고서").click()
+    with page.expect_popup() as opened:  # in a tab of its own: the sentence stays
+        page.get_by_role("link", name="모델의 품질 보고서").click()
+    page = opened.value
     expect(page.get_by_role("heading", level=1)).to_contain_text("default")
     expect(page.get_by_role("cell", name="as served", exact=True)).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_asking_without_two_marks_says_what_to_do(visit: Open) -> None:
+    page = visit()
+    page.locator("#clear").click()
+    page.locator("#sentence").fill(BORN)
+    page.locator("#ask").click()
+    expect(page.locator("#sentence-faults")).to_contain_text("두 이름을")
+    page.locator("#add-word").fill("윤가람")
+    page.locator("#add-word").press("Enter")
+    expect(page.locator("#sentence-faults")).to_be_empty()
+    page.locator("#ask").click()
+    expect(page.locator("#sentence-faults")).to_contain_text("하나 더")

@@ -12,7 +12,7 @@ Tokens and operations are counted without padding, so a way to run that computes
 import sys
 
 from benchmarks.rows import add_rows, draw_rows
-from loadtest.command import add_bundle, add_output, conclude, make_parser
+from loadtest.command import add_bundle, add_connections, add_output, conclude, make_parser
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,13 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         "--http-seconds", type=float, default=6.0, help="seconds of one measurement over HTTP (default: 6)"
     )
     parser.add_argument("--tuning-s", type=float, default=7.0, help="KORE_TUNING_S for --bundle (default: 7)")
-    parser.add_argument(
-        "--connections",
-        type=int,
-        nargs="+",
-        default=[16, 64, 256],
-        help="connections over HTTP (default: 16 64 256)",
-    )
+    add_connections(parser, 16, 64, 256)
     add_output(parser, "gpu.json")
     arguments = parser.parse_args(argv)
     from engine.devices import gpus

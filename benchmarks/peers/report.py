@@ -147,14 +147,16 @@ def judge(standings: Sequence[Standing], levels: Collection[int] = CONNECTIONS) 
 
 
 def comparable(standings: Sequence[Standing]) -> dict[str, bool]:
-    """Whether each server did all of the work and the same work as ours, as sentences: only then do its
-    figures count. As served, rows stop early, so some have another relation."""
+    """Whether each server did all of the work, and the same work as ours, as sentences: only then do its
+    figures count. As served, rows stop early, and a classifier runs another model: their relations are not
+    compared."""
     verdicts = {}
     for one in standings:
         answered = bool(one.figures) and not any(level.errors for level in one.figures.values())
-        least = 0.0 if one.kind in ("served", "classifier") else SAME_RELATIONS
-        same = not one.relabelled and (one.agreement or 0.0) >= least
-        promise = "it started, answered every request, and with the same relations as ours"
+        promise, same = "it started and answered every request", not one.relabelled
+        if one.kind not in ("served", "classifier"):
+            promise += ", with the same relations as ours"
+            same = same and (one.agreement or 0.0) >= SAME_RELATIONS
         verdicts[f"{one.title}, {one.configuration}: {promise}"] = answered and same and not one.failures
     return verdicts
 

@@ -1,10 +1,14 @@
 """A folder of parts, as Spark writes one: part-00000.csv, part-00001.csv, _SUCCESS and .crc files."""
 
 from pathlib import Path
+from typing import Final
 
 from models.files.errors import InvalidRows
 from models.files.forms import input_form
 from models.files.tables import data_files, is_saved_dataset
+
+PREFIX: Final = "part-"
+"""How Spark names the files of a table."""
 
 
 def files_of(path: Path) -> list[Path]:
@@ -23,7 +27,8 @@ def parts(folder: Path) -> list[Path]:
     underscore, are none.
 
     Raises:
-        InvalidRows: it has no parts, parts of several forms, or folders.
+        InvalidRows: it has no parts, other files, parts of several forms, or folders. A folder with a train
+            file and a validation file is no table in parts.
     """
     try:
         found = sorted(each for each in folder.iterdir() if each.name[0] not in "._")
@@ -32,6 +37,10 @@ def parts(folder: Path) -> list[Path]:
         found = [each for each in found if each.stat().st_size]
     except OSError as error:
         raise InvalidRows(f"{folder}: {error.strerror}") from None
+    if other := next((each for each in found if not each.name.startswith(PREFIX)), None):
+        raise InvalidRows(
+            f"{folder}: {other.name} is not named as a part ({PREFIX}…); name one file: {other}"
+        )
     if not found:
         raise InvalidRows(f"{folder}: this folder has no rows: it is no data set and has no parts")
     for part in found:

@@ -49,7 +49,8 @@ class Refiller:
     3. Refill the first token of each chosen word, then the second one, and so on. Each token is drawn from
        the `top_k` likeliest Hangul tokens that are allowed at its place: the start of a word or within it.
     4. Keep the old word where the geometric mean of the new tokens' probabilities is below
-       `min_probability`. They are the model's over the allowed tokens, whatever `temperature` and `top_k`.
+       `min_probability`. They are the model's probabilities over the allowed tokens, without `temperature`
+       and `top_k`.
 
     A row's result depends on its own generator. The other rows change it only by rounding.
 

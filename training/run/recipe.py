@@ -30,9 +30,14 @@ RENAMED: Final = {"pooling": "head"}
 
 
 def renamed(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a recipe by their present names. The value of an older name is the one that counts."""
-    old = {RENAMED[name]: value for name, value in fields.items() if name in RENAMED}
-    return {name: value for name, value in fields.items() if name not in RENAMED} | old
+    """The fields of a recipe by their present names.
+
+    Raises:
+        ValueError: a field is there under both names.
+    """
+    if twice := next((old for old, new in RENAMED.items() if old in fields and new in fields), None):
+        raise ValueError(f"{twice}: it is the older name of {RENAMED[twice]}; give one of them")
+    return {RENAMED.get(name, name): value for name, value in fields.items()}
 
 
 class RunRecipe(YamlFile):
@@ -267,6 +272,10 @@ class Recipe(RunRecipe):
     search: SearchSpace | None = Field(
         None, description="The search space of `python -m training.search`. Other commands do not read it."
     )
+
+    def changed(self, fields: Mapping[str, Any]) -> Self:
+        """As `YamlFile.changed`; fields can have older names."""
+        return super().changed(renamed(fields))
 
     @model_validator(mode="before")
     @classmethod

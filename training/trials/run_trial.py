@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
 from training.run.recipe import Recipe
-from training.run.record import EPOCHS, METRICS, finish, is_finished
+from training.run.record import EPOCHS, METRICS, claim, finish, is_finished
 from training.run.training import fit, prepare
 
 Report = Callable[[int, dict[str, float]], bool]
@@ -24,14 +24,16 @@ def run_trial(recipe: Recipe, drawn: Mapping[str, Any], output: Path, report: Re
 
     Raises:
         Diverged: the model's outputs are not finite.
+        InvalidRecipe: the folder has a finished trial with other values.
     """
+    fixed = {"output": output, "search": None, "evaluate": "epoch"}
+    recipe = recipe.changed({**recipe.search.fields(drawn), **fixed})
     if is_finished(output):  # a search was killed before its back end noted the trial
+        claim(recipe)
         for line in (output / EPOCHS).read_text(encoding="utf-8").splitlines():
             epoch = json.loads(line)
             report(math.ceil(epoch["epoch"]), {name: epoch[name] for name in ("epoch", *METRICS)})
         return
-    fixed = {"output": output, "search": None, "evaluate": "epoch"}
-    recipe = recipe.changed({**recipe.search.fields(drawn), **fixed})
     trainer = prepare(recipe, [_Reporter(report)])
     trainer.args.save_strategy = SaveStrategy.NO
     fit(trainer)

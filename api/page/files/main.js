@@ -57,6 +57,13 @@ for (const choice of document.querySelectorAll("[data-language]")) {
 }
 byId("ask").addEventListener("click", () => {
   conversation.ask();
+  if (subject.entities.length < 2) {
+    const missing = say(subject.entities.length ? "markOneMore" : "markTwo");
+    fill(byId("sentence-faults"), el("p", {}, missing));
+    announce(missing);
+    byId("sentence").focus();
+    return;
+  }
   const card = byId("answer").parentElement;
   if (card.getBoundingClientRect().top > innerHeight * 0.7) card.scrollIntoView();
 });
