@@ -229,6 +229,7 @@ def mixed_fp32(arguments: list[str], rows_file: Path, tmp_path_factory: pytest.T
     return output
 
 
+@pytest.mark.slow
 def test_five_shapes_make_one_bundle_proven_in_both_precisions(
     mixed: Path, rows_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -250,6 +251,7 @@ def test_five_shapes_make_one_bundle_proven_in_both_precisions(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["micro_f1"] > 95
 
 
+@pytest.mark.slow
 def test_over_http_the_answers_are_pytorchs_alone_and_in_a_batch(
     mixed_fp32: Path, folders: dict[str, Path], checkpoints: list[Path], rows: list[Row]
 ) -> None:
@@ -274,6 +276,7 @@ def test_over_http_the_answers_are_pytorchs_alone_and_in_a_batch(
         assert np.abs(answers - expected).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_weights_are_fitted_on_the_rows_given(mixed: Path, rows: list[Row]) -> None:
     bundle = Bundle.open(mixed)
     labels = np.array([RELATION_IDS[str(row["label"])] for row in rows[:300]])
@@ -288,6 +291,7 @@ def torch_logits(member: Checkpoint, rows: list[Row]) -> NDArray[np.float32]:
     return member.logits(EncodedBatch.collate(encoded, member.encoder.pad_token_id))
 
 
+@pytest.mark.slow
 def test_int8_answers_are_the_same_alone_and_in_a_batch(mixed: Path, rows: list[Row]) -> None:
     ensemble = Ensemble.load(Bundle.open(mixed))
     encoded = [ensemble.encode(Example.from_row(row)) for row in rows[:60]]
@@ -446,6 +450,7 @@ def only(manifest: dict[str, Any], shape: str, **fields: object) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_window_longer_than_robertas_positions_is_refused(mixed_fp32: Path, tmp_path: Path) -> None:
     """Two of its 258 positions are padding's."""
     copy = Path(shutil.copytree(mixed_fp32, tmp_path / "copy"))
@@ -454,6 +459,7 @@ def test_a_window_longer_than_robertas_positions_is_refused(mixed_fp32: Path, tm
         Ensemble.load(Bundle.open(copy)).prove()
 
 
+@pytest.mark.slow
 def test_a_bundle_whose_tokenizer_lacks_the_markers_is_refused(mixed_fp32: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(mixed_fp32, tmp_path / "copy"))
     rewrite(

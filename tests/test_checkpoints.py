@@ -316,6 +316,7 @@ tokens: ["</s>"]
 """
 
 
+@pytest.mark.slow
 def test_a_template_goes_from_the_recipe_into_the_bundle_with_a_file_of_weights(
     recipe_file: Path,
     rows_file: Path,

@@ -48,6 +48,7 @@ ray.shutdown()
 """
 
 
+@pytest.mark.slow
 def test_behind_ray_serve_answers_are_those_of_the_ensemble(tiny_bundle: Path, tmp_path: Path) -> None:
     rows = make_long_rows(6)
     bodies = [*({**row, "top_k": 30} for row in rows), {"examples": rows}, {"sentence": "이순신은 무신이다."}]

@@ -444,6 +444,7 @@ def test_an_encoder_without_a_head_gets_one_that_is_its_own_embeddings(encoder_f
 
 
 # the Trainer's, of checkpoints within a second of each other
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:mtime may not be reliable")
 def test_an_interrupted_run_resumes_to_the_same_weights(
     environment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -503,6 +504,7 @@ def test_file_to_file(
     assert all("-contextual-1" in json.loads(line)["guid"] for line in new.splitlines())
 
 
+@pytest.mark.slow
 def test_a_recipe_trains_on_refilled_rows(
     model: Path, environment: Path, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -481,6 +481,7 @@ def test_every_gpu_has_a_lane_or_two(
     assert possible_splits("cuda", 16, lanes=3) == [Split(3, 1)]
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_at_a_small_size(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

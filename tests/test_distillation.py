@@ -129,6 +129,7 @@ def test_files_that_do_not_hold_the_rows_answers_are_refused(
         load(wrong, examples)
 
 
+@pytest.mark.slow
 def test_a_small_student_learns_from_an_ensemble(
     recipe_file: Path, checkpoints: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +152,7 @@ def test_a_small_student_learns_from_an_ensemble(
     assert train([*arguments, "--set", "epochs=0.1", "--set", f"output={again}"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["aeda", "entity_mask"])
 def test_augmented_rows_learn_from_the_teachers_where_no_word_changed_else_from_their_labels(
     recipe_file: Path, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str

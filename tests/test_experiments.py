@@ -95,6 +95,7 @@ def test_a_run_leaves_a_record_to_return_to(runs: list[Path]) -> None:
 
 
 # the Trainer's, of checkpoints within a second of each other
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:mtime may not be reliable")
 def test_a_run_interrupted_between_the_end_of_an_epoch_and_its_evaluation_ends_the_same(
     tiny_recipe: list[str], runs: list[Path], tmp_path: Path

@@ -59,6 +59,7 @@ def refusal(*command: object) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_a_bundle_is_pushed_served_reloaded_and_served_without_the_hub(
     hub: Hub, carded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,7 @@ def test_a_parameter_out_of_range_is_refused(wrong: dict[str, float]) -> None:
         FocalLoss(**wrong)
 
 
+@pytest.mark.slow
 def test_a_recipe_trains_with_focal_loss_class_weights_and_smoothing(
     recipe_file: Path, tmp_path: Path
 ) -> None:

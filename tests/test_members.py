@@ -186,6 +186,7 @@ def trained(recipe_files: list[Path]) -> Iterator[dict[str, set[str]]]:
     return sentences
 
 
+@pytest.mark.slow
 def test_out_of_fold_rows_are_answered_by_a_member_that_never_saw_their_sentence(
     trained: dict[str, set[str]], recipe_files: list[Path], train_file: Path
 ) -> None:
@@ -209,6 +210,7 @@ def test_out_of_fold_rows_are_answered_by_a_member_that_never_saw_their_sentence
             assert np.abs(kept["probabilities"][kept["fold"] == number] - expected).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_the_better_recipe_weighs_more_and_members_of_one_recipe_the_same(
     trained: dict[str, set[str]], recipe_files: list[Path], rows: list[Row]
 ) -> None:
@@ -231,6 +233,7 @@ def test_the_better_recipe_weighs_more_and_members_of_one_recipe_the_same(
         )
 
 
+@pytest.mark.slow
 def test_members_of_another_rule_for_folds_are_refused(
     trained: dict[str, set[str]], recipe_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -293,6 +296,7 @@ def test_killed_in_the_middle_of_a_fold_the_same_command_ends_with_the_same_weig
     assert not list((tmp_path / "killed").glob("*/checkpoints")), "a finished member needs none"
 
 
+@pytest.mark.slow
 def test_seeds_make_members_whose_weights_are_cross_fitted(
     recipe_files: list[Path],
     rows: list[Row],
@@ -348,6 +352,7 @@ def test_seeds_make_members_whose_weights_are_cross_fitted(
     assert not list((tmp_path / "seeds").rglob("*.partial")), "what is there was written to its end"
 
 
+@pytest.mark.slow
 def test_folds_and_seeds_together_make_a_member_for_each_pair(recipe_files: list[Path]) -> None:
     recipe = Recipe.read(recipe_files[0])
     made = members_door.members(recipe, 2, [5, 6])
@@ -371,6 +376,7 @@ def test_a_weight_near_zero_is_still_one_that_export_takes() -> None:
     assert parse(parser, words[3:]).weights == (1, 2e-7)
 
 
+@pytest.mark.slow
 def test_augmentation_brings_no_held_out_sentence_back(recipe_files: list[Path], tmp_path: Path) -> None:
     recipe = Recipe.read(
         recipe_files[0],

@@ -83,6 +83,7 @@ def test_a_run_that_diverges_leaves_no_encoder(
     assert not list(tmp_path.glob("m*")), "neither model.safetensors nor metrics.json"
 
 
+@pytest.mark.slow
 def test_what_comes_out_is_an_encoder_that_a_recipe_takes(
     pretrained: Path, encoder_folder: Path, recipe_file: Path, tmp_path: Path
 ) -> None:
@@ -110,6 +111,7 @@ def test_what_comes_out_is_an_encoder_that_a_recipe_takes(
     )
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_same_weights(
     recipe_path: Path, pretrained: Path, tmp_path: Path
 ) -> None:

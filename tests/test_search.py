@@ -8,6 +8,7 @@ import math
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from html import escape, unescape
@@ -68,6 +69,7 @@ def table(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_optuna_returns_the_better_of_two_known_configurations_prunes_the_other_and_goes_on(
     fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,6 +185,7 @@ def test_the_parameter_that_decides_is_the_important_one(direction: str) -> None
     assert shares["learning_rate"] > 0.6
 
 
+@pytest.mark.slow
 def test_optuna_goes_on_after_a_trial_that_diverges(
     fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,6 +256,51 @@ def test_ray_returns_the_better_of_two_known_configurations(fields: dict[str, An
     assert len(list((tmp_path / "run" / "search" / "trials").iterdir())) == 3
     assert len(table(tmp_path / "run")) == 2, "one diverged"
     assert Recipe.read(tmp_path / "run" / "search" / "best.yaml").learning_rate == GOOD
+
+
+KILLING = """
+import os, signal
+from pathlib import Path
+
+def error(metrics):
+    driver = Path("driver")
+    if driver.exists() and len(list(Path("run/search/trials").glob("*/metrics.json"))) == 2:
+        pid = int(driver.read_text())
+        driver.unlink()
+        os.kill(pid, signal.SIGKILL)
+    return 100 - metrics["micro_f1"]
+"""
+
+
+@pytest.mark.slow
+def test_a_search_with_ray_that_is_killed_goes_on(fields: dict[str, Any], tmp_path: Path) -> None:
+    """The command is killed during the third of four trials. Given again, it runs the other two trials, and
+    not the finished ones."""
+    (tmp_path / "own.py").write_text(KILLING)
+    learning_rate = {"type": "log_uniform", "low": 1e-4, "high": 1e-2}
+    search = {"parameters": {"learning_rate": learning_rate}, "trials": 4, "seed": 12}
+    search |= {"objective": "own.error", "direction": "minimize"}
+    write(tmp_path / "recipe.yaml", fields, output="run", search=search)
+    command = [sys.executable, "-m", "training.search", "recipe.yaml", "--backend", "ray"]
+    environment = os.environ | {"PYTHONPATH": str(TINY.parents[1])}
+    with (tmp_path / "log").open("wb") as log:
+        killed = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        (tmp_path / "driver").write_text(str(killed.pid))
+        assert killed.wait(timeout=550) == -signal.SIGKILL, (tmp_path / "log").read_text()
+    trials = tmp_path / "run" / "search" / "trials"
+    finished = {path: path.stat().st_mtime_ns for path in trials.glob("*/metrics.json")}
+    assert len(finished) == 2
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=550, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["trials"], found["complete"]) == (4, 4)
+    assert len(list(trials.iterdir())) == 4
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    lines = table(tmp_path / "run")
+    assert found["best"]["objective"] == min(float(line["objective"]) for line in lines)
+    assert len({line["learning_rate"] for line in lines}) == 4
 
 
 def test_any_field_can_be_drawn_blocks_too() -> None:

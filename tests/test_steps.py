@@ -201,6 +201,7 @@ def test_the_finished_model_has_the_average_by_hand(make: Make, average: str) ->
     np.testing.assert_allclose(trainer.predictions.probabilities, answered, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_kept_and_no_patience_is_wasted(make: Make) -> None:
     """A learning rate far too high: the first epoch is the best by loss, and each later one is worse."""
     recipe = make(
@@ -219,6 +220,7 @@ def test_the_best_epoch_is_kept_and_no_patience_is_wasted(make: Make) -> None:
     assert klue_metrics(label_ids(validation), answered)["auprc"] == pytest.approx(kept["auprc"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_while_it_waits_for_a_better_epoch_waits_no_longer(make: Make) -> None:
     """The first epoch is the best. The run stops after two more, also when it was interrupted after one."""
     options = {"keep": "best", "keep_by": "loss", "patience": 2, "evaluate": "epoch", "epochs": 6}
@@ -247,6 +249,7 @@ def test_a_run_that_is_interrupted_while_it_waits_for_a_better_epoch_waits_no_lo
     assert all(torch.equal(kept[name], again[name]) for name in kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -309,6 +312,7 @@ def test_float16_needs_a_gpu(make: Make) -> None:
         train(make(fp16=True, bf16=None))
 
 
+@pytest.mark.slow
 def test_validation_rows_of_training_sentences_are_counted_and_left_out(
     make: Make, rows: list[Row], tmp_path: Path
 ) -> None:

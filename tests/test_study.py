@@ -67,6 +67,7 @@ def test_one_seed_tells_no_effect() -> None:
     assert "| better | – | 60.00 (–) | +10.00 | 30.00 (–) | -10.00 | not known from one seed |" in made
 
 
+@pytest.mark.slow
 def test_a_study_of_all_rows_and_one_seed_says_its_steps_and_its_machine(
     recipe_file: Path, tmp_path: Path, in_process: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +109,7 @@ def test_rows_are_drawn_by_sentence(rows: list[Row], tmp_path: Path) -> None:
     assert again.read_bytes() == drawn.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_study_trains_each_method_over_the_seeds_and_goes_on_where_it_was(
     recipe_file: Path, tmp_path: Path, in_process: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,6 +74,7 @@ def test_rows_with_two_labels_are_recorded_and_said_once(
 
 
 # the Trainer's, of checkpoints within a second of each other
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:mtime may not be reliable")
 def test_an_interrupted_run_resumes_to_the_same_weights(recipe_file: Path, tmp_path: Path) -> None:
     """A run that stops behind its first checkpoint, in the middle of an epoch, ends where the uninterrupted

@@ -128,7 +128,9 @@ class _Progress:
         return True
 
     def report(self, trials: Sequence[Any], done: bool, *_: str) -> None:
-        self.bar.update(sum(trial.is_finished() for trial in trials) - self.bar.n)
+        # only when one has finished: each update is a line where standard error is a file
+        if finished := sum(trial.is_finished() for trial in trials) - self.bar.n:
+            self.bar.update(finished)
         if done:
             self.bar.close()
 
