@@ -26,8 +26,8 @@ from training.run.recipe import Recipe
 from training.search import main
 from training.train import main as train_main
 from training.trials.objective import EXAMPLE, load_objective
-from training.trials.report import importance
 from training.trials.space import SearchSpace
+from training.trials.study import importance, study_of
 from training.trials.trial import Trial, table_of, write_table
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny"
@@ -106,7 +106,8 @@ def test_optuna_returns_the_better_of_two_known_configurations_prunes_the_other_
     # The best trial's recipe trains as it stands, to what the trial had.
     assert train_main([str(run / "search" / "best.yaml")]) == 0
     assert summary(capsys)["micro_f1"] == found["best"]["objective"]
-    assert ElementTree.parse(run / "search" / "trials.svg").getroot().tag.endswith("svg")
+    for plot in ("history", "epochs", "parameters"):
+        assert ElementTree.parse(run / "search" / f"{plot}.svg").getroot().tag.endswith("svg")
 
     # As a kill leaves a study: a trial that runs for ever. One trial more, and none of the old ones again.
     study = optuna.load_study(study_name="search", storage=f"sqlite:///{run / 'search' / 'study.db'}")
@@ -179,7 +180,7 @@ def test_the_parameter_that_decides_is_the_important_one(direction: str) -> None
         rate, augmentation = 10 ** generator.uniform(-5, -2), generator.choice([None, {"method": "aeda"}])
         drawn = {"learning_rate": rate, "dropout": generator.uniform(0, 0.5), "augmentation": augmentation}
         trials.append(trial(str(number), drawn, 10 * math.log10(rate)))
-    shares = importance(space, trials)
+    shares = importance(study_of(space, trials))
     assert set(shares) == set(space.parameters)
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["learning_rate"] > 0.6

@@ -1,14 +1,16 @@
 """The page of a search: its objective, the winner's recipe, the trials, and the importance of parameters."""
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Final
 
+import optuna
+
 from models.report_page import code, page, paragraph, picture, section, table
 from training.data.files import write
-from training.trials.space import Choice, Integer, LogUniform, SearchSpace
+from training.trials.space import SearchSpace
+from training.trials.study import draw, importance, study_of
 from training.trials.trial import Trial, table_of
 
 ENOUGH: Final = 10
@@ -18,12 +20,12 @@ ENOUGH: Final = 10
 def write_report(
     folder: Path, space: SearchSpace, trials: Sequence[Trial], best: Trial, notes: Sequence[str]
 ) -> None:
-    """Write report.html into a search's folder, which has best.yaml and trials.svg.
+    """Write report.html and the plots into a search's folder, which has best.yaml.
 
     Args:
         notes: warnings about the search, shown first.
     """
-    lines = table_of(trials, space)
+    lines, study = table_of(trials, space), study_of(space, trials)
     cells = [[_cell(value) for value in line.values()] for line in lines]
     parts = [
         paragraph(
@@ -32,9 +34,9 @@ def write_report(
         ),
         *(f'<p class="broken">Warning: {escape(note)}</p>' for note in notes),
         section("The winner's recipe", code((folder / "best.yaml").read_text(encoding="utf-8"))),
-        section("Importance of the parameters", *_importance(space, trials)),
+        section("Importance of the parameters", *_importance(study)),
         section("Trials", table(list(lines[0]), cells, trials.index(best))),
-        section("Plots", picture((folder / "trials.svg").read_text(encoding="utf-8"))),
+        section("Plots", *(picture(plot.read_text(encoding="utf-8")) for plot in draw(study, folder))),
     ]
     write(folder / "report.html", page(f"Search {folder.parent.name}", *parts))
 
@@ -48,44 +50,11 @@ def explained(space: SearchSpace) -> str:
     )
 
 
-def importance(space: SearchSpace, trials: Sequence[Trial]) -> Mapping[str, float]:
-    """What share of the objective's good values each parameter explains; the shares sum to 1.
-
-    PED-ANOVA (Watanabe et al., "PED-ANOVA", 2023, arXiv:2304.10255): how far the values of the best tenth of
-    the trials are from those of all. Only complete trials count.
-    """
-    import optuna
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-    from optuna.trial import create_trial
-
-    distributions: dict[str, optuna.distributions.BaseDistribution] = {}
-    for name, parameter in space.parameters.items():
-        if isinstance(parameter, Choice):
-            distributions[name] = optuna.distributions.CategoricalDistribution(parameter.labels)
-        elif isinstance(parameter, Integer):
-            distributions[name] = optuna.distributions.IntDistribution(parameter.low, parameter.high)
-        else:
-            log = isinstance(parameter, LogUniform)
-            distributions[name] = optuna.distributions.FloatDistribution(
-                parameter.low, parameter.high, log=log
-            )
-    study = optuna.create_study(direction=space.direction)
-    for trial in trials:
-        if trial.complete:
-            drawn = space.labels(trial.parameters)
-            study.add_trial(
-                create_trial(params=drawn, distributions=distributions, value=trial.objectives[-1])
-            )
-    with warnings.catch_warnings():  # PED-ANOVA is marked as experimental, or warns of a constant parameter
-        warnings.simplefilter("ignore")
-        return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-
-
-def _importance(space: SearchSpace, trials: Sequence[Trial]) -> list[str]:
-    complete = sum(trial.complete for trial in trials)
+def _importance(study: optuna.Study) -> list[str]:
+    complete = len(study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
     if complete < ENOUGH:
         return [paragraph(f"It is estimated from {ENOUGH} complete trials on; there are {complete}.")]
-    shares = importance(space, trials)
+    shares = importance(study)
     return [
         paragraph(
             "How much the best tenth of the trials differs from all trials in this parameter, as a share of "

@@ -15,7 +15,6 @@ from training.run.recipe import Recipe
 from training.run.record import fingerprints
 from training.run.training import prepare
 from training.trials.objective import load_objective
-from training.trials.plots import draw_trials
 from training.trials.report import ENOUGH, write_report
 from training.trials.space import SearchSpace
 from training.trials.trial import Trial, compared_with, read_trials, table_of, write_table
@@ -59,11 +58,9 @@ def search(recipe: Recipe, backend: str) -> dict[str, Any]:
     candidates = [trial for trial in trials if trial.complete and math.isfinite(trial.objectives[-1])]
     if not candidates:
         raise InvalidRecipe(f"search: no trial was completed; their records are in {folder / 'trials'}")
-    maximize = space.direction == "maximize"
-    best = (max if maximize else min)(candidates, key=lambda trial: trial.objectives[-1])
+    best = (max if space.direction == "maximize" else min)(candidates, key=lambda trial: trial.objectives[-1])
     recipe.changed({**best.parameters, "search": None}).write(folder / "best.yaml")
     write_table(table_of(trials, space), folder / "trials.csv")
-    draw_trials(trials, maximize, trials.index(best), folder / "trials.svg")
     notes = [*doubts, *_stopped_early(space, trials)]
     for note in notes[len(doubts) :]:
         print(f"training.search: {note}", file=sys.stderr)

@@ -11,6 +11,11 @@ CORNERS: Final = 4096
 """Combinations of extreme values that are checked before anything runs."""
 
 
+def label(value: Any) -> Any:
+    """A value for the search libraries and for tables, which take no blocks: a block becomes its JSON."""
+    return json.dumps(value) if isinstance(value, dict | list) else value
+
+
 class _Parameter(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -63,8 +68,7 @@ class Choice(_Parameter):
 
     @property
     def labels(self) -> list[str | int | float | bool | None]:
-        """The choices for the search libraries, which take no blocks: a block becomes its JSON."""
-        return [json.dumps(choice) if isinstance(choice, dict | list) else choice for choice in self.choices]
+        return [label(choice) for choice in self.choices]
 
 
 Parameter = Annotated[LogUniform | Uniform | Integer | Choice, Field(discriminator="type")]
@@ -105,15 +109,6 @@ class SearchSpace(BaseModel):
     def fields(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         """Fields of a recipe from the values that a library drew. Other entries of `drawn` are ignored."""
         return {name: _value(parameter, drawn[name]) for name, parameter in self.parameters.items()}
-
-    def labels(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The opposite of `fields`: what a library would have drawn for a trial's values."""
-        return {
-            name: parameter.labels[parameter.choices.index(values[name])]
-            if isinstance(parameter, Choice)
-            else values[name]
-            for name, parameter in self.parameters.items()
-        }
 
     def corners(self) -> Iterator[dict[str, Any]]:
         """Combinations of the parameters' extreme values and choices, the first `CORNERS` of them."""

@@ -12,7 +12,7 @@ import yaml
 
 from training.run.record import EPOCHS, RECIPE, RUN
 from training.trials.objective import Objective
-from training.trials.space import SearchSpace
+from training.trials.space import SearchSpace, label
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,7 @@ def table_of(trials: Sequence[Trial], space: SearchSpace) -> list[dict[str, Any]
                 "objective": trial.objectives[-1],
                 "objective_is": kind,
                 **metrics,
-                **{
-                    name: json.dumps(value) if isinstance(value, dict | list) else value
-                    for name, value in trial.parameters.items()
-                },
+                **{name: label(value) for name, value in trial.parameters.items()},
             }
         )
     names = dict.fromkeys(name for line in lines for name in line)

@@ -3,16 +3,17 @@
 import math
 import sys
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import TrialState
+from tqdm import tqdm
 
 from training.errors import Diverged
 from training.run.recipe import Recipe
 from training.trials.objective import Objective
 from training.trials.run_trial import run_trial
-from training.trials.space import Choice, Integer, LogUniform, SearchSpace
+from training.trials.space import SearchSpace
+from training.trials.study import distributions
 
 
 def run_trials(recipe: Recipe, folder: Path, objective: Objective) -> None:
@@ -36,40 +37,29 @@ def run_trials(recipe: Recipe, folder: Path, objective: Objective) -> None:
     study.sampler = optuna.samplers.TPESampler(seed=space.seed + len(study.trials))
     done = len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))
 
-    def run(trial: optuna.Trial) -> float:
-        value, pruned = math.nan, False
-
-        def report(epoch: int, metrics: dict[str, float]) -> bool:
-            nonlocal value, pruned
-            value = objective(metrics)
-            trial.report(value, epoch)
-            pruned = trial.should_prune()  # once for each epoch: the answer changes the pruner's state
-            return pruned
-
-        output = folder / "trials" / f"run-{trial.number}"
-        try:
-            run_trial(recipe, _draw(space, trial), output, report)
-        except Diverged as error:
-            print(f"training.search: {output.name}: {error}", file=sys.stderr)
-            raise optuna.TrialPruned from None
-        if pruned:
-            raise optuna.TrialPruned
-        return value
-
-    study.optimize(run, n_trials=max(0, space.trials - done))
+    for _ in tqdm(range(done, space.trials), unit="trial"):
+        trial = study.ask(distributions(space))
+        value = _run(recipe, trial, folder / "trials" / f"run-{trial.number}", objective)
+        study.tell(trial, value, TrialState.PRUNED if value is None else None)
 
 
-def _draw(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:
-    drawn: dict[str, Any] = {}
-    for name, parameter in space.parameters.items():
-        if isinstance(parameter, Choice):
-            drawn[name] = trial.suggest_categorical(name, parameter.labels)
-        elif isinstance(parameter, Integer):
-            drawn[name] = trial.suggest_int(name, parameter.low, parameter.high)
-        else:
-            log = isinstance(parameter, LogUniform)
-            drawn[name] = trial.suggest_float(name, parameter.low, parameter.high, log=log)
-    return drawn
+def _run(recipe: Recipe, trial: optuna.Trial, output: Path, objective: Objective) -> float | None:
+    """The objective of a trial's last evaluation; None if the trial was stopped or diverged."""
+    value, pruned = math.nan, False
+
+    def report(epoch: int, metrics: dict[str, float]) -> bool:
+        nonlocal value, pruned
+        value = objective(metrics)
+        trial.report(value, epoch)
+        pruned = trial.should_prune()  # once for each epoch: the answer changes the pruner's state
+        return pruned
+
+    try:
+        run_trial(recipe, trial.params, output, report)
+    except Diverged as error:
+        print(f"training.search: {output.name}: {error}", file=sys.stderr)
+        return None
+    return None if pruned else value
 
 
 def _pruner(space: SearchSpace) -> optuna.pruners.BasePruner:
