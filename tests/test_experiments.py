@@ -7,20 +7,18 @@ import re
 import shutil
 from html import escape
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from sklearn.metrics import f1_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from models.labels import RELATIONS
 from training.compare import main as compare
 from training.errors import InvalidRecipe
-from training.experiments.significance import label_f1, mcnemar, micro_f1_difference
+from training.experiments.significance import mcnemar, micro_f1_difference
 from training.run.predictions import Predictions
 from training.run.recipe import Recipe
 from training.run.record import begin, claim, code
@@ -71,8 +69,8 @@ def test_a_run_leaves_a_record_to_return_to(runs: list[Path]) -> None:
     assert (recipe.output, recipe.seed, recipe.epochs) == (run, 1, 2)
     facts = json.loads((run / "run.json").read_bytes())
     assert facts["data"]["train"] == {"sha256": hashlib.sha256(ROWS.read_bytes()).hexdigest(), "rows": 72}
-    assert (facts["seed"], facts["rows"], facts["versions"]["torch"]) == (1, 72, torch.__version__)
-    assert ("kiwipiepy" in facts["versions"]) == (importlib.util.find_spec("kiwipiepy") is not None)
+    assert (facts["seed"], facts["rows"], facts["packages"]["torch"]) == (1, 72, torch.__version__)
+    assert ("kiwipiepy" in facts["packages"]) == (importlib.util.find_spec("kiwipiepy") is not None)
     assert facts["encoder"] == json.loads((at_the_end / "run.json").read_bytes())["encoder"]
     assert [(line["epoch"], line["step"]) for line in epochs(run)] == [(1, 9), (2, 18)]
     assert [line["epoch"] for line in epochs(at_the_end)] == [2]
@@ -269,12 +267,3 @@ def test_the_interval_holds_the_difference_and_says_when_it_is_none() -> None:
     assert 0 < low < high < 30
     assert micro_f1_difference(labels, worse, worse) == (0, 0)
     assert micro_f1_difference(labels, worse, better) == (low, high), "the same rows give the same interval"
-
-
-def test_label_f1_is_scikit_learns() -> None:
-    generator = np.random.default_rng(6)
-    labels, predicted = generator.integers(1, 30, size=(2, 300))
-    got = label_f1(labels, predicted)
-    assert np.isnan(got[0]), "neither true nor predicted"
-    expected: Any = f1_score(labels, predicted, labels=range(1, 30), average=None)
-    assert got[1:] == pytest.approx(100 * expected)

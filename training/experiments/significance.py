@@ -1,13 +1,13 @@
 """Whether the difference between two models on the same rows can be chance."""
 
-from math import comb
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
+from sklearn.metrics import f1_score
 
-from models.labels import NO_RELATION, RELATION_IDS
-from models.metrics import confusion_matrix
+from models.labels import NO_RELATION, RELATION_IDS, RELATIONS
 
 RESAMPLES: Final = 2000
 """Bootstrap samples. The ends of an interval vary by a few hundredths of its width."""
@@ -26,8 +26,7 @@ def mcnemar(
     only_first = int(np.count_nonzero(first_right & ~second_right))
     only_second = int(np.count_nonzero(second_right & ~first_right))
     differing = only_first + only_second
-    tail = sum(comb(differing, count) for count in range(min(only_first, only_second) + 1))
-    return min(1.0, 2 * tail / 2**differing)
+    return float(binomtest(only_first, differing).pvalue) if differing else 1.0
 
 
 def micro_f1_difference(
@@ -68,6 +67,5 @@ def label_f1(label_ids: NDArray[np.integer], predicted_ids: NDArray[np.integer])
     Args:
         label_ids, predicted_ids: shape (rows,).
     """
-    confusion = confusion_matrix(label_ids, predicted_ids)
-    both = (confusion.sum(axis=0) + confusion.sum(axis=1)).astype(np.float64)
-    return 200 * confusion.diagonal() / np.where(both, both, np.nan)
+    relations = range(len(RELATIONS))
+    return 100 * f1_score(label_ids, predicted_ids, labels=relations, average=None, zero_division=np.nan)

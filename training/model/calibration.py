@@ -9,6 +9,8 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 from models.labels import NO_RELATION, RELATION_IDS, RELATIONS
 from models.metrics import auprc, micro_f1, reliability
@@ -108,7 +110,7 @@ def fit(logits: NDArray[np.floating], labels: NDArray[np.int64], options: ShiftO
             none = softmax(target / temperature)[:, NONE]
             estimated = reestimate_priors(np.stack([none, 1 - none], axis=1), priors)[0]
             share = smoothed_share(len(none) * estimated, len(none))
-        towards, away = prior_shift(np.array([share, 1 - share]), priors)
+        towards, away = np.log(np.array([share, 1 - share]) / priors)  # by Bayes' rule
         shift[NONE] = options.strength * (towards - away)
     return Calibration(temperature, shift)
 
@@ -139,8 +141,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
     """The temperature with the highest likelihood of the labels.
 
     Guo et al., "On Calibration of Modern Neural Networks", 2017 (arXiv:1706.04599). The negative
-    log-likelihood is convex in 1 / T. Its slope is the mean over rows of E_p[logit] - logit of the label.
-    Bisection finds where the slope is 0.
+    log-likelihood is convex in 1 / T.
 
     Args:
         logits: of rows that the model was not trained on, shape (rows, classes).
@@ -149,14 +150,10 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
     logits = logits.astype(np.float64)
     of_labels = logits[np.arange(len(labels)), labels]
 
-    def slope(inverse: float) -> float:
-        return float(((softmax(logits * inverse) * logits).sum(axis=1) - of_labels).mean())
+    def loss(inverse: float) -> float:
+        return float((logsumexp(logits * inverse, axis=1) - of_labels * inverse).mean())
 
-    low, high = 1 / HOTTEST, 1 / COLDEST
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
-    return 2 / (low + high)
+    return float(1 / minimize_scalar(loss, bounds=(1 / HOTTEST, 1 / COLDEST), method="bounded").x)
 
 
 def reestimate_priors(
@@ -181,12 +178,6 @@ def reestimate_priors(
         if np.abs(estimated - before).max() < 1e-7:
             break
     return estimated
-
-
-def prior_shift(target: NDArray[np.float64], priors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The shift of logits from the training rows' class shares to the target's: log(target / priors), by
-    Bayes' rule; shape (classes,)."""
-    return np.log(target / priors)
 
 
 def negative_log_likelihood(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float:

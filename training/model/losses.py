@@ -31,19 +31,10 @@ class FocalLoss(nn.Module):
         gamma: focusing parameter, at least 0; 2 is best in the paper.
         alpha: weight of each class, shape (classes,); None: 1 for every class.
         label_smoothing: share of the target that is spread over all classes, from 0 to below 1.
-
-    Raises:
-        ValueError: gamma or label_smoothing is out of range.
     """
 
     def __init__(self, gamma: float = 2.0, alpha: Tensor | None = None, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= gamma < float("inf"):
-            raise ValueError(f"gamma: a number from 0 on is required, not {gamma}")
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(
-                f"label_smoothing: a number from 0 to below 1 is required, not {label_smoothing}"
-            )
         self.gamma = gamma
         self.label_smoothing = label_smoothing
         self.register_buffer("alpha", alpha)
