@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import onnx
 from onnx import NodeProto, helper
 
+from export.edit import replace
 from export.quantize import MICROSOFT
 
 PRODUCT = "MatMulIntegerToFloat"
@@ -89,6 +90,6 @@ def _epsilon(node: NodeProto) -> float:
 
 
 def _with_nodes(model: onnx.ModelProto, nodes: Iterable[NodeProto]) -> onnx.ModelProto:
-    del model.graph.node[:], model.graph.value_info[:]
-    model.graph.node.extend(nodes)
+    replace(model.graph.node, nodes)
+    del model.graph.value_info[:]
     return model

@@ -6,6 +6,7 @@ back into the weights. The rest of the graph are fused products of floats, with 
 rounded to integers.
 """
 
+import copy
 from collections.abc import Collection
 from typing import Final
 
@@ -14,6 +15,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from export.cpu import for_gpu
+from export.edit import drop_unread, needed, rename_inputs, replace
 from export.half import halve
 from export.quantize import ATTENTION_ATTRIBUTES, MICROSOFT
 
@@ -30,13 +32,11 @@ def dequantize(quantized: onnx.ModelProto, half: bool = True) -> onnx.ModelProto
     Args:
         half: whether the products are in fp16; fp32 is the reference for fp16.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(quantized)
-    model = for_gpu(model)
+    model = for_gpu(copy.deepcopy(quantized))
     model.graph.initializer.append(numpy_helper.from_array(np.array([1], dtype=np.int64), COLUMN))
     loading, products = _split(model.graph)
     loaded = {node.output[0] for node in loading} & {name for node in products for name in node.input}
-    _replace(model.graph.node, products)
+    replace(model.graph.node, products)
     if half:
         model = _halve(model, loaded)
         for node in loading:
@@ -47,9 +47,8 @@ def dequantize(quantized: onnx.ModelProto, half: bool = True) -> onnx.ModelProto
             for name in sorted(loaded)
         ]
     graph = model.graph
-    _replace(graph.node, [*loading, *graph.node])
-    used = {name for node in graph.node for name in node.input}
-    _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in used])
+    replace(graph.node, [*loading, *graph.node])
+    drop_unread(graph)
     del graph.value_info[:]  # half of the file; ONNX Runtime infers it again
     return model
 
@@ -71,14 +70,15 @@ def _split(graph: onnx.GraphProto) -> tuple[list[NodeProto], list[NodeProto]]:
             loading.append(node)
         else:
             rest.append(node)
-    rest = _without_dead_ends(rest, {output.name for output in graph.output})
+    # the smoothing and rounding of activations have no reader any more
+    rest = needed(rest, [output.name for output in graph.output])
     floats = {
         name for name, tensor in stored.items() if tensor.data_type == TensorProto.FLOAT and tensor.dims
     }
     for name in sorted(floats & {name for node in rest for name in node.input}):
         loading.append(helper.make_node("Identity", [name], [f"{name}/loaded"]))
     for node in rest:
-        _replace(node.input, [f"{name}/loaded" if name in floats else name for name in node.input])
+        rename_inputs(node, {name: f"{name}/loaded" for name in floats})
     return loading, rest
 
 
@@ -116,16 +116,6 @@ def _of_the_table(node: NodeProto, stored: Collection[str], makers: dict[str, No
     )
 
 
-def _without_dead_ends(nodes: list[NodeProto], outputs: set[str]) -> list[NodeProto]:
-    """The nodes that the outputs need. The smoothing and rounding of activations have no reader any more."""
-    needed, kept = set(outputs), []
-    for node in reversed(nodes):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(node.input)
-    return kept[::-1]
-
-
 def _halve(model: onnx.ModelProto, loaded: Collection[str]) -> onnx.ModelProto:
     """Convert the graph of floats to fp16. The loaded tensors are inputs of the graph during the
     conversion."""
@@ -134,11 +124,5 @@ def _halve(model: onnx.ModelProto, loaded: Collection[str]) -> onnx.ModelProto:
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in sorted(loaded)
     )
     halved = halve(model)
-    _replace(halved.graph.input, inputs)
+    replace(halved.graph.input, inputs)
     return halved
-
-
-def _replace(field, values) -> None:
-    values = list(values)
-    del field[:]
-    field.extend(values)

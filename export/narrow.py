@@ -5,6 +5,7 @@ first one, or those that open the two entities. They are picked before the produ
 instead of after them. This saves three quarters of that layer and changes no answer.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
+from export.edit import drop_unread, needed, rename_inputs, replace
 from models.classifier import ENTITY_POSITIONS
 
 ATTENTION: Final = ("Attention", "QAttention")
@@ -34,17 +36,12 @@ TOKEN_BY_TOKEN: Final = frozenset(
 
 def only(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
     """The part of a graph that computes some of its outputs, with the inputs that it needs."""
-    part = onnx.ModelProto()
-    part.CopyFrom(model)
+    part = copy.deepcopy(model)
     graph = part.graph
-    kept = [output for output in graph.output if output.name in outputs]
-    del graph.output[:]
-    graph.output.extend(kept)
+    replace(graph.output, (output for output in graph.output if output.name in outputs))
     _keep_needed(graph, list(graph.node))
     read = {name for node in graph.node for name in node.input}
-    inputs = [value for value in graph.input if value.name in read]
-    del graph.input[:]
-    graph.input.extend(inputs)
+    replace(graph.input, (value for value in graph.input if value.name in read))
     return part
 
 
@@ -59,8 +56,7 @@ def last_layer(model: onnx.ModelProto) -> tuple[str, str]:
 def narrow(model: onnx.ModelProto) -> onnx.ModelProto:
     """A graph with the same answers, or the graph itself if its head reads the tokens in another way, such
     as their mean."""
-    narrowed = onnx.ModelProto()
-    narrowed.CopyFrom(model)
+    narrowed = copy.deepcopy(model)
     return narrowed if _narrow(narrowed.graph) else model
 
 
@@ -111,7 +107,7 @@ def _narrow(graph: onnx.GraphProto) -> bool:
         return picked
 
     for node in layer:
-        _rename(node, {context: f"{context}/read", residual: f"{residual}/read"})
+        rename_inputs(node, {context: f"{context}/read", residual: f"{residual}/read"})
     nodes: list[NodeProto] = []
     for node in graph.node:
         if node is layer[0]:
@@ -168,24 +164,11 @@ def _with_what_it_needs(node: NodeProto, makers: dict[str, NodeProto]) -> list[N
     ]
 
 
-def _rename(node: NodeProto, names: dict[str, str]) -> None:
-    inputs = [names.get(name, name) for name in node.input]
-    del node.input[:]
-    node.input.extend(inputs)
-
-
 def _keep_needed(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
     """Set the nodes of a graph: those that its outputs need, each once. Remove constants without a reader."""
-    needed = {output.name for output in graph.output}
-    for node in reversed(nodes):
-        if needed.intersection(node.output):
-            needed.update(node.input)
     kept: dict[str, NodeProto] = {}
-    for node in nodes:
-        if needed.intersection(node.output):
-            kept.setdefault(node.output[0], node)
-    nodes = [*kept.values()]
-    tensors = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(tensors)
+    for node in needed(nodes, [output.name for output in graph.output]):
+        kept.setdefault(node.output[0], node)
+    replace(graph.node, kept.values())
+    drop_unread(graph)
+    del graph.value_info[:]

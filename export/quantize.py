@@ -10,6 +10,7 @@ Weights have 7 bits, not 8: on processors without VNNI, the int8 kernels add two
 bits would saturate.
 """
 
+import copy
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from export.edit import drop_unread, replace
 from export.weights import in_blocks, save, values_of
 from models.classifier import INPUT_IDS, feed
 from models.encoding import EncodedBatch
@@ -76,20 +78,15 @@ def quantize(
             rewritten += _integer_embedding(graph, node, table)
         else:
             rewritten.append(node)
-    del graph.node[:]
-    graph.node.extend(rewritten)
-    used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    replace(graph.node, rewritten)
+    drop_unread(graph)
     return model
 
 
 def _observe(
     model: onnx.ModelProto, names: list[str], calibration: Iterable[EncodedBatch], folder: Path | None
 ) -> dict[str, _Range]:
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
+    probe = copy.deepcopy(model)
     probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     with tempfile.TemporaryDirectory() as scratch:  # a graph of over 2 GiB runs only from a file
         path = (folder or Path(scratch)) / "observed.onnx"

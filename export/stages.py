@@ -12,12 +12,14 @@ the layer, and a head needs them for two tokens only. So the stage computes them
 output of the attention, and the input of the layer.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import onnx
 from onnx import TensorProto, helper
 
+from export.edit import rename_inputs, replace
 from export.narrow import last_layer, narrow, only
 from models.classifier import LOGITS, STATES_IN, STATES_OUT
 
@@ -62,8 +64,7 @@ def join(chain: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
 
     Each tensor's name starts with the number of its stage.
     """
-    whole = onnx.ModelProto()
-    whole.CopyFrom(chain[0])
+    whole = copy.deepcopy(chain[0])
     graph = whole.graph
     del graph.node[:], graph.initializer[:], graph.input[:], graph.output[:], graph.value_info[:]
     inputs = {
@@ -94,9 +95,7 @@ def _stage(
     names = {logits: LOGITS}
     if before is not None:
         names |= dict(zip(before, STATES_IN, strict=True))
-        kept = [node for node in graph.node if not set(before).intersection(node.output)]
-        del graph.node[:]
-        graph.node.extend(kept)
+        replace(graph.node, (node for node in graph.node if not set(before).intersection(node.output)))
         graph.input.extend(_states(STATES_IN, hidden_size))
     if after is not None:
         names |= dict(zip(after, STATES_OUT, strict=True))
@@ -108,7 +107,7 @@ def _stage(
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
     """Rename tensors of a graph in place. Its inputs keep their names."""
     for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
+        rename_inputs(node, names)
         node.output[:] = [names.get(name, name) for name in node.output]
     for named in (*graph.initializer, *graph.output):
         named.name = names.get(named.name, named.name)
