@@ -15,21 +15,17 @@ import sys
 from typing import Any
 
 from export.command import ExportParser
-from export.errors import InvalidOptions
 from export.options import ExportOptions, parse
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = ExportParser("export", __doc__ or "")
+    parser = ExportParser("export", __doc__)
     options = parse(parser, argv)
-    try:
-        options.check()
-    except InvalidOptions as error:
-        return parser.fail(error)
     return parser.run(lambda: _export(options))
 
 
 def _export(options: ExportOptions) -> dict[str, Any]:
+    options.check()
     import transformers
 
     from export.ensemble import export_ensemble

@@ -18,7 +18,7 @@ from export.command import ExportParser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = ExportParser("export.add_cuda", __doc__ or "")
+    parser = ExportParser("export.add_cuda", __doc__)
     parser.add_bundle_folder()
     parser.add_rows("--data", "labelled KLUE-RE rows for the proof", required=True)
     given = parser.parse_args(argv)

@@ -20,7 +20,7 @@ from export.command import ExportParser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = ExportParser("export.card", __doc__ or "")
+    parser = ExportParser("export.card", __doc__)
     parser.add_bundle_folder()
     parser.add_rows("--data", "labelled KLUE-RE rows that no member was trained on", required=True)
     parser.add_rows("--train", "the training rows; the card then has figures without their sentences")

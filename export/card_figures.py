@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.lanes import Lanes
-from export.evaluate import check_window, describe, read_rows
+from export.evaluate import describe, read_rows
 from export.thresholds import Votes
 from models.bundle import Bundle, Quality
-from models.metrics import auprc, micro_f1
-from models.rows import LabelledExample, label_ids, sentence
+from models.metrics import klue_metrics
+from models.rows import LabelledExample, check_window, label_ids, sentence
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,13 +33,8 @@ class Answers:
 
     @property
     def quality(self) -> Quality:
-        predicted = self.probabilities.argmax(axis=1)
-        return Quality(
-            rows=len(self.labels),
-            data=self.data,
-            micro_f1=micro_f1(self.labels, predicted),
-            auprc=auprc(self.labels, self.probabilities),
-        )
+        metrics = klue_metrics(self.labels, self.probabilities)
+        return Quality(rows=len(self.labels), data=self.data, **metrics)
 
     def of(self, chosen: NDArray[np.bool_]) -> "Answers":
         """The answers to some of the rows; `chosen` has shape (rows,)."""

@@ -14,6 +14,7 @@ from models.bundle import Manifest
 from models.labels import NO_RELATION, RELATION_IDS, RELATIONS
 from models.metrics import confusion_matrix, micro_f1_of, reliability
 from models.reliability_plot import reliability_plot
+from models.report_page import RELATION_COLUMNS, percent, relation_lines
 
 RELIABILITY: Final = "reliability.svg"
 LENGTHS: Final = (32, 64, 96, 128, 192)
@@ -139,22 +140,8 @@ def plot(answers: Answers) -> str:
 
 def _by_relation(answers: Answers) -> str:
     confusion = confusion_matrix(answers.labels, answers.probabilities.argmax(axis=1))
-    counts = zip(confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal(), strict=True)
-    return _table(
-        ("relation", "rows", "predicted", "right", "precision", "recall", "F1"),
-        (
-            (
-                f"`{relation}`",
-                f"{true:,}",
-                f"{predicted:,}",
-                f"{right:,}",
-                _percent(right, predicted),
-                _percent(right, true),
-                _percent(2 * right, true + predicted),
-            )
-            for relation, (true, predicted, right) in zip(RELATIONS, counts, strict=True)
-        ),
-    )
+    lines = ([f"`{relation}`", *figures] for relation, *figures in relation_lines(confusion))
+    return _table(RELATION_COLUMNS, lines)
 
 
 def _by_class(answers: Answers, classes: Sequence[str], shown: Sequence[str]) -> str:
@@ -165,7 +152,7 @@ def _by_class(answers: Answers, classes: Sequence[str], shown: Sequence[str]) ->
         confusion = confusion_matrix(part.labels, part.probabilities.argmax(axis=1))
         related = len(part.labels) - confusion[RELATION_IDS[NO_RELATION]].sum()
         f1 = f"{micro_f1_of(confusion):.1f}" if related else "–"
-        right = _percent(confusion.trace(), len(part.labels))
+        right = percent(confusion.trace(), len(part.labels))
         lines.append((name, f"{len(part.labels):,}", f"{related:,}", right, f1))
     return _table(("", "rows", "with a relation", "right, %", "micro-F1"), lines)
 
@@ -209,10 +196,6 @@ def _confusions(answers: Answers) -> str:
         if count := confusion[true, predicted]:
             lines.append((f"`{RELATIONS[true]}`", f"`{RELATIONS[predicted]}`", f"{count:,}"))
     return _table(("true relation", "answer", "rows"), lines)
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f}" if whole else "–"
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

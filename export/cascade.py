@@ -21,14 +21,15 @@ import math
 import sys
 from typing import Any, Final
 
-from export.command import ExportParser, positive_numbers
+from export.command import ExportParser
+from models.command import positive_numbers
 
 LOSS: Final = 0.2
 AUPRC_LOSS: Final = 0.5
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = ExportParser("export.cascade", __doc__ or "")
+    parser = ExportParser("export.cascade", __doc__)
     parser.add_bundle_folder()
     parser.add_rows("--data", "labelled KLUE-RE rows that no member was trained on", required=True)
     for flag, metric, points in (("--loss", "micro-F1", LOSS), ("--auprc-loss", "AUPRC", AUPRC_LOSS)):

@@ -14,7 +14,7 @@ from engine.lanes import Lanes
 from export.convert import check_fusions
 from export.dequantize import dequantize
 from export.errors import ConversionFailed
-from export.evaluate import check_window, read_rows
+from export.evaluate import read_rows
 from export.parity import answer, check, compare
 from export.proof import has_gpu, machine, provider, with_golden_and_quality
 from export.replace import recover, replacing
@@ -23,7 +23,7 @@ from models.bundle import Bundle, BundleRefused, Manifest, Member, ModelFile, wr
 from models.classifier import CPU, Chain, OnnxClassifier
 from models.encoding import Encoded, EncodedBatch, Encoder
 from models.precision import Precision
-from models.rows import LabelledExample, label_ids
+from models.rows import LabelledExample, check_window, label_ids
 
 REFERENCE: Final = "fp32 arithmetic on the same weights"
 ADDED: Final[Precision] = "fp16-from-int8"

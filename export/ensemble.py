@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.lanes import Lanes
 from export.checkpoint import Checkpoint, check_rows, load
 from export.errors import InvalidOptions
-from export.evaluate import check_window, read_rows
+from export.evaluate import read_rows
 from export.member import ProofRows, exits_of, export_members
 from export.options import ExportOptions
 from export.proof import at_work, golden_examples, has_gpu, with_golden_and_quality
@@ -20,7 +20,7 @@ from models.labels import RELATIONS
 from models.metrics import klue_metrics
 from models.precision import PRECISIONS
 from models.restriction import TypeRestriction, learn_restriction
-from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled, sentence_halves
+from models.rows import InvalidRows, LabelledExample, check_window, label_ids, read_labelled, sentence_halves
 from models.voting import cross_fitted, fit_stage_weights, weighted_mean_probability
 
 

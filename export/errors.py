@@ -1,7 +1,9 @@
 """Why an export failed. The user sees each error as one line."""
 
+from models.errors import UserError
 
-class ExportFailed(Exception):
+
+class ExportFailed(UserError):
     """Nothing was written; the message says why."""
 
 

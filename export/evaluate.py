@@ -1,6 +1,6 @@
 """Labelled rows, and the quality of a whole ensemble on them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -8,8 +8,7 @@ import numpy as np
 
 from engine.lanes import Lanes
 from models.bundle import Quality
-from models.example import Example, InvalidExample
-from models.metrics import auprc, micro_f1
+from models.metrics import klue_metrics
 from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled, sha256
 
 SUM: Final = ", SHA-256 "
@@ -26,29 +25,13 @@ def read_rows(path: Path) -> list[LabelledExample]:
     return read_labelled(path)
 
 
-def check_window(path: Path, rows: Sequence[LabelledExample], encode: Callable[[Example], object]) -> None:
-    """Encode each row once, so that a bad row is reported before hours of work.
-
-    Raises:
-        InvalidRows: the entities of a row do not fit into the window together; the message names file and
-            line.
-    """
-    for row in rows:
-        try:
-            encode(row.example)
-        except InvalidExample as error:
-            raise InvalidRows(f"{path}, {row.place}: {error}") from None
-
-
 def evaluate(lanes: Lanes, rows: Sequence[LabelledExample], path: Path) -> Quality:
     """Micro-F1 and AUPRC over rows from the file `path`."""
     predictions = lanes.predict([row.example for row in rows])
-    labels = label_ids(rows)
     return Quality(
         rows=len(rows),
         data=describe(path),
-        micro_f1=micro_f1(labels, np.array([prediction.label_id for prediction in predictions])),
-        auprc=auprc(labels, np.stack([prediction.probabilities for prediction in predictions])),
+        **klue_metrics(label_ids(rows), np.stack([prediction.probabilities for prediction in predictions])),
     )
 
 

@@ -83,7 +83,7 @@ def _cascade(cascade: Cascade) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = ExportParser("export.inspect", __doc__ or "")
+    parser = ExportParser("export.inspect", __doc__)
     parser.add_bundle()
     given = parser.parse_args(argv)
     return parser.run(lambda: _show(given.bundle))

@@ -8,12 +8,12 @@ from typing import Final, Literal, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from export.command import ExportParser, positive_numbers
+from export.command import ExportParser
 from export.errors import InvalidOptions
 from models.bundle import MANIFEST, SUMS, Source
-from models.markers import MARKER_STYLES, MarkerTemplate
+from models.command import positive_numbers
+from models.markers import MARKER_STYLES, MarkerTemplate, read_markers
 from models.precision import PRECISIONS, Precision
-from models.template_file import read_markers
 
 Value = TypeVar("Value")
 LabelOrder = Literal["klue", "competition"]
@@ -44,7 +44,7 @@ class ExportOptions:
         type_restriction: labelled rows. A pair of entity types then gets only relations that it has in them.
     """
 
-    checkpoints: tuple[Path, ...]
+    checkpoints: Sequence[Path]
     output: Path
     data: Path
     calibration: Path | None = None
@@ -55,7 +55,7 @@ class ExportOptions:
     label_orders: tuple[LabelOrder, ...] = ()
     name: str | None = None
     source: Source | None = None
-    notices: tuple[Path, ...] = ()
+    notices: Sequence[Path] = ()
     type_restriction: Path | None = None
 
     @property
@@ -122,6 +122,7 @@ def parse(parser: ExportParser, argv: list[str] | None) -> ExportOptions:
     )
     add(
         "--precision",
+        dest="precisions",
         type=_precisions,
         default=("int8",),
         metavar="P,P,…",
@@ -138,6 +139,7 @@ def parse(parser: ExportParser, argv: list[str] | None) -> ExportOptions:
     )
     add(
         "--label-order",
+        dest="label_orders",
         type=_label_orders,
         default=(),
         metavar="ORDER,…",
@@ -158,6 +160,7 @@ def parse(parser: ExportParser, argv: list[str] | None) -> ExportOptions:
     )
     add(
         "--notice",
+        dest="notices",
         type=Path,
         action="append",
         default=[],
@@ -165,22 +168,7 @@ def parse(parser: ExportParser, argv: list[str] | None) -> ExportOptions:
         help="file to copy into the bundle",
     )
     rows("--type-restriction", "rows; a pair of entity types gets only relations that it has in them")
-    given = parser.parse_args(argv)
-    return ExportOptions(
-        checkpoints=tuple(given.checkpoints),
-        output=given.output,
-        data=given.data,
-        calibration=given.calibration,
-        precisions=given.precision,
-        weights=given.weights,
-        weights_data=given.weights_data,
-        markers=given.markers,
-        label_orders=given.label_order,
-        name=given.name,
-        source=given.source,
-        notices=tuple(given.notice),
-        type_restriction=given.type_restriction,
-    )
+    return ExportOptions(**vars(parser.parse_args(argv)))
 
 
 def _precisions(text: str) -> tuple[Precision, ...] | Literal["auto"]:

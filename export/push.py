@@ -20,7 +20,7 @@ from models.hub import REPOSITORY, SCHEME, explain
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = ExportParser("export.push", __doc__ or "")
+    parser = ExportParser("export.push", __doc__)
     parser.add_bundle_folder()
     parser.add_argument("repository", type=_repository, metavar="OWNER/NAME", help="repository on the hub")
     parser.add_argument(

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from engine.lanes import Lanes
 from export.cascade_plot import CurvePoint, plot
 from export.errors import InvalidOptions
-from export.evaluate import check_window, describe, read_rows
+from export.evaluate import describe, read_rows
 from export.proof import with_golden_and_quality
 from export.replace import recover, replacing
 from models.bundle import Bundle, BundleRefused, Cascade, Manifest, Quality, write
 from models.metrics import auprc, micro_f1
-from models.rows import LabelledExample, label_ids, sentence_halves
+from models.rows import LabelledExample, check_window, label_ids, sentence_halves
 from models.voting import weighted_mean_probability
 
 PLOT: Final = "cascade.svg"

@@ -30,7 +30,8 @@ def verify(place: BundlePlace, data: Path | None = None, asked: AskedDevice = "a
     # they load ONNX Runtime
     from engine.devices import choose_device
     from engine.lanes import Lanes
-    from export.evaluate import check_window, evaluate, read_rows
+    from export.evaluate import evaluate, read_rows
+    from models.rows import check_window
 
     bundle = Bundle.open(place)
     device, _ = choose_device(bundle, asked)
@@ -74,7 +75,7 @@ def _compare(place: BundlePlace, measured: Quality, promised: Quality, how: str)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = ExportParser("export.verify", __doc__ or "")
+    parser = ExportParser("export.verify", __doc__)
     parser.add_bundle()
     parser.add_rows("--data", "labelled KLUE-RE rows, to measure micro-F1 and AUPRC")
     parser.add_argument(

@@ -20,7 +20,7 @@ from models.precision import Device
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = ExportParser("export.whole", __doc__ or "")
+    parser = ExportParser("export.whole", __doc__)
     parser.add_bundle()
     parser.add_argument("output", type=Path, metavar="FOLDER", help="folder to write; it must not exist")
     parser.add_argument(

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from models.errors import UserError
 from models.hub import BundlePlace, HubFailed, download, on_hub
 from models.labels import RELATION_IDS, RELATIONS
 from models.markers import Markers
@@ -38,7 +39,7 @@ MOST_BYTES: Final = 128 * 1024 * 1024
 vocabulary of a million tokens takes half as much."""
 
 
-class BundleRefused(ValueError):
+class BundleRefused(UserError, ValueError):
     """A bundle that must not be served. The message is one line that says why."""
 
 

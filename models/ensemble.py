@@ -15,6 +15,7 @@ from models.bundle import Bundle, BundleRefused, Member
 from models.bundle_encoder import BundleEncoder
 from models.classifier import CPU, CUDA, OnnxClassifier, OutOfMemory, States
 from models.encoding import Encoded, EncodedBatch, EncodedExample
+from models.errors import UserError
 from models.example import Example, InvalidExample, Prediction
 from models.labels import RELATIONS
 from models.precision import PRECISIONS, Device
@@ -23,7 +24,7 @@ from models.voting import softmax
 PROVIDERS: Final[dict[Device, str]] = {"cpu": CPU, "cuda": CUDA}
 
 
-class DeviceUnavailable(RuntimeError):
+class DeviceUnavailable(UserError, RuntimeError):
     """The wanted device cannot run this bundle. The message says why."""
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, Field, StrictInt, StrictStr, Va
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from models.composed import ComposedText, compose
+from models.errors import UserError
 from models.labels import RELATIONS
 
 EntityType = Literal["PER", "ORG", "LOC", "DAT", "POH", "NOH"]
@@ -51,7 +52,7 @@ class Problem:
         return Problem((*loc, *self.loc), self.kind, self.message)
 
 
-class InvalidExample(ValueError):
+class InvalidExample(UserError, ValueError):
     """An example that cannot be used. `problems` lists every fault."""
 
     def __init__(self, *problems: Problem) -> None:

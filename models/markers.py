@@ -6,10 +6,11 @@ To add a style:
 2. Add the marked sentence of the test's example to `STYLES` in tests/test_markers.py; a test demands it.
 3. Add a row to the table of marker styles in docs/export.md.
 
-A template can also be in a file (models/template_file.py). Then no code changes.
+A template can also be in a file (`read_markers`). Then no code changes.
 """
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -221,3 +222,27 @@ MARKER_STYLES: Final[dict[str, MarkerTemplate]] = {
     ),
 }
 """The marker styles that have a name."""
+
+
+def read_markers(name: str) -> str | MarkerTemplate:
+    """The name of a marker style as it is, or the template in the file of that name.
+
+    Raises:
+        ValueError: it is neither a style nor a file with a template; the message is one line.
+    """
+    if name in MARKER_STYLES:
+        return name
+    path = Path(name)
+    if not path.is_file():
+        styles = ", ".join(MARKER_STYLES)
+        raise ValueError(f"{name!r} is neither a marker style nor a template file; the styles are {styles}")
+    from models.yaml_text import read_yaml  # serving does not install PyYAML
+
+    fields = read_yaml(path)
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path}: a mapping with subject and object is required")
+    try:
+        template: MarkerTemplate = checked(fields)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return template

@@ -26,6 +26,8 @@ pre { background: #f4f4f4; padding: .7rem; overflow-x: auto; } mark { background
 .confusion th { writing-mode: sideways-lr; text-align: left; padding: .3rem 0; }
 """
 
+RELATION_COLUMNS: Final = ("relation", "rows", "predicted", "right", "precision", "recall", "F1")
+
 
 def page(title: str, *parts: str) -> str:
     """The page: its title and its parts, which are HTML."""
@@ -76,9 +78,7 @@ def quality(confusion: NDArray[np.int64], reliability: Reliability) -> list[str]
     return [
         section(
             "Relation by relation",
-            table(
-                ["relation", "rows", "predicted", "right", "precision", "recall", "F1"], _relations(confusion)
-            ),
+            table(RELATION_COLUMNS, relation_lines(confusion)),
         ),
         section(
             "Confusion",
@@ -105,7 +105,8 @@ def _row(cells: Sequence[str], tag: str, style: str = "") -> str:
     return f"{start}{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
 
 
-def _relations(confusion: NDArray[np.int64]) -> list[list[str]]:
+def relation_lines(confusion: NDArray[np.int64]) -> list[list[str]]:
+    """A line of `RELATION_COLUMNS` for each relation. The confusion matrix is as in `quality`."""
     counts = zip(
         RELATIONS,
         confusion.sum(axis=1).tolist(),
@@ -117,9 +118,9 @@ def _relations(confusion: NDArray[np.int64]) -> list[list[str]]:
         [
             relation,
             *(f"{count:,}" for count in (true, predicted, right)),
-            _percent(right, predicted),
-            _percent(right, true),
-            _percent(2 * right, true + predicted),
+            percent(right, predicted),
+            percent(right, true),
+            percent(2 * right, true + predicted),
         ]
         for relation, true, predicted, right in counts
     ]
@@ -133,14 +134,15 @@ def _bins(reliability: Reliability) -> list[list[str]]:
             f"{index * width:g} to {(index + 1) * width:g}",
             f"{rows:,}",
             f"{right:,}",
-            _percent(right, rows),
+            percent(right, rows),
             f"{scores / rows:.3f}" if rows else "–",
         ]
         for index, (rows, right, scores) in enumerate(bins)
     ]
 
 
-def _percent(part: int, whole: int) -> str:
+def percent(part: int, whole: int) -> str:
+    """A share in percent, without the sign."""
     return f"{100 * part / whole:.1f}" if whole else "–"
 
 

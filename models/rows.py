@@ -4,7 +4,7 @@ import hashlib
 import logging
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.example import Example
+from models.example import Example, InvalidExample
 from models.files.errors import InputBroken
 from models.files.errors import InvalidRows as InvalidRows
 from models.files.parts import files_of
@@ -89,6 +89,29 @@ def labelled(row: FileRow[Example], path: Path) -> LabelledExample:
             f"not {row.fields.get('label')!r}"
         )
     return LabelledExample(row.example, row.label.id, row.place)
+
+
+def check_window(path: Path, rows: Iterable[LabelledExample], encode: Callable[[Example], object]) -> None:
+    """Encode each row once, so that a bad row is reported before hours of work.
+
+    Raises:
+        InvalidRows: the entities of a row do not fit into the window together; the message names file and
+            line.
+    """
+    for row in rows:
+        try:
+            encode(row.example)
+        except InvalidExample as error:
+            raise InvalidRows(f"{path}, {row.place}: {error}") from None
+
+
+def fits(example: Example, encode: Callable[[Example], object]) -> bool:
+    """Whether an example's entities fit into the window together."""
+    try:
+        encode(example)
+    except InvalidExample:
+        return False
+    return True
 
 
 def two_labels(rows: Sequence[LabelledExample]) -> NDArray[np.bool_]:

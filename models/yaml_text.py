@@ -5,8 +5,10 @@ from typing import Any
 
 import yaml
 
+from models.errors import UserError
 
-class InvalidYaml(ValueError):
+
+class InvalidYaml(UserError, ValueError):
     """A file or a text that is not YAML. The message is one line that names it."""
 
 

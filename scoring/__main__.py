@@ -17,59 +17,48 @@ import os
 import sys
 from contextlib import suppress
 
+from models.command import fail
+from models.errors import UserError
 from models.files.forms import STANDARD
-from scoring.errors import Refused, Stopped
-from scoring.options import USER_ERROR, ScoringOptions, parse
+from scoring.errors import Stopped
+from scoring.options import ScoringOptions, parse
 from scoring.paths import check_paths
 
 INTERRUPTED = 130
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = parse(argv, __doc__ or "")
+    options = parse(argv, __doc__)
     try:
         check_paths(options)
         return _run(options)
-    except Refused as error:
-        return _fail(str(error), USER_ERROR)
-    except Stopped as error:
-        return _fail(str(error), 1)
+    except UserError as error:
+        return fail("scoring", error)
     except BrokenPipeError:
         with suppress(OSError):
             # else Python complains once more when it exits
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _fail("standard output was closed before the last row", USER_ERROR)
+        return fail("scoring", "standard output was closed before the last row")
     except OSError as error:
-        return _fail(f"{error.filename or options.output}: {error.strerror or error}", USER_ERROR)
+        return fail("scoring", f"{error.filename or options.output}: {error.strerror or error}")
     except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
+        fail("scoring", "interrupted")
+        return INTERRUPTED
 
 
 def _run(options: ScoringOptions) -> int:
     # they load ONNX Runtime
-    from models.bundle import BundleRefused
-    from models.ensemble import DeviceUnavailable
-    from models.files.errors import InvalidRows
     from scoring.outputs import json_lines
     from scoring.reasons import commonest
     from scoring.run import run
 
-    try:
-        summary = run(options)
-    except (BundleRefused, DeviceUnavailable, InvalidRows) as error:
-        raise Refused(str(error)) from None
+    summary = run(options)
     stream = sys.stderr if options.output == STANDARD else sys.stdout
     print(json_lines([summary]).decode(), end="", file=stream)
     if summary["rows"] and not summary["scored"]:
-        return _fail(
-            f"none of the {summary['rows']:,} rows could be scored: {commonest(summary['reasons'])}", 1
-        )
+        reasons = commonest(summary["reasons"])
+        raise Stopped(f"none of the {summary['rows']:,} rows could be scored: {reasons}")
     return 1 if summary["broken"] else 0
-
-
-def _fail(message: str, status: int) -> int:
-    print(f"scoring: {message}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -29,12 +29,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from models.files.errors import InvalidRows
+from models.command import fail
+from models.errors import UserError
 from models.files.forms import uncompressed
 from models.files.tables import is_saved_dataset
 from scoring.errors import Refused, Stopped
 from scoring.forms import OutputForm
-from scoring.options import USER_ERROR, ScoringOptions, ScoringParser
+from scoring.options import ScoringOptions, ScoringParser
 from scoring.paths import Paths, check_paths
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class FileScorer:
         options = replace(self._options, input=file["input"], output=file["output"])
         try:
             outcome = _score_file(options, self._tuned)
-        except (Refused, Stopped, InvalidRows) as error:
+        except UserError as error:
             outcome = {"error": str(error)}
         except OSError as error:
             outcome = {"error": f"{error.filename or file['output']}: {error.strerror or error}"}
@@ -124,7 +125,7 @@ def _score_file(options: ScoringOptions, tuned: "TunedEnsemble") -> dict[str, An
 def main(argv: list[str] | None = None) -> int:
     options = _parse(argv)
     began = time.monotonic()
-    from models.bundle import Bundle, BundleRefused
+    from models.bundle import Bundle
     from models.hub import pinned
 
     try:
@@ -136,12 +137,8 @@ def main(argv: list[str] | None = None) -> int:
         options = replace(options, scoring=replace(options.scoring, engine=engine))
         with connected(options.address) as ray:
             outcomes = list(score_all(ray, files, options))
-    except (Refused, BundleRefused) as error:
-        print(f"scoring.cluster: {error}", file=sys.stderr)
-        return USER_ERROR
-    except Stopped as error:
-        print(f"scoring.cluster: {error}", file=sys.stderr)
-        return 1
+    except UserError as error:
+        return fail("scoring.cluster", error)
     summary = _total(outcomes) | {"seconds": round(time.monotonic() - began, 1)}
     print(json.dumps(summary, ensure_ascii=False).encode("utf-8", "backslashreplace").decode())
     return 1 if summary["failed"] or summary["broken"] or summary["unscored"] else 0
@@ -306,7 +303,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _parse(argv: list[str] | None) -> ClusterOptions:
-    parser = ScoringParser("scoring.cluster", __doc__ or "")
+    parser = ScoringParser("scoring.cluster", __doc__)
     add = parser.add_argument
     add(
         "inputs",

@@ -20,15 +20,17 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TextIO
 
+from models.command import fail
+from models.errors import UserError
 from models.files.encodings import as_utf8
-from models.files.errors import InputBroken, InvalidRows
+from models.files.errors import InputBroken
 from models.files.records import lines
 from models.files.sources import open_source
 from models.labels import COMPETITION_RELATIONS, RELATION_IDS, RELATIONS
 from scoring import parquet
 from scoring.errors import Refused
 from scoring.forms import COLUMNS, LabelOrder
-from scoring.options import USER_ERROR, ScoringParser
+from scoring.options import ScoringParser
 from scoring.paths import can_be_read_again
 
 
@@ -149,7 +151,7 @@ def _from_csv(lines: Iterator[str], label_order: LabelOrder) -> Iterator[dict[st
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = ScoringParser("scoring.compare", __doc__ or "")
+    parser = ScoringParser("scoring.compare", __doc__)
     parser.add_argument("a", type=Path, metavar="A", help="an output of python -m scoring, in any form")
     parser.add_argument("b", type=Path, metavar="B", help="another output, of the same rows")
     parser.add_label_order()
@@ -162,11 +164,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         a, b = (read_predictions(path, None, given.label_order) for path in (given.a, given.b))
         summary = compare(a, b, sys.stdout)
-    except (Refused, InvalidRows) as error:
-        print(f"scoring.compare: {error}", file=sys.stderr)
-        return USER_ERROR
+    except UserError as error:
+        return fail("scoring.compare", error)
     except BrokenPipeError:
-        return USER_ERROR
+        return UserError.exit_status
     print(json.dumps(summary))
     return 1 if given.strict and summary["same_label"] < summary["rows"] else 0
 

@@ -6,14 +6,14 @@ and the flag wins. Nothing heavy is imported here, so --help answers at once.
 
 import argparse
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from engine.settings import EngineSettings
+from models.command import CommandParser, whole_number
 from models.files.encodings import is_encoding
 from models.files.forms import INPUT_FORMS, InputForm
 from models.labels import RELATIONS
@@ -26,15 +26,13 @@ WINDOW_ROWS: Final = 2048
 """Rows that are sorted by length together. A kill costs at most two windows. With this many rows, batches
 contain hardly any padding."""
 
-USER_ERROR: Final = 2
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringOptions:
     """One run: what is read, what is written, and how.
 
     Attributes:
-        input, output: paths; `-` is standard input or output.
+        input, output: paths; `-` is standard input or output. Empty until a file is chosen.
         resume: continue an earlier run of the same job, or start.
         strict: stop at the first row that cannot be scored, without an output.
         input_form, output_form: `None`: the content or the name tells.
@@ -45,9 +43,9 @@ class ScoringOptions:
         engine: which bundle runs, and how.
     """
 
-    input: str
-    output: str
-    resume: bool
+    input: str = ""
+    output: str = ""
+    resume: bool = True
     strict: bool
     input_form: InputForm | None
     encoding: str | None
@@ -58,26 +56,8 @@ class ScoringOptions:
     engine: EngineSettings
 
 
-class ScoringParser(argparse.ArgumentParser):
-    """A parser that reports a wrong argument on one line.
-
-    Args:
-        command: `scoring`, or `scoring.` and the name of its module.
-        text: the module's docstring. Its first line is the summary; --help shows the rest after the options.
-    """
-
-    def __init__(self, command: str, text: str) -> None:
-        summary, _, rest = text.partition("\n")
-        super().__init__(
-            prog=f"python -m {command}",
-            description=summary,
-            epilog=rest,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        self.command = command
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USER_ERROR, f"{self.command}: {message} (--help lists the options)\n")
+class ScoringParser(CommandParser):
+    """The parser of a scoring command."""
 
     def add_label_order(self) -> None:
         self.add_argument(
@@ -92,7 +72,10 @@ class ScoringParser(argparse.ArgumentParser):
         add = self.add_argument
         add("--strict", action="store_true", help="stop at the first row that cannot be scored; no output")
         add(
-            "--from", choices=INPUT_FORMS, help="form of the input (default: its content or its ending tells)"
+            "--from",
+            dest="input_form",
+            choices=INPUT_FORMS,
+            help="form of the input (default: its content or its ending tells)",
         )
         add(
             "--encoding",
@@ -100,10 +83,15 @@ class ScoringParser(argparse.ArgumentParser):
             metavar="NAME",
             help="encoding of the input, such as cp949 (default: found among UTF-8, UTF-16 and cp949)",
         )
-        add("--to", choices=OUTPUT_FORMS, help="form of the output (default: its ending tells)")
+        add(
+            "--to",
+            dest="output_form",
+            choices=OUTPUT_FORMS,
+            help="form of the output (default: its ending tells)",
+        )
         add(
             "--top-k",
-            type=_whole_number(len(RELATIONS)),
+            type=whole_number(1, len(RELATIONS)),
             default=1,
             metavar="K",
             help=f"probabilities per row, highest first; 1 to {len(RELATIONS)} (default: 1)",
@@ -111,7 +99,7 @@ class ScoringParser(argparse.ArgumentParser):
         self.add_label_order()
         add(
             "--window",
-            type=_whole_number(1_000_000),
+            type=whole_number(1, 1_000_000),
             default=WINDOW_ROWS,
             metavar="ROWS",
             help=f"rows that are sorted by length and finished together (default: {WINDOW_ROWS})",
@@ -119,23 +107,10 @@ class ScoringParser(argparse.ArgumentParser):
         for name in ENGINE_FIELDS:
             add(_flag(name), metavar=name.rpartition("_")[2].upper(), help=_engine_help(name))
 
-    def scoring_options(
-        self, given: argparse.Namespace, source: str = "", output: str = "", resume: bool = True
-    ) -> ScoringOptions:
+    def scoring_options(self, given: argparse.Namespace) -> ScoringOptions:
         """The options of one run, from the parsed arguments."""
-        return ScoringOptions(
-            input=source,
-            output=output,
-            resume=resume,
-            strict=given.strict,
-            input_form=getattr(given, "from"),
-            encoding=given.encoding,
-            output_form=given.to,
-            top_k=given.top_k,
-            label_order=given.label_order,
-            window=given.window,
-            engine=self._engine_settings(given),
-        )
+        named = {name: value for name, value in vars(given).items() if name in ScoringOptions.__slots__}
+        return ScoringOptions(**named, engine=self._engine_settings(given))
 
     def _engine_settings(self, given: argparse.Namespace) -> EngineSettings:
         flags: dict[str, Any] = {
@@ -150,7 +125,7 @@ class ScoringParser(argparse.ArgumentParser):
             self.error(f"argument {where}: {fault['msg']}, not {fault['input']!r}")
 
 
-def parse(argv: list[str] | None, text: str) -> ScoringOptions:
+def parse(argv: list[str] | None, text: str | None) -> ScoringOptions:
     """Read the arguments of `python -m scoring`.
 
     Args:
@@ -177,8 +152,7 @@ def parse(argv: list[str] | None, text: str) -> ScoringOptions:
         help="continue an earlier run of the same job that was stopped, or start",
     )
     parser.add_scoring_options()
-    given = parser.parse_args(argv)
-    return parser.scoring_options(given, given.input, given.output, given.resume)
+    return parser.scoring_options(parser.parse_args(argv))
 
 
 def _engine_help(name: str) -> str:
@@ -202,14 +176,3 @@ def _encoding(text: str) -> str:
     if not is_encoding(text):
         raise argparse.ArgumentTypeError(f"Python knows no text encoding {text!r}; for example cp949")
     return text
-
-
-def _whole_number(most: int) -> Callable[[str], int]:
-    """An argument type: a whole number from 1 to `most`."""
-
-    def read(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"a whole number from 1 to {most:,} is required, not {text!r}")
-        return int(text)
-
-    return read

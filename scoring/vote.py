@@ -22,17 +22,17 @@ Exit status: 0; 2 if a file is not one of predictions with 30 probabilities, or 
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.files.errors import InvalidRows
+from models.command import fail, positive_numbers
+from models.errors import UserError
 from models.files.forms import STANDARD
 from scoring.errors import Refused
 from scoring.forms import output_form
-from scoring.options import USER_ERROR, ScoringParser
+from scoring.options import ScoringParser
 
 
 def _run(given: argparse.Namespace) -> dict[str, Any]:
@@ -90,22 +90,12 @@ def _table(files: Sequence[Path], figures: dict[str, Any]) -> str:
     )
 
 
-def _weights(text: str) -> list[float]:
-    try:
-        weights = [float(part) for part in text.split(",")]
-    except ValueError:
-        weights = []
-    if not weights or not all(math.isfinite(weight) and weight > 0 for weight in weights):
-        raise argparse.ArgumentTypeError(f"positive numbers such as 1,3 are required, not {text!r}")
-    return weights
-
-
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = ScoringParser("scoring.vote", __doc__ or "")
+    parser = ScoringParser("scoring.vote", __doc__)
     add = parser.add_argument
     add("files", nargs="+", type=Path, metavar="FILE", help="predictions of the same rows; two or more files")
     add("--output", required=True, metavar="C", help="file to write; - is standard output")
-    add("--weights", type=_weights, metavar="W,W,…", help="one for each file (default: equal)")
+    add("--weights", type=positive_numbers, metavar="W,W,…", help="one for each file (default: equal)")
     add("--fit", type=Path, metavar="ROWS", help="the files' rows with labels, to fit the weights on")
     add("--hard", action="store_true", help="each file votes for its relation (default: soft, for the mean)")
     parser.add_label_order()
@@ -129,11 +119,10 @@ def main(argv: list[str] | None = None) -> int:
     given = _parse(argv)
     try:
         summary = _run(given)
-    except (Refused, InvalidRows, OSError) as error:
-        print(f"scoring.vote: {error}", file=sys.stderr)
-        return USER_ERROR
     except BrokenPipeError:
-        return USER_ERROR
+        return UserError.exit_status
+    except (UserError, OSError) as error:
+        return fail("scoring.vote", error)
     if given.fit:
         print(_table(given.files, summary), file=sys.stderr)
     print(json.dumps(summary), file=sys.stderr if given.output == STANDARD else sys.stdout)

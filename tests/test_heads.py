@@ -33,8 +33,8 @@ from training.model.conditional import ConditionalMaskedLM
 from training.model.head import HEADS, HeadInputs
 from training.model.head_name import HeadName
 from training.model.heads import HeadOptions, RelationClassifier
-from training.model.masked import load_masked_lm
 from training.model.member import TrainedMember
+from training.run.pretraining import load_masked_lm
 from training.run.recipe import Recipe
 from training.train import main
 

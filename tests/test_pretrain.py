@@ -14,9 +14,8 @@ from loadtest.sentences import Row
 from models.rows import read_labelled
 from training import train
 from training.data.sentences import Masking, Sentences
-from training.model.masked import load_masked_lm
 from training.pretrain import main
-from training.run.pretraining import MaskedLMTrainer
+from training.run.pretraining import MaskedLMTrainer, load_masked_lm
 from training.run.recipe import PretrainingRecipe
 from training.run.record import last_checkpoint
 

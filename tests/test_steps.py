@@ -347,7 +347,6 @@ def test_the_record_names_every_package_and_keeps_the_changes_of_the_code(make: 
     recipe = make(**ONE_STEP)
     train(recipe)
     run = json.loads((recipe.output / "run.json").read_text())
-    assert run["packages"]["torch"] == run["versions"]["torch"]
-    assert len(run["packages"]) > len(run["versions"])
+    assert run["packages"]["torch"] == torch.__version__
     if (ROOT / ".git").exists():
         assert isinstance(run["code"]["diff"], str)

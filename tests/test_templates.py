@@ -12,8 +12,7 @@ from tokenizers import Tokenizer
 
 from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import EntityType, InvalidExample
-from models.markers import MarkerTemplate, checked
-from models.template_file import read_markers
+from models.markers import MarkerTemplate, checked, read_markers
 from models.vocabulary import unused_markers
 
 PAD, WIDE = 0, 4096

@@ -12,11 +12,12 @@ from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
 
-from training.command import CommandParser, whole_number
+from models.command import whole_number
+from training.command import TrainingParser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = CommandParser("augment", __doc__)
+    parser = TrainingParser("training.augment", __doc__)
     from training.augmentation.options import METHODS, flag_help, read_options
 
     parser.add_argument("source", type=Path, metavar="IN", help="a file of KLUE-RE rows with labels")

@@ -13,15 +13,16 @@ worse than before, nothing is written.
 """
 
 import sys
-from argparse import ArgumentTypeError
+from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
 
-from training.command import CommandParser
+from models.command import share
+from training.command import TrainingParser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = CommandParser("calibrate", __doc__)
+    parser = TrainingParser("training.calibrate", __doc__)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of a finished member")
     parser.add_argument(
         "--data", type=Path, required=True, metavar="ROWS.jsonl", help="labelled KLUE-RE rows to fit on"
@@ -37,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--prior-shift",
+        dest="method",
         choices=["none", "em", "labels"],
         default="none",
         help="how to estimate the share of no_relation in the target rows (default: none, no shift)",
@@ -49,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--strength",
-        type=_strength,
+        type=share,
+        default=SUPPRESS,
         help="part of the prior shift to apply, above 0 and up to 1 (default: half of it)",
     )
     parser.add_argument(
@@ -58,36 +61,17 @@ def main(argv: list[str] | None = None) -> int:
         help="write the member although its cross-fitted likelihood or micro-F1 is worse than before",
     )
     arguments = parser.parse_args(argv)
-    if arguments.prior_shift != "none" and arguments.train is None:
+    if arguments.method != "none" and arguments.train is None:
         parser.error("--prior-shift: --train is required, the rows whose label shares the member has learned")
-    if arguments.target is not None and arguments.prior_shift != "em":
+    if arguments.target is not None and arguments.method != "em":
         parser.error("--target: only --prior-shift em reads it")
 
     def work() -> dict[str, Any]:
-        from training.model.calibration import STRENGTH
         from training.run.calibrated import CalibrationOptions, calibrate
 
-        options = CalibrationOptions(
-            data=arguments.data,
-            train=arguments.train,
-            method=arguments.prior_shift,
-            target=arguments.target,
-            strength=arguments.strength or STRENGTH,
-            even_if_worse=arguments.even_if_worse,
-        )
-        return calibrate(arguments.checkpoint, arguments.output, options)
+        return calibrate(CalibrationOptions(**vars(arguments)))
 
     return parser.run(work)
-
-
-def _strength(text: str) -> float:
-    try:
-        strength = float(text)
-    except ValueError:
-        strength = 0.0
-    if not 0 < strength <= 1:
-        raise ArgumentTypeError(f"a number above 0 and up to 1 is required, not {text!r}")
-    return strength
 
 
 if __name__ == "__main__":

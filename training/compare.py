@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from training.command import CommandParser
+from training.command import TrainingParser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = CommandParser("compare", __doc__)
+    parser = TrainingParser("training.compare", __doc__)
     parser.add_argument("first", type=Path, metavar="RUN", help="the run that the others are compared with")
     parser.add_argument("others", type=Path, nargs="+", metavar="RUN", help="output folder of another run")
     arguments = parser.parse_args(argv)

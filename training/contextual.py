@@ -10,11 +10,11 @@ third loss is that of a guess by word frequency: a model that is not clearly bel
 import sys
 from typing import Any
 
-from training.command import CommandParser
+from training.command import TrainingParser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = CommandParser("contextual", __doc__)
+    parser = TrainingParser("training.contextual", __doc__)
     parser.add_recipe()
     arguments = parser.parse_args(argv)
 

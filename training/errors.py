@@ -1,12 +1,10 @@
 """Errors that a user can fix. Each message says what is wrong, where, and what to do."""
 
-from typing import ClassVar
+from models.errors import UserError
 
 
-class TrainingError(ValueError):
-    """The base of these errors. A command prints the message on one line and ends with `exit_status`."""
-
-    exit_status: ClassVar[int] = 2
+class TrainingError(UserError, ValueError):
+    """The base of these errors."""
 
 
 class InvalidArguments(TrainingError):

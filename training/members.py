@@ -25,11 +25,12 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
-from training.command import CommandParser, whole_number
+from models.command import whole_number
+from training.command import TrainingParser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = CommandParser("members", __doc__)
+    parser = TrainingParser("training.members", __doc__)
     parser.add_argument(
         "recipes",
         nargs="+",

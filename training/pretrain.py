@@ -10,11 +10,11 @@ which the `encoder` field of any recipe can name.
 import sys
 from typing import Any
 
-from training.command import CommandParser
+from training.command import TrainingParser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = CommandParser("pretrain", __doc__)
+    parser = TrainingParser("training.pretrain", __doc__)
     parser.add_recipe()
     arguments = parser.parse_args(argv)
 

@@ -9,15 +9,15 @@ the refused ones by reason.
 """
 
 import sys
-from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
-from training.command import CommandParser
+from models.command import share
+from training.command import TrainingParser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = CommandParser("pseudo", __doc__)
+    parser = TrainingParser("training.pseudo", __doc__)
     parser.add_argument("source", type=Path, metavar="IN", help="a file of KLUE-RE rows without labels")
     parser.add_argument("output", type=Path, metavar="OUT", help="JSONL file to write")
     parser.add_argument(
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--threshold",
-        type=_part,
+        type=share,
         default=0.9,
         metavar="P",
         help="least probability of a label that is kept (default: 0.9)",
@@ -58,40 +58,21 @@ def main(argv: list[str] | None = None) -> int:
         from models.labels import RELATIONS
         from training.errors import InvalidArguments
 
-        share: dict[str, float] = {}
+        shares: dict[str, float] = {}
         for label, part in arguments.share:
             if label is not None and label not in RELATIONS:
                 raise InvalidArguments(f"--share: {label} is not one of the 30 relations")
-            share |= dict.fromkeys([label] if label else RELATIONS, part)
+            shares |= dict.fromkeys([label] if label else RELATIONS, part)
         from training.ensemble.pseudo import PseudoOptions, pseudo_label
 
-        return pseudo_label(
-            PseudoOptions(
-                arguments.source,
-                arguments.output,
-                arguments.by,
-                arguments.evaluation,
-                arguments.threshold,
-                share,
-            )
-        )
+        return pseudo_label(PseudoOptions(**{**vars(arguments), "share": shares}))
 
     return parser.run(work)
 
 
-def _part(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 < value <= 1:
-        raise ArgumentTypeError(f"a number above 0, at most 1, is required, not {text!r}")
-    return value
-
-
 def _share(text: str) -> tuple[str | None, float]:
     label, equals, part = text.rpartition("=")
-    return (label if equals else None), _part(part)
+    return (label if equals else None), share(part)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@
 
 A trial is a run of the recipe with drawn values for some fields. The folder `search/` in its output gets:
 
-    best.yaml                a recipe for training.train: the best of the complete trials
-    report.html              the objective, the winner's recipe, the trials, importance of the parameters
-    trials.csv, trials.svg   the trials as a table and as plots
-    trials/                  the record of each trial
+    best.yaml     a recipe for training.train: the best of the complete trials
+    report.html   the objective, the winner's recipe, the trials, importance of the parameters
+    trials.csv    the trials as a table
+    *.svg         the objective by trial (history), by epoch (epochs) and over each field (parameters)
+    trials/       the record of each trial
 
 An interrupted search goes on when the same command is run again, with both back ends. With Optuna, `trials`
 can then be larger.
@@ -16,11 +17,11 @@ can then be larger.
 import sys
 from typing import Any
 
-from training.command import CommandParser
+from training.command import TrainingParser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = CommandParser("search", __doc__)
+    parser = TrainingParser("training.search", __doc__)
     parser.add_recipe("a recipe with a `search` block; docs/recipe.md describes its fields")
     parser.add_argument(
         "--backend",

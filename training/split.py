@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from training.command import CommandParser, whole_number
+from models.command import whole_number
+from training.command import TrainingParser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = CommandParser("split", __doc__)
+    parser = TrainingParser("training.split", __doc__)
     parser.add_argument("rows", type=Path, metavar="ROWS", help="a file of KLUE-RE rows with labels")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder for the two files")
     parser.add_argument(
@@ -27,9 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> dict[str, Any]:
-        from training.data.split import split
+        from training.data.folds import split_file
 
-        return split(arguments.rows, arguments.folder, arguments.of)
+        return split_file(arguments.rows, arguments.folder, arguments.of)
 
     return parser.run(work)
 

@@ -19,11 +19,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from training.command import CommandParser, whole_number
+from models.command import whole_number
+from training.command import TrainingParser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = CommandParser("study", __doc__)
+    parser = TrainingParser("training.study", __doc__)
     parser.add_argument(
         "study",
         type=Path,

@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from training.command import CommandParser
+from training.command import TrainingParser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = CommandParser("teach", __doc__)
+    parser = TrainingParser("training.teach", __doc__)
     parser.add_argument(
         "checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="folder of a finished member"
     )

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from training.command import CommandParser
+from training.command import TrainingParser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = CommandParser("tiny_encoder", __doc__)
+    parser = TrainingParser("training.tiny_encoder", __doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder for the model and the tokenizer")
     parser.add_argument(
         "--rows",

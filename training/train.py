@@ -10,11 +10,11 @@ and the record of the run are in the recipe's `output` folder.
 import sys
 from typing import Any
 
-from training.command import CommandParser
+from training.command import TrainingParser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = CommandParser("train", __doc__)
+    parser = TrainingParser("training.train", __doc__)
     parser.add_recipe()
     parser.add_dry_run()
     arguments = parser.parse_args(argv)

@@ -1,7 +1,9 @@
 """Why a file of rows cannot be used."""
 
+from models.errors import UserError
 
-class InvalidRows(ValueError):
+
+class InvalidRows(UserError, ValueError):
     """A file of rows that cannot be used. The message names the file, the fault and what to do."""
 
 

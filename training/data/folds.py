@@ -9,13 +9,16 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.rows import InvalidRows, LabelledExample, sentence
+from models.rows import InvalidRows, LabelledExample, labelled, read_rows, sentence
+from training.data.files import whole
+from training.errors import InvalidArguments
 
 RULE: Final = "stratified by label"
 """How sentences are dealt out. A run with another rule cannot go on, because its parts are others. Change it
@@ -90,3 +93,30 @@ def apart(rows: Iterable[LabelledExample], others: Iterable[LabelledExample]) ->
     """The rows without those whose sentence one of the others has."""
     taken = {sentence(other) for other in others}
     return [row for row in rows if sentence(row) not in taken]
+
+
+def split_file(source: Path, folder: Path, of: int) -> dict[str, Any]:
+    """Write train.jsonl and validation.jsonl into a folder; returns their numbers of rows.
+
+    Args:
+        of: number of parts of the sentences; the first part is for validation.
+
+    Raises:
+        InvalidArguments: the folder has one of the two files already.
+        InvalidRows: `source` cannot be used, or it has fewer sentences than parts.
+        OSError: a file cannot be written.
+    """
+    files = {name: folder / f"{name}.jsonl" for name in ("train", "validation")}
+    for path in files.values():
+        if path.exists():
+            raise InvalidArguments(f"FOLDER: {path} exists already; name another folder")
+    rows = list(read_rows(source))
+    held_out = parts([labelled(row, source) for row in rows], of) == 1
+    counts = {}
+    for name, path in files.items():
+        chosen = [row for row, out in zip(rows, held_out, strict=True) if out == (name == "validation")]
+        with whole(path) as file:
+            for row in chosen:
+                file.write(row.line_of_json())
+        counts[name] = len(chosen)
+    return {"folder": str(folder), **counts}

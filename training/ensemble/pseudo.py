@@ -19,10 +19,10 @@ from engine.devices import choose_device
 from engine.planner import cut_sorted
 from models.bundle import MANIFEST, SUMS, Bundle, BundleRefused
 from models.ensemble import DeviceUnavailable, Ensemble
-from models.example import Example, InvalidExample
+from models.example import Example
 from models.files.rows import json_line
 from models.labels import RELATIONS
-from models.rows import plain_sentence, read_rows, sha256
+from models.rows import fits, plain_sentence, read_rows, sha256
 from training.data.files import whole, write
 from training.errors import InvalidArguments
 from training.model.member import TrainedMember, vote
@@ -142,7 +142,7 @@ def probabilities_of(by: Sequence[Path], examples: Sequence[Example]) -> NDArray
     fitting = [
         index
         for index, example in enumerate(examples)
-        if all(_fits(member.encoder.encode, example) for member in members)
+        if all(fits(example, member.encoder.encode) for member in members)
     ]
     probabilities = np.full((len(examples), len(RELATIONS)), np.nan)
     if fitting:
@@ -160,7 +160,7 @@ def _of_bundle(folder: Path, examples: Sequence[Example]) -> NDArray[np.float64]
     encoded = {
         index: ensemble.encode(example)
         for index, example in enumerate(examples)
-        if _fits(ensemble.encode, example)
+        if fits(example, ensemble.encode)
     }
     order = sorted(encoded, key=lambda index: len(encoded[index]))
     probabilities = np.full((len(examples), len(RELATIONS)), np.nan)
@@ -169,14 +169,6 @@ def _of_bundle(folder: Path, examples: Sequence[Example]) -> NDArray[np.float64]
         answers = ensemble.run([encoded[place] for place in places], every_member=True)
         probabilities[places] = [answer.probabilities for answer in answers]
     return probabilities
-
-
-def _fits(encode: Any, example: Example) -> bool:
-    try:
-        encode(example)
-    except InvalidExample:
-        return False
-    return True
 
 
 def _check_output(options: PseudoOptions) -> None:

@@ -27,7 +27,7 @@ class FinishedRun:
     """A folder that `training.train` has finished.
 
     Attributes:
-        facts: recipe and record with flat names, such as `recipe.epochs` and `run.versions.torch`.
+        facts: recipe and record with flat names, such as `recipe.epochs` and `run.packages.torch`.
     """
 
     folder: Path

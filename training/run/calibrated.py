@@ -39,6 +39,8 @@ class CalibrationOptions:
     """What a member is calibrated on, and how.
 
     Attributes:
+        checkpoint: folder of the member.
+        output: folder of the copy.
         data: labelled rows to fit on. Rows whose sentence is in `train` are not used.
         train: the rows that the member was trained on. A prior shift requires them.
         method: how the share of `no_relation` among the target rows is estimated.
@@ -47,6 +49,8 @@ class CalibrationOptions:
         even_if_worse: write the member although the cross-fitted quality is worse than before.
     """
 
+    checkpoint: Path
+    output: Path
     data: Path
     train: Path | None = None
     method: PriorShift = "none"
@@ -55,7 +59,7 @@ class CalibrationOptions:
     even_if_worse: bool = False
 
 
-def calibrate(checkpoint: Path, output: Path, options: CalibrationOptions) -> dict[str, Any]:
+def calibrate(options: CalibrationOptions) -> dict[str, Any]:
     """Write a calibrated copy of a member; returns the fit and the quality before and after.
 
     Each exit of a member with several is calibrated by itself. The quality is that of their vote.
@@ -64,6 +68,7 @@ def calibrate(checkpoint: Path, output: Path, options: CalibrationOptions) -> di
         InvalidCheckpoint, InvalidRows, InvalidArguments, InvalidExample: an input cannot be used.
         WorseCalibration: on rows that it was not fitted on, the calibration makes the member worse.
     """
+    checkpoint, output = options.checkpoint, options.output
     if output.exists():
         raise InvalidArguments(f"--output: {output} exists already; name another folder")
     if (checkpoint / REPORT).exists():

@@ -10,9 +10,8 @@ from typing import Annotated, Any, Final, Literal, Self
 import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from models.markers import Markers
+from models.markers import Markers, read_markers
 from models.rows import InvalidRows, LabelledExample, read_labelled, two_labels
-from models.template_file import read_markers
 from training.augmentation.methods import AnyMethod
 from training.data.folds import Fold, apart
 from training.errors import InvalidRecipe

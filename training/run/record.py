@@ -1,7 +1,7 @@
 """The record that a run leaves in its folder, for comparison (`training.compare`) and to go on from.
 
     recipe.yaml      the recipe as it ran, with overrides, defaults, and what the machine decided
-    run.json         seed, hashes of data, encoder and teachers, versions, commit, start time
+    run.json         seed, hashes of data, encoder and teachers, packages, commit, start time
     epochs.jsonl     loss and metrics on the validation rows, and of each exit, one line for each evaluation
     metrics.json     the metrics at the end; written last: a run with this file is finished
     predictions.npz  labels and probabilities of the validation rows
@@ -18,9 +18,8 @@ import json
 import platform
 import subprocess
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -61,8 +60,8 @@ UNDECISIVE: Final = frozenset(
     {"output", "train", "validation", "evaluate", "report_to", "save_steps", "search", "compile"}
 )
 """Fields that do not change the trained model. Of data files the content counts, not the path."""
-PACKAGES: Final = ("torch", "transformers", "tokenizers", "accelerate", "numpy")
-OPTIONAL_PACKAGES: Final = ("kiwipiepy",)  # augmentation finds nouns with it
+PACKAGES: Final = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "kiwipiepy")
+"""Those that can change the trained model."""
 METRICS: Final = ("loss", "micro_f1", "auprc")
 
 
@@ -79,10 +78,9 @@ def claim(recipe: AnyRecipe) -> AnyRecipe:
             bf16 = fields.get("bf16")
         wanted = recipe.model_copy(update={"bf16": bf16}).model_dump(mode="json", exclude_none=True)
         # a run of an older commit has no newer fields: it ran with their defaults
-        defaults = type(recipe).model_fields
-        fields = {
-            name: field.default for name, field in defaults.items() if _has_value(field.default)
-        } | fields
+        defaults = {name: field.default for name, field in type(recipe).model_fields.items()}
+        without = (None, PydanticUndefined)
+        fields = {name: value for name, value in defaults.items() if value not in without} | fields
         made_of = fingerprints(recipe)
         recorded = {**run, **run.get("data", {})}
         changed = [
@@ -134,10 +132,10 @@ def begin(recipe: RunRecipe, rows: int, **counts: int) -> None:
         "rows": rows,
         **counts,
         **fingerprints(recipe),
-        "versions": versions(),
         "packages": packages(),
         "machine": {
             "platform": platform.platform(),
+            "python": platform.python_version(),
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             "threads": torch.get_num_threads(),
         },
@@ -243,15 +241,6 @@ def weights_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can change the trained model."""
-    found = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-    for name in OPTIONAL_PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
 def packages() -> dict[str, str]:
     """Every installed package with its version, by name."""
     found = {each.metadata["Name"]: each.version for each in distributions()}
@@ -271,10 +260,6 @@ def code() -> dict[str, Any] | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit, "changed": bool(changes), "diff": diff}
-
-
-def _has_value(default: object) -> bool:
-    return default is not None and default is not PydanticUndefined
 
 
 def _read_record(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

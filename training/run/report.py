@@ -9,7 +9,7 @@ from models.metrics import confusion_matrix, reliability
 from models.report_page import code, page, paragraph, picture, quality, section, table
 from training.data.files import write
 from training.run.predictions import Predictions
-from training.run.record import EPOCHS, RECIPE, REPORT, RUN
+from training.run.record import EPOCHS, PACKAGES, RECIPE, REPORT, RUN
 
 
 def write_report(folder: Path, metrics: Mapping[str, Any], predictions: Predictions, curves: str) -> None:
@@ -29,7 +29,7 @@ def write_report(folder: Path, metrics: Mapping[str, Any], predictions: Predicti
         section("Curves", picture(curves), _epochs(folder / EPOCHS)),
         *quality(confusion, made),
         section("Recipe", code((folder / RECIPE).read_text(encoding="utf-8"))),
-        section("Versions", table([], [[name, number] for name, number in run["versions"].items()])),
+        section("Versions", table([], [[name, run["packages"].get(name, "–")] for name in PACKAGES])),
     ]
     write(folder / REPORT, page(f"Run {folder.name}", *parts))
 

@@ -7,7 +7,7 @@ loss, and KLUE's metrics are measured. Methods without type hints override the T
 import math
 import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -169,15 +169,13 @@ class RelationTrainer(BucketTrainer):
     def evaluate(self, *arguments, **keywords):
         # The evaluation's loader draws a random number. Without the fork, a run that is resumed just before
         # an evaluation would get other dropout masks.
-        with torch.random.fork_rng(devices=[]), self._averaged():
+        averaged = self.average.applied(self.model) if self.average else nullcontext()
+        with torch.random.fork_rng(devices=[]), averaged:
             return super().evaluate(*arguments, **keywords)
-
-    def _averaged(self) -> AbstractContextManager[None]:
-        return self.average.applied(self.model) if self.average else nullcontext()
 
     def _save_checkpoint(self, model, trial):
         if self.average:  # first, because the Trainer's last file makes a checkpoint complete
-            self.average.save(self._checkpoint(self.state.global_step))
+            self.average.save(Path(self.args.output_dir, f"checkpoint-{self.state.global_step}"))
         super()._save_checkpoint(model, trial)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
@@ -189,9 +187,6 @@ class RelationTrainer(BucketTrainer):
         super()._load_best_model()
         if self.average:
             self.average.load(Path(self.state.best_model_checkpoint))
-
-    def _checkpoint(self, step: int) -> Path:
-        return Path(self.args.output_dir, f"checkpoint-{step}")
 
     def keep(self) -> None:
         """After training, give the model the weights that the recipe keeps, and predict with them."""

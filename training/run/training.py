@@ -1,9 +1,8 @@
 """Training one member: from a recipe to a checkpoint folder with its record."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,10 +11,10 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast, TrainerCallback, set_seed
 
 from models.encoding import Encoder
-from models.example import Example, InvalidExample
+from models.example import InvalidExample
 from models.labels import RELATIONS
 from models.markers import as_json, template_of
-from models.rows import InvalidRows, LabelledExample, label_ids, read_labelled, sentence, two_labels
+from models.rows import LabelledExample, check_window, fits, label_ids, read_labelled, sentence, two_labels
 from models.vocabulary import check_vocabulary
 from training.augmentation.variants import Variant, variants
 from training.data.dataset import RelationDataset
@@ -112,8 +111,8 @@ def read_data(recipe: Recipe) -> TrainingData:
         tokenizer, encoder = _load_tokenizer(recipe)
     except (OSError, ValueError) as error:
         raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
-    _require_window(recipe.train, [*rows, *held_out], encoder)
-    _require_window(recipe.validation, validation, encoder)
+    check_window(recipe.train, [*rows, *held_out], encoder.encode)
+    check_window(recipe.validation, validation, encoder.encode)
     try:
         warning = check_vocabulary(tokenizer.backend_tokenizer, encoder, [row.example for row in rows])
     except ValueError as error:
@@ -184,7 +183,9 @@ def _augmented(
         new = list(variants(rows, recipe.augmentation, recipe.seed))
     except InvalidExample as error:
         raise InvalidRecipe(f"augmentation: {error}") from None
-    return [each for each in new if sentence(each.row) not in left_out and _fits(each.row.example, encoder)]
+    return [
+        each for each in new if sentence(each.row) not in left_out and fits(each.row.example, encoder.encode)
+    ]
 
 
 def _targets_of_new(
@@ -202,19 +203,3 @@ def _targets_of_new(
 
 def _has_dropout(model: nn.Module) -> bool:
     return any(module.p > 0 for module in model.modules() if isinstance(module, nn.Dropout))
-
-
-def _require_window(path: Path, rows: Iterable[LabelledExample], encoder: Encoder) -> None:
-    for row in rows:
-        try:
-            encoder.encode(row.example)
-        except InvalidExample as error:
-            raise InvalidRows(f"{path}, {row.place}: {error}") from None
-
-
-def _fits(example: Example, encoder: Encoder) -> bool:
-    try:
-        encoder.encode(example)
-    except InvalidExample:
-        return False
-    return True
