@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.dry_run:
             from training.run.plan import plan
 
-            return {"dry_run": str(recipe.output), **plan(recipe).document()}
+            return {"dry_run": str(recipe.output), **plan(recipe)}
         from training.run.training import train
 
         return {"member": str(recipe.output), **train(recipe)}

@@ -131,9 +131,7 @@ def make_ensemble(
 def plans(recipes: Sequence[Recipe], folds: int | None, seeds: Sequence[int]) -> dict[str, Any]:
     """What each member's run will take on this machine, and all of them one after the other."""
     each = {
-        str(member.output): plan(member).document()
-        for recipe in recipes
-        for member in members(recipe, folds, seeds)
+        str(member.output): plan(member) for recipe in recipes for member in members(recipe, folds, seeds)
     }
     total = {name: sum(run[name] for run in each.values()) for name in ("steps", "tokens", "minutes")}
     memory = max(run["memory_gb"] for run in each.values())

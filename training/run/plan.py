@@ -8,7 +8,6 @@
 
 import math
 import time
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -30,96 +29,62 @@ TIMED: Final = 3
 """Steps of which the fastest counts, after one that is not timed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run will take.
+def plan(recipe: Recipe) -> dict[str, Any]:
+    """What the recipe's run will take on this machine. Raises the errors of `train` that rows, config and
+    tokenizer have.
 
-    Attributes:
+    Returns:
         rows: training rows, with augmented ones.
         steps: of the optimizer, over all epochs.
         tokens: of all batches, with padding.
         parameters: of the model.
         memory_gb: weights, gradients, the optimizer's state and the activations of the largest batch.
-        minutes: training and evaluation on this machine.
-        left_out: what is not counted.
+        minutes: training and evaluation.
+        device: that trains.
+        left_out: what is not counted, if there is something.
     """
-
-    rows: int
-    steps: int
-    tokens: int
-    parameters: int
-    memory_gb: float
-    minutes: float
-    device: str
-    left_out: str | None = None
-
-    def document(self) -> dict[str, Any]:
-        """As JSON, with rounded figures."""
-        fields = {name: getattr(self, name) for name in self.__slots__}
-        fields |= {"memory_gb": round(self.memory_gb, 2), "minutes": round(self.minutes, 1)}
-        return {name: value for name, value in fields.items() if value is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class _Batches:
-    """The shapes of an epoch's batches, (rows, tokens of the longest row), as the run makes them."""
-
-    shapes: list[tuple[int, int]]
-
-    @classmethod
-    def of(cls, dataset: RelationDataset, recipe: Recipe) -> "_Batches":
-        order = list(LengthBucketSampler(dataset, recipe.batch_size, recipe.seed))
-        cuts = [order[low : low + recipe.batch_size] for low in range(0, len(order), recipe.batch_size)]
-        window = dataset.encoder.max_length
-        longest = [max(dataset.lengths[row] for row in rows) for rows in cuts]
-        padded = [min(-(-tokens // LENGTH_STEP) * LENGTH_STEP, window) for tokens in longest]
-        return cls([(len(rows), tokens) for rows, tokens in zip(cuts, padded, strict=True)])
-
-    @property
-    def tokens(self) -> int:
-        return sum(rows * tokens for rows, tokens in self.shapes)
-
-    @property
-    def largest(self) -> tuple[int, int]:
-        return max(self.shapes, key=math.prod)
-
-    @property
-    def typical(self) -> tuple[int, int]:
-        return sorted(self.shapes, key=math.prod)[len(self.shapes) // 2]
-
-
-def plan(recipe: Recipe) -> Plan:
-    """What the recipe's run will take. Raises the errors of `train` that rows, config and tokenizer have."""
     recipe = decide(recipe)
-    counted, left_out = recipe, None
+    counted, left_out = recipe, {}
     if isinstance(recipe.augmentation, Contextual):
         counted = recipe.changed({"augmentation": None})
-        left_out = "the rows of contextual augmentation, which only its model can make"
+        left_out = {"left_out": "the rows of contextual augmentation, which only its model can make"}
     data = read_data(counted)
     rows = [*data.rows, *(variant.row for variant in data.new)]
-    batches = _Batches.of(RelationDataset(rows, data.encoder, recipe.seed), recipe)
-    evaluated = _Batches.of(RelationDataset(data.validation, data.encoder), recipe)
+    shapes = _shapes(RelationDataset(rows, data.encoder, recipe.seed), recipe)
+    evaluated = _shapes(RelationDataset(data.validation, data.encoder), recipe)
     try:
         config = RelationClassifier.config_of(recipe.encoder, head_options(recipe, data.encoder.max_length))
     except (OSError, ValueError) as error:
         raise InvalidRecipe(f"encoder: {' '.join(str(error).split())}") from None
     with torch.device("meta"):
         model = RelationClassifier(config)
-    seconds = _seconds_a_token(config, recipe, batches.typical)
+    by_size = sorted(shapes, key=math.prod)
+    seconds = _seconds_a_token(config, recipe, by_size[len(by_size) // 2])
     evaluations = math.ceil(recipe.epochs) if recipe.evaluate == "epoch" else 1
-    per_epoch = math.ceil(len(batches.shapes) / recipe.gradient_accumulation)
-    tokens = round(batches.tokens * recipe.epochs)
-    return Plan(
-        rows=len(rows),
-        steps=math.ceil(per_epoch * recipe.epochs),
-        tokens=tokens,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        memory_gb=_memory(model, recipe, batches.largest) / 1e9,
-        # an evaluation is a forward pass, a third of a step
-        minutes=seconds * (_passes(recipe) * tokens + evaluations * evaluated.tokens / 3) / 60,
-        device=str(accelerator()),
-        left_out=left_out,
-    )
+    per_epoch = math.ceil(len(shapes) / recipe.gradient_accumulation)
+    tokens = round(sum(map(math.prod, shapes)) * recipe.epochs)
+    # an evaluation is a forward pass, a third of a step
+    cost = _passes(recipe) * tokens + evaluations * sum(map(math.prod, evaluated)) / 3
+    return {
+        "rows": len(rows),
+        "steps": math.ceil(per_epoch * recipe.epochs),
+        "tokens": tokens,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "memory_gb": round(_memory(model, recipe, by_size[-1]) / 1e9, 2),
+        "minutes": round(seconds * cost / 60, 1),
+        "device": str(accelerator()),
+        **left_out,
+    }
+
+
+def _shapes(dataset: RelationDataset, recipe: Recipe) -> list[tuple[int, int]]:
+    """Of an epoch's batches as the run makes them: (rows, tokens of the longest row)."""
+    order = list(LengthBucketSampler(dataset, recipe.batch_size, recipe.seed))
+    cuts = [order[low : low + recipe.batch_size] for low in range(0, len(order), recipe.batch_size)]
+    window = dataset.encoder.max_length
+    longest = [max(dataset.lengths[row] for row in rows) for rows in cuts]
+    padded = [min(-(-tokens // LENGTH_STEP) * LENGTH_STEP, window) for tokens in longest]
+    return [(len(rows), tokens) for rows, tokens in zip(cuts, padded, strict=True)]
 
 
 def _passes(recipe: Recipe) -> float:

@@ -296,23 +296,16 @@ class Recipe(RunRecipe):
         return self
 
     @model_validator(mode="after")
-    def _check_gamma(self) -> Self:
+    def _check_together(self) -> Self:
+        """Fields that need another one, or exclude it."""
         if self.focal_gamma is not None and self.loss != "focal":
             raise ValueError("focal_gamma: it requires `loss: focal`")
-        return self
-
-    @model_validator(mode="after")
-    def _check_keep(self) -> Self:
         if self.keep == "best" and self.evaluate != "epoch":
             raise ValueError("keep: the best epoch is only known with `evaluate: epoch`")
         if self.patience is not None and self.keep != "best":
             raise ValueError("patience: it requires `keep: best`")
         if self.adversarial_size is not None and self.adversarial == "none":
             raise ValueError("adversarial_size: it requires `adversarial: fgm` or `adversarial: awp`")
-        return self
-
-    @model_validator(mode="after")
-    def _check_teachers(self) -> Self:
         if self.teachers and self.teacher_probabilities:
             raise ValueError("teacher_probabilities: give either this or teachers, not both")
         options = self.distillation_weight or self.distillation_temperature
