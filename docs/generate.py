@@ -5,7 +5,6 @@ and page cannot differ.
 tests/test_docs.py checks that the committed pages are current.
 """
 
-import argparse
 import re
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from models.command import CommandParser
 
 FOLDER: Final = Path(__file__).resolve().parent
 ROOT: Final = FOLDER.parent
@@ -121,10 +122,7 @@ def _kind(annotation: Any) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m docs.generate", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.parse_args(argv)
+    CommandParser("docs.generate", __doc__).parse_args(argv)
     for name, written in PAGES.items():
         (FOLDER / name).write_text(written(), encoding="utf-8")
         print(f"wrote docs/{name}")

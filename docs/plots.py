@@ -4,10 +4,11 @@ Each picture reads the first table below a heading, so that a picture and its ta
 after a table has changed, and commit docs/img/.
 """
 
-import argparse
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from models.command import CommandParser
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,8 +100,7 @@ PICTURES: Final = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m docs.plots", description=(__doc__ or "").split("\n")[0])
-    parser.parse_args(argv)
+    CommandParser("docs.plots", __doc__).parse_args(argv)
     import matplotlib.pyplot as plt
 
     plt.switch_backend("svg")

@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from models.encoding import EncodedExample
 from models.example import Example, InvalidExample, Prediction, Problem
@@ -101,7 +102,7 @@ def choose_writer(options: ScoringOptions) -> Writer:
             raise Refused(f"{output}: Parquet is written to a plain file; name one that ends in .parquet")
     compress: Callable[[bytes], bytes] = bytes
     if packed == ".gz":
-        compress = _gzip
+        compress = partial(gzip.compress, compresslevel=6, mtime=0)
     elif packed:
         compress = zstd_library(output).ZstdCompressor().compress
     return Writer(form, options.top_k, options.label_order, compress)
@@ -115,10 +116,6 @@ def json_lines(documents: Sequence[dict[str, object]]) -> bytes:
 def encoded(text: str) -> bytes:
     """Text as UTF-8. A file name that is not UTF-8 is written with escapes."""
     return text.encode("utf-8", "backslashreplace")
-
-
-def _gzip(data: bytes) -> bytes:
-    return gzip.compress(data, 6, mtime=0)
 
 
 def _document(row: Row, predictions: list[Prediction], top_k: int) -> dict[str, object]:

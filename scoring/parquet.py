@@ -45,8 +45,5 @@ def read_predictions(path: Path) -> Iterator[dict[str, Any]]:
                 for line in batch.to_pylist():
                     yield line | {"probabilities": dict(line.get("probabilities") or [])}
     except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise Refused(f"{path}: not a Parquet file of predictions: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
+        raise Refused(f"{path}: not a Parquet file of predictions: {reason}") from None

@@ -33,7 +33,7 @@ from models.voting import cross_fitted, weighted_mean_probability
 from training.augmentation.variants import Variant
 from training.data.folds import Fold, apart, parts
 from training.ensemble import members as members_door
-from training.ensemble.weights import out_of_fold
+from training.ensemble.members import out_of_fold
 from training.errors import InvalidRecipe
 from training.members import main
 from training.run import training as train_door

@@ -13,9 +13,8 @@ from transformers import AutoModel, AutoTokenizer, RobertaConfig, RobertaModel, 
 from loadtest.sentences import Row
 from models.rows import read_labelled
 from training import train
-from training.data.sentences import Masking, Sentences
 from training.pretrain import main
-from training.run.pretraining import MaskedLMTrainer, load_masked_lm
+from training.run.pretraining import MaskedLMTrainer, Masking, Sentences, load_masked_lm
 from training.run.recipe import PretrainingRecipe
 from training.run.record import last_checkpoint
 

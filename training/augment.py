@@ -18,7 +18,7 @@ from training.command import TrainingParser
 
 def main(argv: list[str] | None = None) -> int:
     parser = TrainingParser("training.augment", __doc__)
-    from training.augmentation.options import METHODS, flag_help, read_options
+    from training.augmentation.methods import METHODS, flag_help, read_options
 
     parser.add_argument("source", type=Path, metavar="IN", help="a file of KLUE-RE rows with labels")
     parser.add_argument("output", type=Path, metavar="OUT", help="JSONL file to write")

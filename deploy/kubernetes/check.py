@@ -9,7 +9,6 @@ Example:
   python -m deploy.kubernetes.check
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.kubernetes.render import Object, RenderFailed, pod_templates, render
+from models.command import CommandParser
 
 FOLDER: Final = Path(__file__).resolve().parent
 OVERLAYS: Final = ("cpu", "gpu", "ingress", "hub", "ray")
@@ -68,13 +68,7 @@ def faults(folder: Path) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    summary, _, rest = (__doc__ or "").partition("\n")
-    argparse.ArgumentParser(
-        prog="python -m deploy.kubernetes.check",
-        description=summary,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args(argv)
+    CommandParser("deploy.kubernetes.check", __doc__).parse_args(argv)
     found = [fault for overlay in OVERLAYS for fault in faults(FOLDER / overlay)]
     for fault in found:
         print(f"manifests: {fault}", file=sys.stderr)

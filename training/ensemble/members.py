@@ -18,7 +18,6 @@ from models.rows import LabelledExample, label_ids, read_labelled, sentence_halv
 from models.voting import cross_fitted, fit_weights, weighted_mean_probability
 from training.data.files import whole, write
 from training.data.folds import Fold, parts
-from training.ensemble.weights import out_of_fold, vote_metrics
 from training.errors import InvalidRecipe
 from training.run.plan import plan
 from training.run.predictions import Predictions
@@ -99,9 +98,17 @@ def make_ensemble(
     voters = np.stack([member.validation for member in everyone])
     if folds:
         train_rows = read_labelled(recipes[0].train)
-        held_out = np.stack([_out_of_fold(group, train_rows) for group in groups])
+        fold_of = parts(train_rows, folds)
+        held_out = np.stack(
+            [
+                out_of_fold(
+                    fold_of, [each.recipe.fold.number for each in group], [each.held_out for each in group]
+                )
+                for group in groups
+            ]
+        )
         for recipe, probabilities in zip(recipes, held_out, strict=True):
-            _write_out_of_fold(recipe.output, folds, train_rows, probabilities)
+            _write_out_of_fold(recipe.output, fold_of, train_rows, probabilities)
         of_recipe = fit_weights(held_out, label_ids(train_rows))
         weights = np.repeat(of_recipe, len(groups[0])) / len(groups[0])
         ensemble = {
@@ -170,15 +177,45 @@ def _write_report(output: Path, ensemble: dict[str, Any], vote: Predictions) -> 
     write_vote_report(output, lines, vote)
 
 
-def _out_of_fold(group: Sequence[FinishedMember], rows: Sequence[LabelledExample]) -> NDArray[np.float64]:
-    """The out-of-fold probabilities of one recipe's members for the training rows, shape (rows, 30)."""
-    folds = [member.recipe.fold for member in group]
-    numbers = [fold.number for fold in folds]
-    return out_of_fold(parts(rows, folds[0].of), numbers, [member.held_out for member in group])
+def out_of_fold(
+    fold_of: NDArray[np.int64], folds: Sequence[int], held_out: Sequence[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Each row's probabilities from the members that it was held out from: their mean, shape (rows, 30).
+
+    Args:
+        fold_of: the part of each row, shape (rows,).
+        folds: the part that each member's fold holds out.
+        held_out: each member's probabilities for that part, shape (rows of the part, 30).
+    """
+    votes = np.zeros((len(fold_of), held_out[0].shape[1]))
+    for fold, probabilities in zip(folds, held_out, strict=True):
+        votes[fold_of == fold] += probabilities / folds.count(fold)
+    return votes
+
+
+def vote_metrics(
+    rows: Sequence[LabelledExample], voters: NDArray[np.float64], weights: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Micro-F1 and AUPRC of a weighted vote, of a vote with equal weights, and of each voter.
+
+    Args:
+        voters: probabilities of shape (voters, rows, 30).
+        weights: shape (voters,).
+    """
+    labels = label_ids(rows)
+    return {
+        "rows": len(rows),
+        "vote": klue_metrics(labels, weighted_mean_probability(voters, weights)),
+        "equal_weights": klue_metrics(labels, voters.mean(axis=0)),
+        "each": [klue_metrics(labels, probabilities) for probabilities in voters],
+    }
 
 
 def _write_out_of_fold(
-    output: Path, folds: int, rows: Sequence[LabelledExample], probabilities: NDArray[np.float64]
+    output: Path,
+    fold_of: NDArray[np.int64],
+    rows: Sequence[LabelledExample],
+    probabilities: NDArray[np.float64],
 ) -> None:
     with whole(output / "out_of_fold.npz") as file:
         np.savez(
@@ -186,5 +223,5 @@ def _write_out_of_fold(
             probabilities=probabilities.astype(np.float32),
             label_ids=label_ids(rows),
             row=np.arange(len(rows)),
-            fold=parts(rows, folds),
+            fold=fold_of,
         )
