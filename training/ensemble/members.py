@@ -128,7 +128,9 @@ def make_ensemble(
         {"folder": str(member.recipe.output), "weight": float(weight)}
         for member, weight in zip(everyone, weights, strict=True)
     ]
-    _write_report(output, ensemble, Predictions(label_ids(rows), weighted_mean_probability(voters, weights)))
+    write_vote_report(
+        output, ensemble, Predictions(label_ids(rows), weighted_mean_probability(voters, weights))
+    )
     with whole(output / "validation.npz") as file:
         np.savez(file, probabilities=voters.astype(np.float32), label_ids=label_ids(rows))
     write(output / "ensemble.json", json.dumps(ensemble, indent=2) + "\n")
@@ -166,15 +168,6 @@ def _finish(recipe: Recipe) -> FinishedMember:
 
     held_out = None if recipe.fold is None else probabilities(HELD_OUT)
     return FinishedMember(recipe, probabilities(PREDICTIONS), held_out)
-
-
-def _write_report(output: Path, ensemble: dict[str, Any], vote: Predictions) -> None:
-    figures = ensemble["validation"]["each"]
-    lines = [
-        [member["folder"], f"{member['weight']:.4f}", f"{each['micro_f1']:.2f}", f"{each['auprc']:.2f}"]
-        for member, each in zip(ensemble["members"], figures, strict=True)
-    ]
-    write_vote_report(output, lines, vote)
 
 
 def out_of_fold(

@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from models.labels import NO_RELATION, RELATION_IDS, RELATIONS
-from models.metrics import auprc, micro_f1, reliability
+from models.metrics import klue_metrics, reliability
 from models.voting import softmax
 
 PriorShift = Literal["none", "em", "labels"]
@@ -83,8 +83,7 @@ class ProbabilityQuality:
         return cls(
             negative_log_likelihood(probabilities, labels),
             reliability(labels, probabilities, BINS).calibration_error,
-            micro_f1(labels, probabilities.argmax(axis=1)),
-            auprc(labels, probabilities),
+            **klue_metrics(labels, probabilities),
         )
 
 

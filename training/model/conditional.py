@@ -9,30 +9,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForMaskedLM
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import MaskedLMOutput
 
 from models.labels import RELATIONS
-from training.model.pretrained import require_encoder
+from training.model.pretrained import OnEncoder, require_encoder
 
 HEADS = ("transform.dense.weight", "lm_head.dense.weight", "predictions.dense.weight")
 LABEL_EMBEDDING = "encoder.embeddings.token_type_embeddings."
 
 
-class ConditionalMaskedLM(PreTrainedModel):
+class ConditionalMaskedLM(OnEncoder):
     """A BERT, RoBERTa or ALBERT encoder with 30 segments, one for each relation, and a masked-LM head: one
     layer, a norm, and the encoder's token embeddings."""
 
-    base_model_prefix = "encoder"
-    _supports_sdpa = True
-    supports_gradient_checkpointing = True
-
     def __init__(self, config: Any, encoder: nn.Module | None = None) -> None:
-        super().__init__(config)
-        self.encoder = AutoModel.from_config(config) if encoder is None else encoder
-        if getattr(self.encoder, "pooler", None) is not None:
-            self.encoder.pooler = None
+        super().__init__(config, encoder)
         size = getattr(config, "embedding_size", config.hidden_size)  # ALBERT's tokens are narrower
         self.dense = nn.Linear(config.hidden_size, size)
         # For an encoder without a pretrained head. On me5-small-ko this start is better than a random one:
@@ -114,6 +107,3 @@ class ConditionalMaskedLM(PreTrainedModel):
         self.dense.load_state_dict(dense.state_dict())
         self.norm.load_state_dict(norm.state_dict())
         self.bias.data.copy_(head.bias)
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Nothing: the encoder is pretrained, and so is the head if the encoder has one."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PretrainedConfig
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from models.checkpoint_files import check_folder
@@ -20,7 +20,7 @@ from models.classifier import ENTITY_SPANS, ENTITY_TYPES
 from models.labels import RELATIONS
 from training.model.head import HEADS, Head, HeadInputs, make_head
 from training.model.head_name import own_code
-from training.model.pretrained import require, require_encoder
+from training.model.pretrained import OnEncoder, require, require_encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +49,15 @@ class HeadOptions:
     attention: str | None = None
 
 
-class RelationClassifier(PreTrainedModel):
+class RelationClassifier(OnEncoder):
     """Encoder, head (training/model/head.py), dropout and one linear layer to the 30 relations.
 
     With `exits`, there is a head with its linear layer after each of these layers of the encoder (DeeBERT,
     Xin et al., 2020, arXiv:2004.12993).
     """
 
-    base_model_prefix = "encoder"
-    _supports_sdpa = True
-    supports_gradient_checkpointing = True
-
     def __init__(self, config: Any, encoder: nn.Module | None = None) -> None:
-        super().__init__(config)
-        self.encoder = AutoModel.from_config(config) if encoder is None else encoder
-        if getattr(self.encoder, "pooler", None) is not None:
-            self.encoder.pooler = None
+        super().__init__(config, encoder)
         self.dropout = nn.Dropout(config.head_dropout)
         exits = self.exits
         features = [make_head(config) for _ in exits or [None]]
@@ -220,9 +213,6 @@ class RelationClassifier(PreTrainedModel):
             head(self.dropout(part(HeadInputs(state, attention_mask, entity_positions, spans, kinds))))
             for head, part, state in zip(self.heads, self.parts, states, strict=True)
         ]
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Nothing: the encoder is pretrained, and `__init__` sets the head."""
 
 
 def _linear(size: int) -> nn.Linear:

@@ -1,9 +1,29 @@
-"""Checkpoints that are complete. transformers fills missing weights with random numbers and only warns."""
+"""Models on a pretrained encoder, and checkpoints that are complete: transformers fills missing weights with
+random numbers and only warns."""
 
 from collections.abc import Collection
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from torch import nn
+from transformers import AutoModel, PreTrainedModel
+
+
+class OnEncoder(PreTrainedModel):
+    """A model on a pretrained encoder, without the encoder's pooler."""
+
+    base_model_prefix = "encoder"
+    _supports_sdpa = True
+    supports_gradient_checkpointing = True
+
+    def __init__(self, config: Any, encoder: nn.Module | None = None) -> None:
+        super().__init__(config)
+        self.encoder = AutoModel.from_config(config) if encoder is None else encoder
+        if getattr(self.encoder, "pooler", None) is not None:
+            self.encoder.pooler = None
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Nothing: the encoder is pretrained, and `__init__` sets the rest."""
 
 
 def require_encoder(model: PreTrainedModel, name: str, missing: Collection[str]) -> None:

@@ -1,7 +1,7 @@
 """The report of a run: one HTML file with its curves, predictions, recipe and versions."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +71,17 @@ def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def write_vote_report(folder: Path, members: Sequence[Sequence[str]], predictions: Predictions) -> None:
+def write_vote_report(folder: Path, ensemble: Mapping[str, Any], predictions: Predictions) -> None:
     """Write the report of an ensemble into its folder.
 
     Args:
-        members: a line of the table of members each: folder, weight, micro-F1 and AUPRC.
+        ensemble: as ensemble.json has it.
         predictions: of the vote, for the validation rows.
     """
+    members = [
+        [member["folder"], f"{member['weight']:.4f}", f"{each['micro_f1']:.2f}", f"{each['auprc']:.2f}"]
+        for member, each in zip(ensemble["members"], ensemble["validation"]["each"], strict=True)
+    ]
     metrics = predictions.metrics
     confusion = confusion_matrix(predictions.label_ids, predictions.predicted_ids)
     parts = [
