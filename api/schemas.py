@@ -179,6 +179,7 @@ class InfoOut(BaseModel):
     limits: LimitsOut
     card: bool = Field(description="whether `/card` shows the bundle's model card")
     bundle: str | None = None
+    bundle_bytes: int | None = Field(None, description="size of all files of the bundle")
     voting: str | None = None
     cascade_thresholds: list[float] | None = None
     max_length: int | None = Field(None, description="the model's window in tokens")

@@ -222,6 +222,7 @@ class RelationService:
         manifest = ensemble.bundle.manifest
         return document | {
             "bundle": manifest.name,
+            "bundle_bytes": ensemble.bundle.size,
             "voting": manifest.voting,
             "cascade_thresholds": ensemble.thresholds,
             "max_length": manifest.max_length,

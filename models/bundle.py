@@ -265,11 +265,17 @@ class Manifest(_Part):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A folder whose files match its sums, its manifest, and its model card (empty where there is none)."""
+    """A folder whose files match its sums.
+
+    Attributes:
+        card: its model card, empty where there is none.
+        size: of all its files, in bytes.
+    """
 
     path: Path
     manifest: Manifest
     card: str = ""
+    size: int = 0
 
     @classmethod
     def open(cls, place: BundlePlace) -> "Bundle":
@@ -313,7 +319,8 @@ class Bundle:
             manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
         except ValidationError as error:
             raise BundleRefused(f"bundle {path}: {MANIFEST}: {_first_fault(error)}") from None
-        bundle = cls(path, manifest, _card(path))
+        size = sum((path / name).stat().st_size for name in _files(path))
+        bundle = cls(path, manifest, _card(path), size)
         for device in bundle.devices():
             if device not in manifest.golden or device not in manifest.quality:
                 raise BundleRefused(

@@ -6,11 +6,12 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import DEFAULT_BUNDLE
+from conftest import DEFAULT_BUNDLE, ROOT
 from fastapi import FastAPI
 
 from api.app import create_app
 from api.page.card import card_page
+from api.page.serving import FOLDER
 from api.service import RelationService
 from api.settings import Settings
 
@@ -29,11 +30,12 @@ def get(app: FastAPI, path: str, method: str = "GET", **headers: str) -> httpx.R
 
 
 def files(app: FastAPI) -> dict[str, httpx.Response]:
-    """The page and every file that it loads, directly or from a module, by path."""
+    """The page and every file that it or the card's page loads, directly or from a module, by path."""
     found = {"/": get(app, "/")}
     folder = re.search(r"/page/\w+/", found["/"].text)
     assert folder is not None
     waiting = re.findall(r'(?:src|href)="\.?(/page/[^"]+)"', found["/"].text)
+    waiting += [folder[0] + name for name in ("card.js", "card.css")]
     while waiting:
         path = waiting.pop()
         if path not in found:
@@ -46,7 +48,7 @@ def test_the_page_and_all_its_files_are_there_and_small() -> None:
     served = files(app())
     assert {answer.status_code for answer in served.values()} == {200}
     assert len(served) > 10
-    assert sum(len(answer.content) for answer in served.values()) < 150_000
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 150_000
     types = {path.rpartition(".")[2]: answer.headers["content-type"] for path, answer in served.items()}
     assert types["/"].startswith("text/html")
     assert types["js"].startswith("text/javascript")
@@ -122,13 +124,26 @@ def test_the_page_is_not_in_the_openapi_document() -> None:
 def test_the_model_card_is_a_page_without_html_of_its_own() -> None:
     page = card_page(
         "---\nlicense: mit\n---\n\n# 모델 <b>\n\n![plot](x.svg)\n\n| a | b |\n| - | - |\n| 1 | <script>2 |\n"
-        "\n[here](https://example.com) <img src=x>\n",
-        "./page/1",
+        "\n[here](https://example.com) <img src=x> {title}\n",
+        "<title>{title}</title>{card}",
     )
     assert "<title>모델 &lt;b&gt;</title>" in page
     assert "<td>1</td>" in page
     assert "license" not in page
+    assert page.endswith("{title}</p>\n")
     assert not re.search(r"<(script|img|a|b)\b", page)
+
+
+def test_every_fault_that_an_example_can_have_has_a_sentence_in_both_languages() -> None:
+    written = "".join(path.read_text() for path in (ROOT / "models").glob("*.py"))
+    kinds = {*re.findall(r'_invalid\(\s*"(\w+)"', written), *re.findall(r'Problem\(\(.*?\), "(\w+)"', written)}
+    assert {"blank", "window", "overlap"} <= kinds
+    kinds |= {"string_type", "int_type", "literal_error", "model_type", "too_short", "too_long"}  # pydantic's
+    words = re.findall(r"^  faults: \{\n(.+?)^  \},", (FOLDER / "words.js").read_text(), re.DOTALL | re.MULTILINE)
+    assert len(words) == 2
+    for language in words:
+        sentences = set(re.findall(r"^    (\w+): ", language, re.MULTILINE))
+        assert kinds - {"ambiguous"} <= sentences  # the page never sends two forms in one
 
 
 def test_there_is_no_card_before_the_bundle_is_loaded() -> None:

@@ -73,12 +73,12 @@ def visit(chromium: Any, server: str) -> Iterator[Open]:
     """Opens the page. At the end no visit has had an error, or asked another host."""
     visits: list[Visit] = []
 
-    def open_page(fragment: str = "", url: str = server, **options: Any) -> Any:
+    def open_page(path: str = "", url: str = server, **options: Any) -> Any:
         context = chromium.new_context(**{"locale": "ko-KR", "reduced_motion": "reduce", **options})
         context.set_default_timeout(60_000)
         visits.append(Visit(context.new_page(), url))
         page = visits[-1].page
-        page.goto(url + "/" + fragment)
+        page.goto(f"{url}/{path}")
         return page
 
     yield open_page
@@ -222,23 +222,123 @@ def test_entities_move_with_their_text(visit: Open) -> None:
     expect(page.locator("#answer .relation")).to_have_text("배우자")
 
 
-def test_a_particle_is_offered_to_be_left_out(visit: Open) -> None:
+def test_a_selected_particle_is_offered_to_be_left_out(visit: Open) -> None:
     page = visit()
     write_sentence(page, BORN)
     select(page, "윤가람은")
-    page.get_by_role("button", name="‘은’ 빼기").click()
+    expect(page.locator("#marking")).to_contain_text("‘은’이 조사라면")
+    page.locator("#marking").get_by_role("button", name="‘은’ 빼기").click()
     page.get_by_role("button", name="사람", exact=True).click()
     expect(page.locator(".entities .word")).to_have_text(["윤가람"])
 
 
-def test_marking_by_touch(visit: Open) -> None:
-    page = visit(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+def test_a_marked_particle_is_offered_to_be_left_out_and_never_is_by_itself(visit: Open) -> None:
+    page = visit()
+    write_sentence(page, BORN)
+    mark(page, "부산", "장소")
+    expect(page.locator(".particle")).to_have_count(0)
+    body = sent(page, lambda: mark(page, "윤가람은", "사람"))
+    assert body["subject_entity"]["word"] == "윤가람은"
+    body = sent(page, page.locator(".particle button").click)
+    assert body["subject_entity"] == {"word": "윤가람", "start_idx": 3, "end_idx": 5, "type": "PER"}
+    expect(page.locator(".particle")).to_have_count(0)
+
+
+PLACE_OF_WORD = """(word) => {  // the copy of the text under the field has the field's lines
+    const texts = document.createTreeWalker(document.querySelector("#mirror"), NodeFilter.SHOW_TEXT);
+    while (!texts.nextNode().data.includes(word));
+    const range = document.createRange();
+    const start = texts.currentNode.data.indexOf(word);
+    range.setStart(texts.currentNode, start);
+    range.setEnd(texts.currentNode, start + 1);
+    const { x, y, width, height } = range.getBoundingClientRect();
+    return [x + width / 2, y + height / 2];
+}"""
+
+
+class Finger:
+    """A finger on a phone's screen: touches as the browser gets them from the system."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.session = page.context.new_cdp_session(page)
+
+    def press(self, locator: Any) -> None:
+        """Put the finger down on an element."""
+        locator.scroll_into_view_if_needed()
+        box = locator.bounding_box()
+        self._down(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+    def select(self, word: str) -> None:
+        """Tap a word of the sentence twice, as in any text field: it is selected, its particle too."""
+        self.page.locator("#sentence").scroll_into_view_if_needed()
+        place = self.page.evaluate(PLACE_OF_WORD, word)
+        for _ in range(2):
+            self._down(*place)
+            self.lift()
+
+    def lift(self) -> None:
+        self._touch("touchEnd", [])
+
+    def _down(self, x: float, y: float) -> None:
+        self._touch("touchStart", [{"x": x, "y": y}])
+
+    def _touch(self, kind: str, points: list[dict[str, float]]) -> None:
+        self.session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+def on_phone(visit: Open, **options: Any) -> Any:
+    return visit(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True, **options)
+
+
+
+
+def test_words_are_marked_by_touch_alone(visit: Open) -> None:
+    page = on_phone(visit)
     page.locator("#clear").tap()
     page.locator("#sentence").fill(BORN)
-    for start, end, type_ in ((3, 6, "사람"), (8, 10, "장소")):
-        page.evaluate(f"document.querySelector('#sentence').setSelectionRange({start}, {end})")
+    finger = Finger(page)
+    for word, particle, type_ in (("윤가람", "은", "사람"), ("부산", "에서", "장소")):
+        finger.select(word)
+        expect(page.locator("#marking .question")).to_contain_text(word + particle)
+        page.locator("#marking").get_by_role("button", name=f"‘{particle}’ 빼기").tap()
         page.get_by_role("button", name=type_, exact=True).tap()
+    expect(page.locator(".entities .word")).to_have_text(["윤가람", "부산"])
     expect(page.locator("#answer .relation")).to_have_text("출생지")
+
+
+def test_a_phone_that_drops_the_selection_when_a_type_is_touched_still_marks_it(visit: Open) -> None:
+    page = on_phone(visit)
+    page.locator("#clear").tap()
+    page.locator("#sentence").fill(BORN)
+    page.locator("#sentence").evaluate("(field) => field.setSelectionRange(3, 6)")  # as its handles do
+    finger = Finger(page)
+    finger.press(page.get_by_role("button", name="사람", exact=True))
+    page.locator("#sentence").evaluate("(field) => field.setSelectionRange(9, 9)")
+    finger.lift()
+    expect(page.locator(".entities .word")).to_have_text(["윤가람"])
+
+
+def test_the_answer_is_brought_into_view_and_announced(visit: Open) -> None:
+    page = on_phone(visit)
+    expect(page.locator("#answer .relation")).to_be_attached()
+    assert page.evaluate("scrollY") == 0  # not by itself when the page opens
+    page.get_by_role("button", name="고향", exact=True).tap()
+    expect(page.locator("#answer-label")).to_be_in_viewport()
+    expect(page.locator("#answer .relation")).to_be_in_viewport()
+    expect(page.get_by_role("status").filter(has_text="출생지")).to_have_text(re.compile("서하린, 강릉: 출생지, 확률"))
+    page.locator("#sentence").focus()
+    page.keyboard.press("Control+End")
+    place = page.evaluate("scrollY")
+    sent(page, lambda: page.keyboard.insert_text(" 그랬다."))
+    expect(page.locator("#answer.stale")).to_have_count(0)
+    assert page.evaluate("scrollY") == place  # nor under the hands of somebody who types
+
+
+@pytest.mark.parametrize(("motion", "scrolling"), [("reduce", "auto"), ("no-preference", "smooth")])
+def test_scrolling_is_smooth_unless_reduced_motion_is_asked_for(visit: Open, motion: str, scrolling: str) -> None:
+    page = visit(reduced_motion=motion)
+    assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == scrolling
 
 
 @pytest.mark.parametrize("width", [360, 1024, 1920])
@@ -281,8 +381,44 @@ def test_an_ambiguous_word_shows_the_apis_message_at_its_field(visit: Open) -> N
     page.keyboard.press("Enter")
     faulty = page.locator(".entities li.faulty")
     expect(faulty).to_have_count(1)
-    expect(faulty).to_contain_text("occurs 2 times, at start_idx 5, 14")
+    expect(faulty.locator(".faults")).to_contain_text("문장에 여러 번 나오는 말이에요.")
+    expect(faulty.locator(".faults .api-says")).to_contain_text("occurs 2 times, at start_idx 5, 14")
     expect(faulty.locator("select")).to_have_attribute("aria-invalid", "true")
+
+
+@pytest.mark.parametrize(
+    ("locale", "sentence", "in_row"),
+    [
+        ("ko-KR", "문장에 없는 말이에요. 철자를 확인해 주세요.", "대상: 표시한 곳과 말이 달라요."),
+        ("en-US", "This word is not in the sentence. Check its spelling.", "Object: The mark and its word differ."),
+    ],
+)
+def test_a_fault_is_a_whole_sentence_in_the_pages_language(
+    visit: Open, locale: str, sentence: str, in_row: str
+) -> None:
+    page = visit(locale=locale)
+    page.locator("#add-word").fill("대구")
+    page.locator("#add-word").press("Enter")
+    line = page.locator(".entities .faults p")
+    expect(line.locator(".api-says")).to_have_text("'대구' does not occur in the sentence")
+    assert line.evaluate("(line) => line.firstChild.data") == sentence
+    row = as_rows(1)[0]
+    row["object_entity"] |= {"end_idx": 10}
+    upload(page, "rows.jsonl", as_lines([row]))
+    expect(page.locator("tbody tr.faulty")).to_contain_text(in_row)
+    expect(page.locator("tbody tr.faulty .api-says")).to_contain_text("but the span 8-10 is")
+
+
+def test_a_refusal_is_a_whole_sentence_with_the_servers_own_in_small_type(visit: Open) -> None:
+    page = visit()
+    expect(page.locator("#answer .relation")).to_be_visible()
+    failed = {"status": 500, "json": {"detail": "internal error"}}
+    page.route("**/relations", lambda route: route.fulfill(**failed))
+    page.locator("#ask").click()
+    expect(page.locator("#answer .notice")).to_have_text("서버에서 오류가 났어요. 다시 물어봐 주세요.")
+    expect(page.locator("#answer .api-says")).to_have_text("internal error")
+    upload(page, "rows.jsonl", as_lines(as_rows(1)))
+    expect(page.locator(".status .api-says")).to_have_text("internal error")
 
 
 def test_text_of_the_user_is_never_html(visit: Open) -> None:
@@ -356,7 +492,7 @@ def test_300_rows_with_refusals_in_between_end_complete(visit: Open) -> None:
     rows[7]["object_entity"] = {"word": "대구"}
     upload(page, "rows.jsonl", as_lines(rows))
     expect(page.locator(".status")).to_contain_text("300행을 모두 마쳤어요. 1행은", timeout=120_000)
-    expect(page.locator("tbody tr.faulty")).to_contain_text("object_entity.word: '대구' does not occur")
+    expect(page.locator("tbody tr.faulty")).to_contain_text("대상: 문장에 없는 말이에요.")
     expect(page.locator("tbody tr")).to_have_count(300)
     expect(page.locator("#table .summary")).to_contain_text("299행 가운데 199행")
     page.get_by_label("라벨과 다른 행만").check()
@@ -367,7 +503,7 @@ def test_300_rows_with_refusals_in_between_end_complete(visit: Open) -> None:
     assert len(lines) == 300
     assert json.loads(lines[0])["guid"] == "row-0"
     assert len(json.loads(lines[0])["probabilities"]) == 30
-    assert "does not occur" in json.loads(lines[7])["error"]
+    assert json.loads(lines[7])["error"].startswith("object_entity.word: '대구' does not occur")
 
 
 def test_a_table_can_be_stopped_and_continued(visit: Open) -> None:
@@ -436,13 +572,29 @@ def test_the_time_of_each_stage_is_shown(visit: Open) -> None:
 
 
 def test_the_quality_report_is_one_click_away_and_fits_a_phone(visit: Open) -> None:
-    page = visit(viewport={"width": 360, "height": 740})
+    page = on_phone(visit)
     with page.expect_popup() as opened:  # in a tab of its own: the sentence stays
         page.get_by_role("link", name="모델의 품질 보고서").click()
     page = opened.value
     expect(page.get_by_role("heading", level=1)).to_contain_text("default")
-    expect(page.get_by_role("cell", name="as served", exact=True)).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    table = page.get_by_role("region", name="관계별")  # scrolls sideways, so that no number is broken
+    assert table.evaluate("(frame) => frame.scrollWidth > frame.clientWidth")
+    lines = "(cells) => cells.map((cell) => getComputedStyle(cell).whiteSpace)"
+    assert set(table.locator("td.figure").evaluate_all(lines)) == {"nowrap"}
+
+
+def test_the_quality_report_speaks_korean_and_english(visit: Open) -> None:
+    page = visit("card")
+    expect(page.locator("#figures .microF1 dd").first).to_have_text(re.compile(r"^\d\d\.\d점$"))
+    assert "–" not in page.locator("#figures dd").all_inner_texts()  # every figure was found
+    expect(page.get_by_role("cell", name="서버가 답하는 그대로", exact=True)).to_be_visible()
+    heads = page.locator("article :is(h1, h2, th)").all_inner_texts()
+    assert [head for head in heads if not re.search("[가-힣]|^(micro-)?F1$|^AUPRC$|^$", head)] == []
+    page.get_by_role("button", name="English").click()
+    expect(page.get_by_role("heading", name="By relation")).to_be_visible()
+    expect(page.get_by_role("cell", name="as served", exact=True)).to_be_visible()
+    expect(page.get_by_role("heading", name="How far can you trust this model?")).to_be_visible()
 
 
 def test_asking_without_two_marks_says_what_to_do(visit: Open) -> None:

@@ -1,4 +1,7 @@
-"""The bundle's model card as a page: how good the model is, and what it must not be used for."""
+"""The bundle's model card as a page: how good the model is, and what it must not be used for.
+
+The page around the card, and the card's own phrases in Korean, are the browser's work (`files/card.js`).
+"""
 
 import re
 from html import escape
@@ -14,21 +17,15 @@ _markdown: Final = MarkdownIt("commonmark", {"html": False}).enable("table").dis
 elsewhere."""
 
 
-def card_page(card: str, folder: str) -> str:
+def card_page(card: str, html: str) -> str:
     """The page of a model card.
 
     Args:
         card: Markdown, with or without front matter.
-        folder: path of the page's files.
+        html: the page, with `{title}` and `{card}` in the places of both.
     """
     text = _FRONT_MATTER.sub("", card)
     text = re.sub(r"^!\[.*$", "", text, flags=re.MULTILINE)  # a picture alone on its line
     title = re.search(r"^# (.+)$", text, re.MULTILINE)
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title[1] if title else 'Model card')}</title>"
-        f'<link rel="stylesheet" href="{folder}/style.css">'
-        f'<link rel="stylesheet" href="{folder}/card.css"></head>'
-        f'<body class="document"><main>{_markdown.render(text)}</main></body></html>'
-    )
+    parts = {"{title}": escape(title[1] if title else "Model card"), "{card}": _markdown.render(text)}
+    return re.sub("|".join(map(re.escape, parts)), lambda found: parts[found[0]], html)

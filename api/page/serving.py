@@ -18,7 +18,9 @@ from engine.errors import NotReady
 FILES: Final = "/page/"
 """What the paths of the page's files begin with."""
 
-_FOLDER: Final = Path(__file__).parent / "files"
+FOLDER: Final = Path(__file__).parent / "files"
+"""Everything that the page is made of."""
+
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _SAFE: Final = {
     # No inline script or style, nothing from another host, and no text of a user as HTML (Trusted Types).
@@ -37,10 +39,12 @@ def install(app: FastAPI, with_docs: bool) -> None:
     Args:
         with_docs: whether the page links to /docs.
     """
-    files = {path.name: path.read_bytes() for path in sorted(_FOLDER.iterdir())}
+    files = {path.name: path.read_bytes() for path in sorted(FOLDER.iterdir())}
     digest = hashlib.sha256(repr((with_docs, files)).encode()).hexdigest()[:16]
-    html = files.pop("index.html").replace(b"{files}", f".{FILES}{digest}".encode())
+    folder = f".{FILES}{digest}".encode()
+    html = files.pop("index.html").replace(b"{files}", folder)
     html = html.replace(b"{docs}", b"" if with_docs else b"hidden")
+    card_html = files.pop("card.html").replace(b"{files}", folder).decode()
     checked_each_time = {"ETag": f'"{digest}"', "Cache-Control": "no-cache"}
 
     async def page(request: Request) -> Response:
@@ -64,9 +68,7 @@ def install(app: FastAPI, with_docs: bool) -> None:
         if not served["card"]:
             raise HTTPException(404, "the bundle has no model card; python -m export.card writes one")
         headers = _SAFE | {"Cache-Control": "no-cache"}
-        return Response(
-            card_page(served["card"], f".{FILES}{digest}"), headers=headers, media_type="text/html"
-        )
+        return Response(card_page(served["card"], card_html), headers=headers, media_type="text/html")
 
     app.add_route("/", page, include_in_schema=False)
     app.add_route("/card", card, include_in_schema=False)

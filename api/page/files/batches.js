@@ -6,7 +6,7 @@ const BATCH = 32;
 const ALWAYS = Infinity;
 
 /**
- * Fills in each row's `prediction` or `fault`.
+ * Fills in each row's `prediction` or `faults`.
  *
  * 1. Take the next rows without either.
  * 2. Ask for them in one request. A busy server is asked again when it says so.
@@ -19,7 +19,7 @@ export async function answerRows(rows, { limit, signal, onProgress, onWait }) {
   let size = Math.min(BATCH, limit);
   for (;;) {
     signal.throwIfAborted();
-    const batch = rows.filter((row) => !row.prediction && !row.fault).slice(0, size);
+    const batch = rows.filter((row) => !row.prediction && !row.faults).slice(0, size);
     if (batch.length === 0) return;
     try {
       const body = { examples: batch.map((row) => row.example), top_k: 30 };
@@ -28,7 +28,7 @@ export async function answerRows(rows, { limit, signal, onProgress, onWait }) {
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       if (error.status === 413 && batch.length > 1) size = Math.ceil(batch.length / 2);
-      else if (error.status === 413) batch[0].fault = error.message;
+      else if (error.status === 413) batch[0].faults = [{ type: "too_large", loc: [], msg: error.message }];
       else if (error.status !== 422 || !setAside(batch, error.faults)) throw error;
     }
     onProgress();
@@ -38,10 +38,9 @@ export async function answerRows(rows, { limit, signal, onProgress, onWait }) {
 /** Gives the bad rows of a refused batch their faults; returns whether there were any. */
 function setAside(batch, faults) {
   const found = faults.filter(({ loc }) => loc[1] === "examples" && batch[loc[2]]);
-  for (const { loc, msg } of found) {
+  for (const { loc, ...fault } of found) {
     const row = batch[loc[2]];
-    const sentence = `${loc.slice(3).join(".")}: ${msg}`;
-    row.fault = row.fault ? `${row.fault}; ${sentence}` : sentence;
+    row.faults = [...(row.faults ?? []), { ...fault, loc: loc.slice(3) }];
   }
   return found.length > 0;
 }

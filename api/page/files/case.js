@@ -15,11 +15,11 @@ export class Case extends EventTarget {
   sentence = "";
   entities = [];
 
-  /** Takes another sentence with its entities. */
-  load({ sentence, entities }) {
+  /** Takes another sentence with its entities. `how` is what listeners hear: "loaded", or "shown" before it is asked for. */
+  load({ sentence, entities }, how = "loaded") {
     this.sentence = sentence;
     this.entities = entities.slice(0, MOST_ENTITIES);
-    this.#changed("loaded");
+    this.#changed(how);
   }
 
   /** Takes the sentence as the user has edited it. Entities move with their text. */
@@ -56,6 +56,16 @@ export class Case extends EventTarget {
 
   setType(index, type) {
     this.entities[index] = { ...this.entities[index], type };
+    this.#changed("marked");
+  }
+
+  /** Leaves the last characters of a mark out. */
+  shorten(index, count) {
+    const { word, start, end, type } = this.entities[index];
+    this.entities[index] =
+      start === undefined
+        ? { ...onlyPlace(this.sentence, word.slice(0, -count)), type }
+        : { start, end: end - count, type };
     this.#changed("marked");
   }
 

@@ -3,11 +3,13 @@
 import { showPair, showPairs } from "./answer.js";
 import { Refused, relations } from "./api.js";
 import { byId, el, fill } from "./dom.js";
-import { faultLines } from "./entities.js";
+import { detail, faultLines, statusSentence } from "./faults.js";
 import { say } from "./language.js";
 
 const answer = byId("answer");
+const heading = byId("answer-label");
 const sentenceFaults = byId("sentence-faults");
+const SEEN_PX = 160; // the heading and the relation under it
 
 /**
  * Connects a case with the server.
@@ -36,7 +38,8 @@ export function converse(subject, { served, state, showEntityFaults, wantKey, an
       show(() => note(say(subject.entities.length ? "answerOneMore" : "answerEmpty")));
   };
 
-  const ask = async () => {
+  /** Asks. `follow` brings the answer into view if it is outside: not while the user types. */
+  const ask = async ({ follow }) => {
     stop();
     if (subject.entities.length < 2) return;
     if (!served()?.members) {
@@ -50,9 +53,11 @@ export function converse(subject, { served, state, showEntityFaults, wantKey, an
     const request = subject.request();
     try {
       const found = await relations(request, { signal, onWait });
-      if (!signal.aborted) showAnswer(found, asked, request);
+      if (signal.aborted) return;
+      showAnswer(found, asked, request);
+      if (follow) bringIntoView();
     } catch (error) {
-      if (error instanceof Refused) refuse(error);
+      if (error instanceof Refused) refuse(error, follow);
       else if (error.name !== "AbortError") throw error;
     }
   };
@@ -78,21 +83,26 @@ export function converse(subject, { served, state, showEntityFaults, wantKey, an
     }
   };
 
-  const refuse = (refusal) => {
+  const refuse = (refusal, follow = false) => {
     if (refusal.status === 401) wantKey();
     const { ofEntities, ofSentence, others } = placed(refusal.faults, subject.entities.length);
     showEntityFaults(ofEntities);
     fill(sentenceFaults, faultLines(ofSentence));
     show(() => [
-      el("p", { class: "notice" }, say("status", refusal.status)),
-      refusal.faults.length
-        ? faultLines(others)
-        : el("p", { class: "api-says", lang: "en" }, refusal.message),
+      el("p", { class: "notice" }, statusSentence(refusal.status)),
+      refusal.faults.length ? faultLines(others) : detail(refusal.message),
     ]);
-    announce(say("status", refusal.status));
+    announce(statusSentence(refusal.status));
+    if (follow && !refusal.faults.length) bringIntoView(); // a fault is shown at its field
   };
 
   return { ask, draw, stop };
+}
+
+/** Scrolls to the answer if the user cannot see it, smoothly unless reduced motion is asked for (style.css). */
+function bringIntoView() {
+  const { top } = heading.getBoundingClientRect();
+  if (top < 0 || top + SEEN_PX > (visualViewport?.height ?? innerHeight)) heading.parentElement.scrollIntoView();
 }
 
 /** Faults by the field that their `loc` names: ["body", "entities", 2, "word"] is about the third entity. */

@@ -20,8 +20,10 @@ const marking = byId("marking");
  */
 export function editSentence(subject, { announce, ask }) {
   let selected = null; // {start, end} in code points, end inclusive
+  let pressing = false; // a type: some phones drop the selection when a finger touches another place
 
   const look = () => {
+    if (pressing) return;
     const now = selection();
     if (now?.start === selected?.start && now?.end === selected?.end) return;
     selected = now;
@@ -55,6 +57,12 @@ export function editSentence(subject, { announce, ask }) {
 
   // Pressing a type keeps the focus and the selection in the field; on a phone its keyboard stays as it is.
   marking.addEventListener("mousedown", (event) => event.preventDefault());
+  const press = ({ type, target }) => {
+    pressing = type === "pointerdown" && marking.contains(target);
+    look();
+  };
+  marking.addEventListener("click", press); // after the button's own listener
+  for (const event of ["pointerdown", "pointercancel", "keydown"]) document.addEventListener(event, press);
   field.addEventListener("input", () => {
     selected = null;
     subject.edit(field.value);
@@ -63,7 +71,7 @@ export function editSentence(subject, { announce, ask }) {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
     look();
-    if (selected) marking.querySelector("button")?.focus();
+    if (selected) marking.querySelector("[class^=type-]").focus();
     else ask();
   });
   document.addEventListener("selectionchange", () => document.activeElement === field && look());
@@ -113,7 +121,10 @@ function drawMarking(sentence, selected, mark, narrow) {
       class: `type-${type ?? "open"}`,
       disabled: !word,
     });
-  const without = () => button(say("without", particle), () => narrow(particle), { class: "quiet" });
+  const without = () => [
+    el("span", { class: "note" }, say("particle", particle)),
+    button(say("without", particle), () => narrow(particle)),
+  ];
   fill(
     marking,
     el(
@@ -121,8 +132,13 @@ function drawMarking(sentence, selected, mark, narrow) {
       { id: "marking-label", class: word ? "question" : "note" },
       word
         ? say("marking", word)
-        : [say("markingHow"), el("span", { class: "by-keyboard" }, ` ${say("markingKeys")}`)],
+        : [
+            el("span", { class: "by-mouse" }, `${say("markingHow")} ${say("markingKeys")}`),
+            el("span", { class: "by-touch" }, say("markingTouch")),
+          ],
     ),
-    el("div", { class: "line" }, [...TYPES, null].map(choice), particle && without()),
+    particle && el("div", { class: "line" }, without()),
+    el("div", { class: "line" }, [...TYPES, null].map(choice)),
+    el("p", { class: "note" }, say("typeHint")),
   );
 }

@@ -2,6 +2,8 @@
 
 import { TYPES } from "./case.js";
 import { button, byId, el, fill } from "./dom.js";
+import { faultLines } from "./faults.js";
+import { particleOf } from "./josa.js";
 import { inEveryLanguage, say } from "./language.js";
 
 const list = byId("entities");
@@ -36,6 +38,7 @@ function item(subject, index, pair, faults) {
   const { type } = subject.entities[index];
   const word = subject.word(index);
   const about = `entity-${index}-faults`;
+  const particle = particleOf(word);
   const change = (event) => subject.setType(index, event.target.value || null);
   const options = [["", say("typeOpen")], ...TYPES.map((name) => [name, `${say("types")[name]} ${name}`])];
   const chosen = el(
@@ -60,18 +63,13 @@ function item(subject, index, pair, faults) {
       chosen,
       button("×", () => subject.remove(index), { class: "quiet icon", "aria-label": say("remove", word) }),
     ),
+    particle &&
+      el(
+        "p",
+        { class: "line note particle" },
+        say("particle", particle),
+        button(say("without", particle), () => subject.shorten(index, particle.length), { class: "quiet" }),
+      ),
     faults.length > 0 && el("div", { class: "faults", id: about }, faultLines(faults)),
-  );
-}
-
-/** Faults as lines: what to do in the page's language, and the API's own sentence. */
-export function faultLines(faults) {
-  return faults.map(({ type, msg }) =>
-    el(
-      "p",
-      {},
-      say("hint", type) ? `${say("hint", type)} ` : "",
-      el("span", { lang: "en", class: "api-says" }, msg),
-    ),
   );
 }

@@ -30,10 +30,10 @@ export function chooseLanguage(chosen) {
   for (const render of listeners) render();
 }
 
-/** Writes the words into the elements that name them. */
-export function writeWords() {
+/** Writes the words into the elements that name them. `title` names the words of the window's title. */
+export function writeWords(title = "title") {
   document.documentElement.lang = language;
-  document.title = `KoRE Serve · ${say("title")}`;
+  document.title = `KoRE Serve · ${say(title)}`;
   for (const [data, write] of [
     ["word", (element, words) => (element.textContent = words)],
     ["label", (element, words) => element.setAttribute("aria-label", words)],

@@ -2,6 +2,7 @@
 
 import { relationName } from "./answer.js";
 import { button, el, fill, wide } from "./dom.js";
+import { rowFaultLines } from "./faults.js";
 import { number, percent, say } from "./language.js";
 import { withMarks } from "./marks.js";
 import { asCase } from "./rows.js";
@@ -105,18 +106,18 @@ function heads({ sort, down }, withLabels, change) {
 }
 
 function line(row, withLabels, served, open) {
-  const { place, example, fault } = row;
+  const { place, example, faults } = row;
   const edit = () => open(asCase(example));
   return el(
     "tr",
-    { class: fault ? "faulty" : null },
+    { class: faults ? "faulty" : null },
     el("td", { class: "place" }, String(place)),
     el(
       "td",
       { class: "text", lang: "ko" },
       button(marked(example), edit, { class: "row", title: say("openRow") }),
     ),
-    fault ? el("td", { colspan: 2, lang: "en", class: "api-says" }, fault) : answerCells(row, served),
+    faults ? el("td", { colspan: 2 }, rowFaultLines(faults)) : answerCells(row, served),
     withLabels && labelCell(row, served),
   );
 }

@@ -22,7 +22,7 @@ let served = null; // the document of /info
 let state = "loading";
 let typing = 0;
 
-inEveryLanguage(writeWords);
+inEveryLanguage(() => writeWords());
 const announce = (sentence) => (byId("said").textContent = sentence);
 const conversation = converse(subject, {
   served: () => served,
@@ -31,11 +31,11 @@ const conversation = converse(subject, {
   wantKey,
   announce,
 });
-editSentence(subject, { announce, ask: conversation.ask });
+editSentence(subject, { announce, ask: () => conversation.ask({ follow: true }) });
 const drawTable = manyRows(byId("table"), {
   served: () => served,
   open: (example) => {
-    subject.load(example);
+    subject.load(example, "shown");
     byId("try").scrollIntoView();
     byId("sentence").focus({ preventScroll: true });
   },
@@ -49,23 +49,21 @@ subject.addEventListener("change", ({ detail: how }) => {
   drawExamples();
   drawSnippets();
   conversation.stop();
-  if (how === "edited") typing = setTimeout(conversation.ask, AFTER_TYPING_MS);
-  else conversation.ask();
+  const ask = () => conversation.ask({ follow: how === "loaded" || how === "marked" });
+  if (how === "edited") typing = setTimeout(ask, AFTER_TYPING_MS);
+  else ask();
 });
 for (const choice of document.querySelectorAll("[data-language]")) {
   choice.addEventListener("click", () => chooseLanguage(choice.dataset.language));
 }
 byId("ask").addEventListener("click", () => {
-  conversation.ask();
+  conversation.ask({ follow: true });
   if (subject.entities.length < 2) {
     const missing = say(subject.entities.length ? "markOneMore" : "markTwo");
     fill(byId("sentence-faults"), el("p", {}, missing));
     announce(missing);
     byId("sentence").focus();
-    return;
   }
-  const card = byId("answer").parentElement;
-  if (card.getBoundingClientRect().top > innerHeight * 0.7) card.scrollIntoView();
 });
 byId("clear").addEventListener("click", () => {
   subject.load({ sentence: "", entities: [] });
@@ -88,7 +86,7 @@ byId("key").addEventListener("submit", (event) => {
   start();
 });
 window.addEventListener("hashchange", openLink);
-if (!openLink()) subject.load(EXAMPLES[0]);
+if (!openLink()) subject.load(EXAMPLES[0], "shown");
 start();
 
 /** Finds out what is served, again while the model loads; then asks about the present case. */
@@ -104,7 +102,7 @@ async function start() {
   }
   if (["loading", "unreachable"].includes(state)) setTimeout(start, AGAIN_MS);
   drawAll();
-  conversation.ask();
+  conversation.ask({ follow: false });
 }
 
 function wantKey() {

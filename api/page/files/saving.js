@@ -13,12 +13,15 @@ export function save({ name, type, text }, rows) {
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
-/** One line per row: the fields that scoring writes, or the row's fault. */
+/** The row's faults as the API says them: "object_entity.word: …". */
+const errorOf = (faults) => faults?.map(({ loc, msg }) => [loc.join("."), msg].filter(Boolean).join(": ")).join("; ");
+
+/** One line per row: the fields that scoring writes, or the row's faults. */
 function asJsonLines(rows) {
-  const line = ({ place, guid, label, prediction, fault }) => ({
+  const line = ({ place, guid, label, prediction, faults }) => ({
     ...(guid === undefined ? { row: place } : { guid }),
     ...(label === null ? {} : { label }),
-    ...(prediction ?? { error: fault ?? "not asked" }),
+    ...(prediction ?? { error: errorOf(faults) ?? "not asked" }),
   });
   return rows.map((row) => `${JSON.stringify(line(row))}\n`).join("");
 }
@@ -26,7 +29,7 @@ function asJsonLines(rows) {
 /** With a byte order mark: without it Excel reads Korean as something else. */
 function asCsv(rows) {
   const header = ["row", "guid", "sentence", "subject", "object", "relation", "score", "label", "error"];
-  const lines = rows.map(({ place, guid, example, label, prediction, fault }) => [
+  const lines = rows.map(({ place, guid, example, label, prediction, faults }) => [
     place,
     guid,
     example.sentence,
@@ -35,7 +38,7 @@ function asCsv(rows) {
     prediction?.relation,
     prediction?.score,
     label,
-    fault,
+    errorOf(faults),
   ]);
   const cell = (value) => `"${String(value ?? "").replaceAll('"', '""')}"`;
   return `\ufeff${[header, ...lines].map((line) => line.map(cell).join(",")).join("\r\n")}\r\n`;

@@ -3,13 +3,19 @@
 import { el, fill } from "./dom.js";
 import { number, say } from "./language.js";
 
+export const MEGABYTE = 1e6;
 const MEBIBYTE = 1024 * 1024;
 
+/** The layers of all members: one of a shared trunk has only its own. */
+export const layersOf = (members) => members.reduce((sum, { layers }) => sum + layers, 0);
+
+export const lines = (texts) => texts.map((text) => el("span", { class: "one" }, text));
+
 export function showServed(container, served) {
-  const { bundle, device, lanes, members, quality, limits, max_length: window, source, version } = served;
+  const { bundle, bundle_bytes: bytes, device, lanes, members, quality, limits, max_length: window, source, version } = served;
   const facts = {
-    bundle,
-    members: members?.map(({ name, layers }) => say("memberFact", name, layers)).join(", "),
+    bundle: bundle && say("bundleFact", bundle, number(Math.round(bytes / MEGABYTE))),
+    members: members && say("memberFact", members.length, layersOf(members)),
     quality:
       quality &&
       say("qualityFact", quality.micro_f1.toFixed(1), quality.auprc.toFixed(1), number(quality.rows)),
@@ -22,7 +28,7 @@ export function showServed(container, served) {
     ),
     window: window && say("windowFact", number(window)),
     version,
-    source: source && [source.encoder, source.data, ...source.licences].join(" · "),
+    source: source && lines([source.encoder, source.data, ...source.licences]),
   };
   const named = Object.entries(facts).filter(([, fact]) => fact);
   fill(

@@ -4,6 +4,7 @@ import { Refused } from "./api.js";
 import { answerRows } from "./batches.js";
 import { button, el, fill } from "./dom.js";
 import { EXAMPLES } from "./examples.js";
+import { detail, statusSentence } from "./faults.js";
 import { inEveryLanguage, number, say } from "./language.js";
 import { listRows } from "./listing.js";
 import { between } from "./offsets.js";
@@ -18,7 +19,7 @@ const VIEW = { sort: "place", down: false, relation: "", different: false };
  * ends the work; `announce` tells a screen reader a sentence.
  */
 export function manyRows(container, { served, open, refused, announce }) {
-  const table = { ...VIEW, rows: [], total: 0, words: () => "", stop: null };
+  const table = { ...VIEW, rows: [], total: 0, words: () => "", said: "", stop: null };
   const drop = el("div", { class: "drop" });
   const status = el("div", { class: "status" });
   const list = el("div");
@@ -29,8 +30,8 @@ export function manyRows(container, { served, open, refused, announce }) {
     drawStatus(status, table, run);
     listRows(list, table, served(), { open, draw });
   };
-  const tell = (words = () => "") => {
-    table.words = words;
+  const tell = (words = () => "", said = "") => {
+    Object.assign(table, { words, said }); // what the page says, and the server's own sentence
     draw();
   };
   const load = async (file) => {
@@ -50,7 +51,7 @@ export function manyRows(container, { served, open, refused, announce }) {
     const stop = new AbortController();
     table.stop = stop;
     tell();
-    const ending = await endOfWork(table.rows, {
+    const [ending, said] = await endOfWork(table.rows, {
       limit: served()?.limits.max_examples ?? 1,
       signal: stop.signal,
       onProgress: () => tell(),
@@ -59,7 +60,7 @@ export function manyRows(container, { served, open, refused, announce }) {
     });
     if (table.stop !== stop) return; // another file has begun
     table.stop = null;
-    tell(ending);
+    tell(ending, said);
     announce(ending());
   };
 
@@ -75,16 +76,17 @@ export function manyRows(container, { served, open, refused, announce }) {
   return draw;
 }
 
-/** Asks for the rows' answers; returns a function that says how that ended. */
+/** Asks for the rows' answers; returns a function that says how that ended, and what the server said of it. */
 async function endOfWork(rows, { refused, ...options }) {
   try {
     await answerRows(rows, options);
-    return () => say("finished", number(rows.length), rows.filter((row) => row.fault).length);
+    const failed = rows.filter((row) => row.faults).length;
+    return [() => say("finished", number(rows.length), failed)];
   } catch (error) {
-    if (error.name === "AbortError") return () => say("stopped");
+    if (error.name === "AbortError") return [() => say("stopped")];
     if (!(error instanceof Refused)) throw error;
     refused(error);
-    return () => `${say("status", error.status)} ${error.message}`;
+    return [() => statusSentence(error.status), error.message];
   }
 }
 
@@ -113,8 +115,8 @@ function examplesFile() {
   return new File([EXAMPLES.map(asRow).join("\n")], "examples.jsonl");
 }
 
-function drawStatus(status, { rows, total, words, stop }, run) {
-  const done = rows.filter((row) => row.prediction || row.fault).length;
+function drawStatus(status, { rows, total, words, said, stop }, run) {
+  const done = rows.filter((row) => row.prediction || row.faults).length;
   const control = () => {
     if (stop) return button(say("stop"), () => stop.abort(), { "data-focus": "stop" });
     return done < rows.length && button(say("resume"), run, { "data-focus": "stop" });
@@ -127,7 +129,7 @@ function drawStatus(status, { rows, total, words, stop }, run) {
   fill(
     status,
     rows.length > 0 && progress(),
-    el("p", {}, words()),
+    el("p", {}, words(), detail(said)),
     total > MOST_ROWS && el("p", { class: "notice" }, say("fileCut", number(total))),
   );
 }
