@@ -136,10 +136,15 @@ def test_the_model_card_is_a_page_without_html_of_its_own() -> None:
 
 def test_every_fault_that_an_example_can_have_has_a_sentence_in_both_languages() -> None:
     written = "".join(path.read_text() for path in (ROOT / "models").glob("*.py"))
-    kinds = {*re.findall(r'_invalid\(\s*"(\w+)"', written), *re.findall(r'Problem\(\(.*?\), "(\w+)"', written)}
+    kinds = {
+        *re.findall(r'_invalid\(\s*"(\w+)"', written),
+        *re.findall(r'Problem\(\(.*?\), "(\w+)"', written),
+    }
     assert {"blank", "window", "overlap"} <= kinds
     kinds |= {"string_type", "int_type", "literal_error", "model_type", "too_short", "too_long"}  # pydantic's
-    words = re.findall(r"^  faults: \{\n(.+?)^  \},", (FOLDER / "words.js").read_text(), re.DOTALL | re.MULTILINE)
+    words = re.findall(
+        r"^  faults: \{\n(.+?)^  \},", (FOLDER / "words.js").read_text(), re.DOTALL | re.MULTILINE
+    )
     assert len(words) == 2
     for language in words:
         sentences = set(re.findall(r"^    (\w+): ", language, re.MULTILINE))

@@ -291,8 +291,6 @@ def on_phone(visit: Open, **options: Any) -> Any:
     return visit(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True, **options)
 
 
-
-
 def test_words_are_marked_by_touch_alone(visit: Open) -> None:
     page = on_phone(visit)
     page.locator("#clear").tap()
@@ -326,7 +324,9 @@ def test_the_answer_is_brought_into_view_and_announced(visit: Open) -> None:
     page.get_by_role("button", name="고향", exact=True).tap()
     expect(page.locator("#answer-label")).to_be_in_viewport()
     expect(page.locator("#answer .relation")).to_be_in_viewport()
-    expect(page.get_by_role("status").filter(has_text="출생지")).to_have_text(re.compile("서하린, 강릉: 출생지, 확률"))
+    expect(page.get_by_role("status").filter(has_text="출생지")).to_have_text(
+        re.compile("서하린, 강릉: 출생지, 확률")
+    )
     page.locator("#sentence").focus()
     page.keyboard.press("Control+End")
     place = page.evaluate("scrollY")
@@ -336,7 +336,9 @@ def test_the_answer_is_brought_into_view_and_announced(visit: Open) -> None:
 
 
 @pytest.mark.parametrize(("motion", "scrolling"), [("reduce", "auto"), ("no-preference", "smooth")])
-def test_scrolling_is_smooth_unless_reduced_motion_is_asked_for(visit: Open, motion: str, scrolling: str) -> None:
+def test_scrolling_is_smooth_unless_reduced_motion_is_asked_for(
+    visit: Open, motion: str, scrolling: str
+) -> None:
     page = visit(reduced_motion=motion)
     assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == scrolling
 
@@ -390,7 +392,11 @@ def test_an_ambiguous_word_shows_the_apis_message_at_its_field(visit: Open) -> N
     ("locale", "sentence", "in_row"),
     [
         ("ko-KR", "문장에 없는 말이에요. 철자를 확인해 주세요.", "대상: 표시한 곳과 말이 달라요."),
-        ("en-US", "This word is not in the sentence. Check its spelling.", "Object: The mark and its word differ."),
+        (
+            "en-US",
+            "This word is not in the sentence. Check its spelling.",
+            "Object: The mark and its word differ.",
+        ),
     ],
 )
 def test_a_fault_is_a_whole_sentence_in_the_pages_language(
@@ -550,6 +556,12 @@ def test_a_file_that_cannot_be_read_says_where(visit: Open) -> None:
     expect(page.locator(".status")).to_contain_text("3번째 줄이 JSON이 아니에요")
 
 
+def serious_faults(page: Any) -> list[tuple[str, list[str]]]:
+    found = axe.Axe().run(page).response["violations"]
+    serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+    return [(fault["id"], [node["html"] for node in fault["nodes"]]) for fault in serious]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(visit: Open, scheme: str) -> None:
     page = visit(color_scheme=scheme, bypass_csp=True)  # axe itself makes HTML
@@ -559,9 +571,13 @@ def test_axe_finds_no_serious_fault(visit: Open, scheme: str) -> None:
     page.locator("#code summary").click()
     page.get_by_role("button", name="예문으로 해 보기").click()
     expect(page.locator(".status")).to_contain_text("모두 마쳤어요")
-    found = axe.Axe().run(page).response["violations"]
-    serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
-    assert [(fault["id"], [node["html"] for node in fault["nodes"]]) for fault in serious] == []
+    page.locator("#add-word").fill("대구은")
+    page.locator("#add-word").press("Enter")
+    expect(page.locator(".entities .faults")).to_be_visible()
+    assert serious_faults(page) == []
+    page.goto(page.url.partition("#")[0] + "card")
+    expect(page.locator("#figures .microF1 dd").first).to_contain_text(".")
+    assert serious_faults(page) == []
 
 
 def test_the_time_of_each_stage_is_shown(visit: Open) -> None:

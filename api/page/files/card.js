@@ -48,7 +48,14 @@ function drawPhrases() {
     if (translated) element.lang = "ko";
     else element.removeAttribute("lang");
     const relation = written[0]?.nodeName === "CODE" && relationOf(element.textContent);
-    if (relation) element.append(el("span", { class: "in-words", lang: language }, relation.name[language]));
+    if (relation) {
+      const pieces = relation.label.split(/(?<=[:/_])/).flatMap((piece) => [piece, el("wbr")]);
+      fill(
+        element,
+        el("span", { class: "in-words", lang: language }, relation.name[language]),
+        el("code", {}, pieces),
+      );
+    }
   }
 }
 

@@ -26,7 +26,7 @@ const ko = {
   markingKeys: "키보드로는 Shift와 화살표로 선택하고 Enter를 누르면 돼요.",
   marking: (word) => `‘${word}’${withParticle(word, "은/는")} 어떤 말인가요?`,
   typeHint:
-    "종류는 모델이 답을 고를 때 쓰는 힌트예요. 직업, 작품, 제품은 ‘그 밖의 이름’이에요. " +
+    "종류는 모델에 주는 힌트예요. 직업, 작품, 제품은 ‘그 밖의 이름’이에요. " +
     "‘모르겠어요’를 골라도 되지만 조금 더 자주 틀려요.",
   particle: (particle) => `‘${particle}’${withParticle(particle, "이/가")} 조사라면 빼 주세요.`,
   without: (particle) => `‘${particle}’ 빼기`,
@@ -125,7 +125,7 @@ const ko = {
   deviceFact: (device, lanes) => `${device === "cuda" ? "GPU" : "CPU"}, 배치 ${lanes}개를 동시에`,
   bundleFact: (name, megabytes) => `${name}, ${megabytes} MB`,
   memberFact: (members, layers) => `${members}개, 층은 모두 ${layers}개`,
-  qualityFact: (f1, auprc, rows) => `micro-F1 ${f1}, AUPRC ${auprc} (검증 ${rows}행)`,
+  qualityFact: (f1, auprc, rows) => `micro-F1 ${f1}, AUPRC ${auprc} (검증 ${rows}행)`,
   qualityNote: "모델은 틀릴 수 있어요. 확률을 함께 보세요.",
   limitsFact: (examples, megabytes, seconds) => `예문 ${examples}개, 본문 ${megabytes} MB, ${seconds}초까지`,
   windowFact: (tokens) => `토큰 ${tokens}개까지, 더 길면 표시한 말 주변만`,
@@ -214,8 +214,8 @@ const en = {
   markingKeys: "By keyboard: select with Shift and the arrows, then press Enter.",
   marking: (word) => `What is “${word}”?`,
   typeHint:
-    "The type helps the model to choose its answer. A job, a work or a product is an “other name”. " +
-    "You can leave it open (“Not sure”); the answer is then wrong a little more often.",
+    "The type is a hint for the model. A job, a work or a product is an “other name”. " +
+    "“Not sure” works too: the answer is then wrong a little more often.",
   particle: (particle) => `If “${particle}” is only a particle, leave it out.`,
   without: (particle) => `Without “${particle}”`,
   types: {
