@@ -607,6 +607,8 @@ def test_the_quality_report_speaks_korean_and_english(visit: Open) -> None:
     expect(page.get_by_role("cell", name="서버가 답하는 그대로", exact=True)).to_be_visible()
     heads = page.locator("article :is(h1, h2, th)").all_inner_texts()
     assert [head for head in heads if not re.search("[가-힣]|^(micro-)?F1$|^AUPRC$|^$", head)] == []
+    names = page.locator("td:first-child, article > ul:last-of-type li").all_inner_texts()
+    assert [name for name in names if not re.search(r"[가-힣]|^[A-Z]{3} → [A-Z]{3}$|^[\d.~]+$", name)] == []
     page.get_by_role("button", name="English").click()
     expect(page.get_by_role("heading", name="By relation")).to_be_visible()
     expect(page.get_by_role("cell", name="as served", exact=True)).to_be_visible()

@@ -16,6 +16,9 @@ _markdown: Final = MarkdownIt("commonmark", {"html": False}).enable("table").dis
 """Neither HTML nor links nor pictures: a card can come from a stranger, and the page loads nothing from
 elsewhere."""
 
+_FRAME: Final = '<div class="sideways" role="region" tabindex="0">'
+"""Around each table: it scrolls sideways on a phone, also by keyboard."""
+
 
 def card_page(card: str, html: str) -> str:
     """The page of a model card.
@@ -27,5 +30,7 @@ def card_page(card: str, html: str) -> str:
     text = _FRONT_MATTER.sub("", card)
     text = re.sub(r"^!\[.*$", "", text, flags=re.MULTILINE)  # a picture alone on its line
     title = re.search(r"^# (.+)$", text, re.MULTILINE)
-    parts = {"{title}": escape(title[1] if title else "Model card"), "{card}": _markdown.render(text)}
+    rendered = _markdown.render(text)
+    rendered = rendered.replace("<table>", f"{_FRAME}<table>").replace("</table>", "</table></div>")
+    parts = {"{title}": escape(title[1] if title else "Model card"), "{card}": rendered}
     return re.sub("|".join(map(re.escape, parts)), lambda found: parts[found[0]], html)

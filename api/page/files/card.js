@@ -13,7 +13,7 @@ const phrases = [...card.querySelectorAll("h1, h2, p, li, th, td")].map((element
   korean: inKorean(element.textContent.trim()),
 }));
 const withoutTypes = valueBeside("as served, entity types not given", "micro-F1");
-for (const table of card.querySelectorAll("table")) makeScrollable(table);
+for (const table of card.querySelectorAll("table")) furnish(table);
 
 let served = null; // the document of /info
 inEveryLanguage(draw);
@@ -87,24 +87,24 @@ function drawFigures() {
   );
 }
 
-/** A cell of the card by the name of its row and of its column, as they are written; undefined if there is none. */
+/** A cell of the card by the names of its row and its column in the Markdown; undefined if it is missing. */
 function valueBeside(row, column) {
   const first = [...card.querySelectorAll("td:first-child")].find((cell) => cell.textContent === row);
   const heads = first ? [...first.closest("table").querySelectorAll("th")] : [];
   return first?.parentElement.cells[heads.findIndex((head) => head.textContent === column)]?.textContent;
 }
 
-/** Puts a table into a frame that scrolls sideways, also by keyboard, and sets its numbers to the right. */
-function makeScrollable(table) {
+/** Names the frame in which a table scrolls sideways by the heading above, and sets its numbers to the right. */
+function furnish(table) {
   const titles = [...card.querySelectorAll("h2")];
   const above = titles.findLast(
     (title) => title.compareDocumentPosition(table) & Node.DOCUMENT_POSITION_FOLLOWING,
   );
-  if (above) above.id ||= `section-${titles.indexOf(above)}`;
-  const frame = el("div", { class: "sideways", tabindex: 0, role: "region", "aria-labelledby": above?.id });
-  table.replaceWith(frame);
-  frame.append(table);
-  const lines = [...table.tBodies[0].rows];
+  if (above) {
+    above.id ||= `section-${titles.indexOf(above)}`;
+    table.parentElement.setAttribute("aria-labelledby", above.id);
+  }
+  const lines = [...(table.tBodies[0]?.rows ?? [])];
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     const cells = lines.map((line) => line.cells[column]);
     if (cells.every((cell) => /^[\d.,–]+$/.test(cell.textContent)))

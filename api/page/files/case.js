@@ -15,7 +15,7 @@ export class Case extends EventTarget {
   sentence = "";
   entities = [];
 
-  /** Takes another sentence with its entities. `how` is what listeners hear: "loaded", or "shown" before it is asked for. */
+  /** Takes another sentence with its entities. `how` says why: "loaded" by the user, or only "shown". */
   load({ sentence, entities }, how = "loaded") {
     this.sentence = sentence;
     this.entities = entities.slice(0, MOST_ENTITIES);

@@ -99,10 +99,11 @@ export function converse(subject, { served, state, showEntityFaults, wantKey, an
   return { ask, draw, stop };
 }
 
-/** Scrolls to the answer if the user cannot see it, smoothly unless reduced motion is asked for (style.css). */
+/** Scrolls to the answer if the user cannot see it. style.css says how, and respects reduced motion. */
 function bringIntoView() {
   const { top } = heading.getBoundingClientRect();
-  if (top < 0 || top + SEEN_PX > (visualViewport?.height ?? innerHeight)) heading.parentElement.scrollIntoView();
+  const seen = visualViewport?.height ?? innerHeight; // without the keyboard of a phone
+  if (top < 0 || top + SEEN_PX > seen) heading.parentElement.scrollIntoView();
 }
 
 /** Faults by the field that their `loc` names: ["body", "entities", 2, "word"] is about the third entity. */

@@ -1,7 +1,7 @@
 /**
  * Reads a file of rows: JSONL, a JSON list, or CSV with KLUE-RE's columns (comma, semicolon or tab).
  *
- * A row is `{place, example, label, guid, faults}`: `example` is what the API is asked, `faults` say why a row
+ * A row is `{place, example, label, guid, faults}`: `example` is what the API is asked, `faults` say why it
  * cannot be asked. What an example needs is the API's to judge.
  */
 

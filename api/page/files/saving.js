@@ -14,7 +14,8 @@ export function save({ name, type, text }, rows) {
 }
 
 /** The row's faults as the API says them: "object_entity.word: …". */
-const errorOf = (faults) => faults?.map(({ loc, msg }) => [loc.join("."), msg].filter(Boolean).join(": ")).join("; ");
+const errorOf = (faults) =>
+  faults?.map(({ loc, msg }) => (loc.length ? `${loc.join(".")}: ${msg}` : msg)).join("; ");
 
 /** One line per row: the fields that scoring writes, or the row's faults. */
 function asJsonLines(rows) {

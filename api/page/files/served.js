@@ -12,7 +12,8 @@ export const layersOf = (members) => members.reduce((sum, { layers }) => sum + l
 export const lines = (texts) => texts.map((text) => el("span", { class: "one" }, text));
 
 export function showServed(container, served) {
-  const { bundle, bundle_bytes: bytes, device, lanes, members, quality, limits, max_length: window, source, version } = served;
+  const { bundle, device, lanes, members, quality, limits, source, version } = served;
+  const { bundle_bytes: bytes, max_length: window } = served;
   const facts = {
     bundle: bundle && say("bundleFact", bundle, number(Math.round(bytes / MEGABYTE))),
     members: members && say("memberFact", members.length, layersOf(members)),

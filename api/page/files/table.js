@@ -76,7 +76,7 @@ export function manyRows(container, { served, open, refused, announce }) {
   return draw;
 }
 
-/** Asks for the rows' answers; returns a function that says how that ended, and what the server said of it. */
+/** Asks for the rows' answers; returns a function that says how that ended, and the server's own sentence. */
 async function endOfWork(rows, { refused, ...options }) {
   try {
     await answerRows(rows, options);

@@ -370,10 +370,22 @@ const en = {
   cardMeaning: "How far can you trust this model?",
   cardLead: "First, what the figures of the report mean. All scores are out of 100.",
   cardFigures: {
-    microF1: ["micro-F1", "How many of the related pairs are found, and found right. “No relation” does not count."],
-    auprc: ["AUPRC", "Whether answers with a higher probability are right more often; the mean of the 30 relations."],
-    untyped: ["micro-F1 without types", "The score if you do not say whether a name is a person, an organisation, …"],
-    rows: ["Sentences tested", "People labelled these sentences. The answers were compared with their labels."],
+    microF1: [
+      "micro-F1",
+      "How many of the related pairs are found, and found right. “No relation” does not count.",
+    ],
+    auprc: [
+      "AUPRC",
+      "Whether answers with a higher probability are right more often; the mean of the 30 relations.",
+    ],
+    untyped: [
+      "micro-F1 without types",
+      "The score if you do not say whether a name is a person, an organisation, …",
+    ],
+    rows: [
+      "Sentences tested",
+      "People labelled these sentences. The answers were compared with their labels.",
+    ],
     size: ["Size", "All files of the model together. More layers take longer to answer."],
     licences: ["Licences", "The conditions for using the model and the data."],
   },
@@ -387,8 +399,8 @@ const en = {
 export const WORDS = { ko, en };
 
 /**
- * The Korean of what export/card_text.py writes into every card, in English. A pattern stands for a whole text;
- * what its makers add to a card is not here, and is shown as they wrote it.
+ * The Korean of the English that export/card_text.py writes into every card. A pattern stands for a whole text.
+ * What the model's makers add to a card is shown as they wrote it.
  */
 export const CARD_IN_KOREAN = [
   ["(.+): Korean relation extraction", "$1: 한국어 관계 추출"],
