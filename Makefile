@@ -38,7 +38,7 @@ export REQUEST
 FRONTS ?= 0 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve score test test-all lint train export bundle image image-test manifests loadtest trials soak benchmark benchmark-short benchmark-gpu audit clean
+.PHONY: help serve score test test-all lint train export bundle image image-test manifests loadtest trials soak benchmark benchmark-short benchmark-gpu prove-gpu audit clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -118,6 +118,9 @@ benchmark-short: $(DEVELOP) ## measure the other servers in one short round: und
 benchmark-gpu: .venv/develop-cuda ## measure a roberta-large ensemble and the bundle on a GPU, against PyTorch and over HTTP: ten minutes
 	$(BIN)/python -m benchmarks.gpu --bundle $(BUNDLE)
 
+prove-gpu: $(DEVELOP) .venv-cuda/installed ## prove on a machine without a GPU what can be proven of the GPU path: minutes, and 2.2 GB of wheels
+	$(BIN)/python -m benchmarks.gpu.prove --cuda-python .venv-cuda/bin/python
+
 .PHONY: docs
 docs: $(DEVELOP) .venv/docs ## build the documents as a site that needs no network: site/index.html
 	$(BIN)/python -m docs.generate
@@ -128,7 +131,7 @@ audit: $(DEVELOP) ## look up known vulnerabilities of the pinned packages in a p
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 clean: ## remove the environment and caches
-	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-cuda .venv-peers .pytest_cache .mypy_cache .ruff_cache
 
 # The environment is made again when its Python is missing or too old. Its packages are then installed again.
 .venv/bin/python: $(if $(shell $(BIN)/python -c 'import sys; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),,no-environment)
@@ -151,6 +154,13 @@ no-environment:
 	@echo "longer on a slow connection, and larger where PyTorch or ONNX Runtime bring CUDA)."
 	@$(if $(filter %-cuda,$@),$(no-cpu-runtime),$(no-cuda-runtime))
 	@$(INSTALL) '.[$(DEVELOP_EXTRAS),$(if $(filter %-cuda,$@),cuda,cpu)]'
+	@touch $@
+
+# An environment of its own: in .venv, the CUDA runtime would replace the one for CPUs.
+.venv-cuda/installed: pyproject.toml constraints.txt
+	@echo "Installing ONNX Runtime for CUDA with NVIDIA's libraries into .venv-cuda (2.2 GB, about a minute)."
+	@$(PYTHON) -m venv --clear .venv-cuda
+	@.venv-cuda/bin/pip install --quiet --quiet --constraint constraints.txt '.[cuda]'
 	@touch $@
 
 .venv/docs: pyproject.toml constraints.txt .venv/bin/python

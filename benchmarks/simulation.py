@@ -10,9 +10,10 @@ import json
 import random
 import sys
 from bisect import insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, repeat
+from math import ceil
 from pathlib import Path
 from typing import Final
 
@@ -85,8 +86,25 @@ class SimulationResult:
         return len(self.latencies) / self.seconds
 
 
+def in_batches_of(size: int, token_budget: int) -> Choose:
+    """Batches of at most `size` rows, the nearest in length to the row whose turn it is."""
+
+    def choose(lengths: Sequence[int], anchor: int, free_lanes: int, waited: Sequence[float]) -> range:
+        rows = min(size, ceil(len(lengths) / free_lanes), max(1, token_budget // lengths[anchor]))
+        start = max(0, min(anchor - rows // 2, len(lengths) - rows))
+        return range(start, start + rows)
+
+    return choose
+
+
 def simulate(
-    lanes: int, cost: Cost, choose: Choose, lengths: Sequence[int], callers: int, answers: int
+    lanes: int,
+    cost: Cost,
+    choose: Choose,
+    lengths: Sequence[int],
+    callers: int,
+    answers: int,
+    between_s: Iterator[float] | None = None,
 ) -> SimulationResult:
     """Let callers send rows until they have had `answers` answers.
 
@@ -96,8 +114,10 @@ def simulate(
         choose: as `BatchPlanner.choose`. A free lane serves the row that waits longest, in the batch that
             `choose` forms around it.
         lengths: tokens of the rows, sent in one random order after the other.
+        between_s: seconds from an answer to the same caller's next row; `BETWEEN_S` by default.
     """
     draw, deck, number = random.Random(0), list[int](), count()
+    between_s = between_s or repeat(BETWEEN_S)
     events: list[tuple[float, int, list[float]]] = [(0.0, next(number), []) for _ in range(callers)]
     waiting: list[tuple[int, float, int]] = []  # length, since when, number
     free, now, latencies = lanes, 0.0, list[float]()
@@ -109,7 +129,7 @@ def simulate(
                 free += 1
                 latencies += [now - since for since in done_rows]
                 for _ in done_rows:
-                    heapq.heappush(events, (now + BETWEEN_S, next(number), []))
+                    heapq.heappush(events, (now + next(between_s), next(number), []))
             else:
                 deck = deck or draw.sample(lengths, len(lengths))
                 insort(waiting, (deck.pop(), now, next(number)))

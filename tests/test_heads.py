@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from servers import post, serve
 from tokenizers import Tokenizer
 
+from benchmarks.gpu.kernels import kept, needs_of
 from export.__main__ import main as export
 from export.convert import convert, fuse
 from export.graphs import Graphs
@@ -27,6 +28,7 @@ from models.classifier import ATTENTION_MASK, ENTITY_POSITIONS, INPUT_IDS, OnnxC
 from models.encoding import Encoded, EncodedBatch, Encoder
 from models.example import ENTITY_TYPES, Example
 from models.labels import RELATIONS
+from models.precision import for_device
 from models.voting import softmax
 from training.errors import InvalidCheckpoint, InvalidRecipe
 from training.model.conditional import ConditionalMaskedLM
@@ -142,6 +144,11 @@ def test_a_head_gives_a_row_the_same_answer_alone_in_any_batch_and_after_export(
         assert np.abs(answers - in_int8).max() < 2e-5
     of_head = [node for node in onnx.load(str(graphs.paths("int8")[0])).graph.node if HEAD in node.name]
     assert not [node for node in of_head if node.op_type == "MatMulIntegerToFloat"], "a head stays in fp32"
+    if name == "own":
+        return
+    for precision in for_device("cuda"):
+        needs = needs_of(onnx.load(str(graphs.paths(precision)[0])))
+        assert [str(need) for need in needs.keys() - kept()] == [], f"{precision}: no kernel for CUDA"
 
 
 def test_the_table_has_the_names_that_a_recipe_allows() -> None:

@@ -1,16 +1,15 @@
 """Lanes and batches are chosen by measurement. Formulas replace machines, so that an exhaustive search can
 tell the best choice; a real ensemble is then loaded as chosen."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
-from math import ceil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.simulation import Choose, simulate
+from benchmarks.simulation import Choose, in_batches_of, simulate
 from engine.measuring import LONGEST_BATCH_S, MOST_TOKENS, Seconds, fastest, measure
 from engine.split import Split, possible_splits
 from engine.tuning import tune
@@ -63,17 +62,6 @@ def rows_per_s(cost: Cost, split: Split, callers: int, choose: Choose) -> float:
     return simulate(
         split.lanes, lambda rows, length: cost(split, rows, length), choose, lengths, callers, answers=3000
     ).rows_per_s
-
-
-def in_batches_of(size: int, token_budget: int) -> Choose:
-    """Batches of at most `size` rows, the nearest in length to the row whose turn it is."""
-
-    def choose(lengths: Sequence[int], anchor: int, free_lanes: int, waited: Sequence[float]) -> range:
-        rows = min(size, ceil(len(lengths) / free_lanes), max(1, token_budget // lengths[anchor]))
-        start = max(0, min(anchor - rows // 2, len(lengths) - rows))
-        return range(start, start + rows)
-
-    return choose
 
 
 TWO_CORES = (two_cores, possible_splits("cpu", 2))

@@ -48,7 +48,7 @@ SHAPES = {"large": Shape(24, 1024, 4096, 16, 32_000), "tiny": Shape(2, 64, 128, 
 """large is klue/roberta-large's."""
 
 
-def make_model(shape: Shape, pad_token_id: int) -> RelationClassifier:
+def make_model(shape: Shape, pad_token_id: int, head: str = "entity_start") -> RelationClassifier:
     """A classifier with random weights: it takes as much time as a trained one."""
     torch.manual_seed(0)
     config = RobertaConfig(
@@ -63,7 +63,7 @@ def make_model(shape: Shape, pad_token_id: int) -> RelationClassifier:
         layer_norm_eps=1e-5,
     )
     config.pooling, config.markers, config.window, config.head_dropout = (
-        "entity_start",
+        head,
         "typed_punctuation",
         512,
         0.0,
