@@ -101,9 +101,9 @@ bundle: $(DEVELOP) ## train and export as the default bundle was: KORE_ENCODER=�
 loadtest: $(DEVELOP) ## run a load test with latency gates: PROFILE=short|spike|soak|mixed|batch, BUNDLE=… or URL=… of a running server
 	$(BIN)/python -m loadtest $(PROFILE) $(if $(URL),--url $(URL),--bundle $(BUNDLE))
 
-trials: $(DEVELOP) ## try to break a server, in one process and with two fronts (FRONTS="0 2"): hostile requests, overload, reloads at full load and a hundred of them, its OpenAPI document; minutes each
+trials: $(DEVELOP) ## try to break a server, in one process and with two fronts (FRONTS="0 2"): hostile requests, overload, reloads at full load and a hundred of them, large requests in a crowd, its OpenAPI document; minutes each
 	status=0; for fronts in $(FRONTS); do export KORE_HTTP_PROCESSES=$$fronts; \
-	for trial in hostile overload "upheaval --bundle $(BUNDLE)" "swaps --bundle $(BUNDLE)" openapi; do \
+	for trial in hostile overload "upheaval --bundle $(BUNDLE)" "crowd --bundle $(BUNDLE)" "swaps --bundle $(BUNDLE)" openapi; do \
 	echo "loadtest.$$trial, $$fronts front processes"; $(BIN)/python -m loadtest.$$trial || status=1; done; done; exit $$status
 
 soak: $(DEVELOP) ## run ten minutes of steady load

@@ -18,6 +18,7 @@ from engine.devices import gpus, lacking_for_cuda
 from engine.planner import cut_sorted
 from engine.split import Split
 from models.bundle import Bundle
+from models.bundle_encoder import BundleEncoder
 from models.classifier import CPU, CUDA
 from models.encoding import EncodedExample
 from models.ensemble import PROVIDERS, DeviceUnavailable, Ensemble
@@ -42,11 +43,12 @@ class Lanes:
         split: Split | None = None,
         cascade_caution: float = 0.0,
         provider: str | None = None,
+        encoder: BundleEncoder | None = None,
     ) -> "Lanes":
         """Load every member. The default split is one lane of one thread for each core, or one lane on a GPU.
 
         Args:
-            cascade_caution, provider: as `Ensemble.load`.
+            cascade_caution, provider, encoder: as `Ensemble.load`.
 
         Raises:
             DeviceUnavailable: the bundle has no graphs for the device, or the device refused them.
@@ -56,7 +58,8 @@ class Lanes:
         if provider == CUDA and device in bundle.devices() and (lacking := lacking_for_cuda()):
             raise DeviceUnavailable(f"CUDA is required, but {lacking}")
         copies = split.copies if provider == CPU else max(1, min(split.lanes, len(gpus())))
-        return cls(Ensemble.load(bundle, device, copies, split.threads, cascade_caution, provider), split)
+        loaded = Ensemble.load(bundle, device, copies, split.threads, cascade_caution, provider, encoder)
+        return cls(loaded, split)
 
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         """Predictions in the order of the examples.

@@ -18,7 +18,9 @@ from engine.measuring import TYPICAL_LENGTHS, Measured, Seconds, fastest, measur
 from engine.settings import EngineSettings
 from engine.split import Split, possible_splits
 from models.bundle import Bundle
+from models.bundle_encoder import BundleEncoder
 from models.encoding import Encoded, EncodedExample
+from models.ensemble import Ensemble
 from models.precision import Device
 
 log = logging.getLogger("kore")
@@ -58,13 +60,21 @@ class TunedEnsemble:
         Raises:
             BundleRefused, DeviceUnavailable: as `Lanes.load` and `Ensemble.prove`.
         """
-        return replace(
-            self, lanes=_again(self.lanes, bundle), alone=_again(self.alone, bundle) if self.alone else None
+        served, one = self.lanes.ensemble, self.alone.split if self.alone else None
+        lanes, alone = _proven(
+            bundle,
+            BundleEncoder(bundle),
+            served.device,
+            self.lanes.split,
+            one,
+            served.cascade_caution,
+            fill_window=not _equal_graphs(bundle, served),
         )
+        return replace(self, lanes=lanes, alone=alone)
 
     def succeed(self, bundle: Bundle, token_budget: int | None = None) -> "TunedEnsemble":
         """Another bundle's members on the same lanes. While requests run, no split can be measured; only the
-        cost of the new members against the old ones is, in turns.
+        cost of the new members against the old ones is, in turns. Equal graphs keep the measured costs.
 
         Args:
             token_budget: as `measure`.
@@ -74,6 +84,8 @@ class TunedEnsemble:
         """
         began = time.monotonic()
         new = self.reload(bundle)
+        if _equal_graphs(bundle, self.lanes.ensemble):
+            return new
         window = bundle.manifest.max_length
         shapes = [(timing.rows, min(timing.length, window)) for timing in self.measured.timings]
         shapes = [shape for shape in shapes if shape[0] * shape[1] <= COMPARED_TOKENS]
@@ -131,38 +143,50 @@ def tune(
         BundleRefused, DeviceUnavailable: as `Lanes.load` and `Ensemble.prove`.
     """
     began = time.monotonic()
+    encoder = BundleEncoder(bundle)
     candidates = list(dict.fromkeys([*splits, *([alone] if alone else [])]))
 
     @contextmanager
     def machine(split: Split) -> Iterator[Seconds]:
-        lanes = Lanes.load(bundle, device, split)
+        lanes = Lanes.load(bundle, device, split, encoder=encoder)
         with ThreadPoolExecutor(split.lanes) as threads:
             yield _timed(lanes, threads)
 
     tried = measure(machine, candidates, bundle.manifest.max_length, tuning_s, token_budget)
     measured = fastest([tried[split] for split in splits])
     one = alone if alone and alone != measured.split and _faster_alone(tried[alone], measured) else None
-    return TunedEnsemble(
-        _proven(bundle, device, measured.split, cascade_caution),
-        measured,
-        _proven(bundle, device, one, cascade_caution) if one else None,
-        tuple(tried.values()),
-        time.monotonic() - began,
-    )
+    lanes, lone = _proven(bundle, encoder, device, measured.split, one, cascade_caution)
+    return TunedEnsemble(lanes, measured, lone, tuple(tried.values()), time.monotonic() - began)
 
 
 def _faster_alone(alone: Measured, lane: Measured) -> bool:
     return sum(alone.cost.seconds(1, TYPICAL_LENGTHS)) < sum(lane.cost.seconds(1, TYPICAL_LENGTHS))
 
 
-def _again(old: Lanes, bundle: Bundle) -> Lanes:
-    return _proven(bundle, old.ensemble.device, old.split, old.ensemble.cascade_caution)
+def _proven(
+    bundle: Bundle,
+    encoder: BundleEncoder,
+    device: Device,
+    split: Split,
+    alone: Split | None,
+    cascade_caution: float,
+    fill_window: bool = True,
+) -> tuple[Lanes, Lanes | None]:
+    """The members on a split, and a second time on `alone`, if it is given."""
+    lanes = Lanes.load(bundle, device, split, cascade_caution, encoder=encoder)
+    lanes.ensemble.prove(fill_window)
+    if alone is None:
+        return lanes, None
+    lone = Lanes.load(bundle, device, alone, cascade_caution, encoder=encoder)
+    lone.ensemble.prove(fill_window=False, in_batch=False)
+    return lanes, lone
 
 
-def _proven(bundle: Bundle, device: Device, split: Split, cascade_caution: float) -> Lanes:
-    lanes = Lanes.load(bundle, device, split, cascade_caution)
-    lanes.ensemble.prove()
-    return lanes
+def _equal_graphs(bundle: Bundle, served: Ensemble) -> bool:
+    """Whether a bundle costs what the served one costs, and has the window that this one has filled."""
+    old, device = served.bundle, served.device
+    same_window = bundle.manifest.max_length == old.manifest.max_length
+    return same_window and bundle.graph_sums(device) == old.graph_sums(device)
 
 
 def _timed(on: Lanes, threads: ThreadPoolExecutor) -> Seconds:

@@ -1,15 +1,19 @@
 """Idle connections: what probes and good requests notice of clients that send nothing."""
 
 import asyncio
+import multiprocessing
 import resource
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import uvloop
 
 from loadtest.connection import HttpClient, Target
 from loadtest.figures import percentile_ms
 from loadtest.outcomes import RIGHT
 from loadtest.sentences import make_long_rows
-from loadtest.traffic import closed_loop, probe
+from loadtest.traffic import RECONNECT_S, closed_loop, probe
 
 SLOWER, SLACK_MS = 1.5, 25.0
 """How much p99 can grow: a factor for noise, and the milliseconds in which connections are accepted."""
@@ -44,31 +48,61 @@ async def idle_trial(
 
 async def _measure(target: Target, connections: int, seconds: float) -> tuple[dict[str, float | None], bool]:
     stop = asyncio.Event()
-
-    async def stay_idle() -> None:
-        while True:
-            with suppress(OSError):
-                reader, writer = await asyncio.open_connection(target.host, target.port)
-                try:
-                    await reader.read()
-                finally:
-                    writer.close()
-
-    idle = [asyncio.create_task(stay_idle()) for _ in range(connections)]
     requests = [target.post("/relations", row) for row in make_long_rows(100)]
-    await asyncio.sleep(SETTLE_S)
-    async with HttpClient(target) as client:
-        good = asyncio.create_task(closed_loop(client, requests, 1, stop))
-        health = asyncio.create_task(probe(target, "/health", stop))
-        await asyncio.sleep(seconds)
-        stop.set()
-        outcomes, took_s = await good, await health
-    for task in idle:
-        task.cancel()
-    await asyncio.gather(*idle, return_exceptions=True)
+    with _idle_connections(target, connections):
+        await asyncio.sleep(SETTLE_S)
+        async with HttpClient(target) as client:
+            good = asyncio.create_task(closed_loop(client, requests, 1, stop))
+            health = asyncio.create_task(probe(target, "/health", stop))
+            await asyncio.sleep(seconds)
+            stop.set()
+            outcomes, took_s = await good, await health
     latencies_s = [one.seconds for one in outcomes]
     right = bool(outcomes) and all(one.result == RIGHT for one in outcomes)
     return {
         "p99 of /health": percentile_ms(took_s, 99),
         "p99 of requests": percentile_ms(latencies_s, 99),
     }, right
+
+
+@contextmanager
+def _idle_connections(target: Target, count: int) -> Iterator[None]:
+    """In a process of their own: they are opened again all at the same time, and the process that measures
+    would be late for its probes then."""
+    holder = multiprocessing.get_context("spawn").Process(
+        target=_hold, args=(target.host, target.port, count), daemon=True
+    )
+    holder.start()
+    try:
+        yield
+    finally:
+        holder.kill()
+        holder.join()
+
+
+def _hold(host: str, port: int, count: int) -> None:
+    async def hold() -> None:
+        await asyncio.gather(*(_stay_idle(host, port) for _ in range(count)))
+
+    uvloop.run(hold())
+
+
+async def _stay_idle(host: str, port: int) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        idle = _Idle(loop.create_future())
+        try:
+            await loop.create_connection(lambda idle=idle: idle, host, port)
+            await idle.ended
+        except OSError:
+            await asyncio.sleep(RECONNECT_S)
+
+
+class _Idle(asyncio.Protocol):
+    """A connection that sends nothing."""
+
+    def __init__(self, ended: "asyncio.Future[None]") -> None:
+        self.ended = ended
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.ended.set_result(None)

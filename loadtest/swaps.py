@@ -11,6 +11,7 @@ import itertools
 import os
 import shutil
 import signal
+import statistics
 import sys
 import tempfile
 import time
@@ -90,19 +91,21 @@ def seconds_to_end(server: ServerProcess) -> float:
 
 async def swap_often(
     server: ServerProcess, path: Path, bundles: list[Path], count: int
-) -> tuple[dict[int, int], list[Outcome]]:
-    """Swap to each of the bundles in turn, under load; returns the memory in MB by the number of swaps, and
-    the requests' outcomes."""
-    stop, memory = asyncio.Event(), {}
+) -> tuple[dict[int, int], list[float], list[Outcome]]:
+    """Swap to each of the bundles in turn, under load; returns the memory in MB by the number of swaps, the
+    seconds of each swap, and the requests' outcomes."""
+    stop, memory, took_s = asyncio.Event(), {}, list[float]()
     async with full_load(server, stop) as load:
         await asyncio.sleep(2)
         for number, bundle in zip(range(1, count + 1), itertools.cycle(bundles), strict=False):
+            began = time.monotonic()
             await swap_once(server, path, bundle, number)
+            took_s.append(time.monotonic() - began)
             if number in {*MARKS, count}:
                 await asyncio.sleep(1)  # the old bundle's last requests
                 memory[number] = round(server.memory_mb())
         stop.set()
-        return memory, await load
+        return memory, took_s, await load
 
 
 async def hang(server: ServerProcess, path: Path, endless: Path) -> tuple[dict[str, Any], list[Outcome]]:
@@ -154,7 +157,7 @@ def trial(bundle: Path, count: int) -> tuple[dict[str, Any], dict[str, bool]]:
         path.symlink_to(bundle)
         with running(path, tuning_s=0) as server:
             at_start = round(server.memory_mb())
-            memory, swapped = asyncio.run(swap_often(server, path, [copy, bundle], count))
+            memory, took_s, swapped = asyncio.run(swap_often(server, path, [copy, bundle], count))
         point_at(path, bundle)
         with running(path, tuning_s=0) as server:
             signalled = signal_often(server, path, copy, stalled)
@@ -168,6 +171,7 @@ def trial(bundle: Path, count: int) -> tuple[dict[str, Any], dict[str, bool]]:
             left_start_s = seconds_to_end(server)
     figures = {
         "swaps": count,
+        "swap_s": {"median": round(statistics.median(took_s), 2), "slowest": round(max(took_s), 2)},
         "memory_mb": {"start": at_start, **{str(number): mb for number, mb in memory.items()}},
         "by_status": {"swaps": by_result(swapped), "hanging_swap": by_result(asked)},
         "hanging_swap": hung,

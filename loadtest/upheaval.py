@@ -56,7 +56,7 @@ async def swap_once(server: ServerProcess, path: Path, bundle: Path, ended: int)
     server.process.send_signal(signal.SIGUSR1)
     async with asyncio.timeout(SWAP_S):
         while sum((await asyncio.to_thread(swaps, server)).values()) < ended:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
 
 
 def point_at(path: Path, bundle: Path) -> None:

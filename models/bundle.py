@@ -15,8 +15,8 @@ ConfigMap: the bytes count, wherever they are.
 
 import hashlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -270,12 +270,14 @@ class Bundle:
     Attributes:
         card: its model card, empty where there is none.
         size: of all its files, in bytes.
+        sums: SHA-256 of each file but the sums themselves.
     """
 
     path: Path
     manifest: Manifest
     card: str = ""
     size: int = 0
+    sums: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def open(cls, place: BundlePlace) -> "Bundle":
@@ -313,14 +315,14 @@ class Bundle:
         # Kubernetes moves `..data` when a ConfigMap changes; all its other links lead through that one.
         mounted = path / "..data"
         path = (mounted if mounted.is_dir() else path).resolve()
-        _check_sums(path)
+        sums = _check_sums(path)
         check_size(path, MANIFEST)
         try:
             manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
         except ValidationError as error:
             raise BundleRefused(f"bundle {path}: {MANIFEST}: {_first_fault(error)}") from None
         size = sum((path / name).stat().st_size for name in _files(path))
-        bundle = cls(path, manifest, _card(path), size)
+        bundle = cls(path, manifest, _card(path), size, sums)
         for device in bundle.devices():
             if device not in manifest.golden or device not in manifest.quality:
                 raise BundleRefused(
@@ -328,7 +330,7 @@ class Bundle:
                     f"for which the members have graphs"
                 )
         for name in bundle.named_files():
-            if name not in _listed(path):
+            if name not in sums:
                 raise BundleRefused(f"bundle {path}: {MANIFEST} names {name}, which is not in the bundle")
         return bundle
 
@@ -341,6 +343,11 @@ class Bundle:
             *(file.path for file in files),
             *(file.weights for file in files if file.weights),
         }
+
+    def graph_sums(self, device: Device) -> list[str]:
+        """SHA-256 of the files that a device runs. Bundles with equal ones cost the same."""
+        files = [file for member in self.manifest.members if (file := member.file_for(device))]
+        return [self.sums[name] for file in files for name in (file.path, file.weights) if name]
 
     def devices(self) -> list[Device]:
         """The devices for which every member has a graph."""
@@ -360,7 +367,8 @@ def write(path: Path, manifest: Manifest) -> None:
     (path / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
-def _check_sums(path: Path) -> None:
+def _check_sums(path: Path) -> dict[str, str]:
+    """The sum of each file, once every file has been found to match."""
     listed = _listed(path)
     present = set()
     for name in _files(path):
@@ -373,6 +381,7 @@ def _check_sums(path: Path) -> None:
     for name in sorted(present):
         if _sha256(path / name) != listed[name]:
             raise BundleRefused(f"bundle {path}: {name} has been altered: its SHA-256 differs from {SUMS}")
+    return listed
 
 
 def _card(path: Path) -> str:

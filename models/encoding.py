@@ -31,6 +31,7 @@ from tokenizers import Tokenizer
 from models.example import ENTITY_TYPES, EntityType, Example, InvalidExample, Problem
 from models.markers import MarkerTemplate, Token, template_of
 from models.marking import Marking
+from models.tokenizer_check import check, explain
 
 CHARACTERS_A_TOKEN: Final = 64
 """Text further from the entities than this times the window is not tokenised: it could be megabytes."""
@@ -188,7 +189,11 @@ class Encoder:
     def from_file(
         cls, tokenizer: Path, markers: str | MarkerTemplate, max_length: int, pad_token_id: int
     ) -> "Encoder":
-        return cls(Tokenizer.from_file(str(tokenizer)), markers, max_length, pad_token_id)
+        """Raises ValueError, as the class and `tokenizer_check.check`; the library raises bare Exception."""
+        read = Tokenizer.from_file(str(tokenizer))
+        read.no_padding()  # to a length that the file can choose
+        check(read)
+        return cls(read, markers, max_length, pad_token_id)
 
     def encode(self, example: Example, tokenised: dict[str, list[int]] | None = None) -> Encoded:
         """Encode one example.
@@ -205,6 +210,7 @@ class Encoder:
 
         Raises:
             InvalidExample: the tokens of step 3 do not fit into the window.
+            ValueError: the tokenizer fails on the text.
         """
         marked, frame = self.mark(example), self._frame
         before, *between, after = marked.pieces
@@ -212,7 +218,10 @@ class Encoder:
         room = self.max_length - len(frame)
         if sum(map(len, between)) > reach:
             raise _too_far_apart(f"more than {reach} characters", room)
-        ids, begins, ends = self._tokenise([before[-reach:], *between, after[:reach]], tokenised)
+        try:
+            ids, begins, ends = self._tokenise([before[-reach:], *between, after[:reach]], tokenised)
+        except BaseException as failure:
+            raise explain(failure) from None
         leading = self._tokenise_each(marked.before)[0] if marked.before else []
         trailing = self._tokenise_each(marked.after)[0] if marked.after else []
         # Both lists are sorted, so a binary search finds the tokens of a piece.

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from conftest import ROOT
 from servers import ASKED, metric, post, until
 from test_lifecycle import FAULTY, in_background, queued, stalled  # noqa: F401
 
+from api.fronts import supervisor
 from api.fronts.channel import Channel
 from api.fronts.wire import (
     AskRoom,
@@ -383,6 +385,15 @@ def test_a_bundle_that_must_not_be_served_ends_every_process_with_2(tmp_path: Pa
 def test_a_port_that_another_server_shares_is_refused(served: ServerProcess, tiny_bundle: Path) -> None:
     line = refused("--port", str(served.port), "--bundle", str(tiny_bundle))
     assert line == f"api: cannot listen on 127.0.0.1:{served.port}: Address already in use"
+
+
+def test_without_a_writable_dev_shm_the_socket_is_in_the_folder_for_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with supervisor._private_folder() as folder:
+        assert Path(folder).parent == tmp_path
 
 
 def test_a_front_does_not_load_the_library_that_runs_graphs() -> None:

@@ -479,6 +479,17 @@ def test_more_connections_than_file_descriptors_do_not_end_the_server(tiny_bundl
         assert post(server.client, ASKED).status_code == 200
 
 
+def test_a_server_on_one_core_has_one_lane(tiny_bundle: Path) -> None:
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})  # the server inherits it
+    try:
+        with running(tiny_bundle) as server:
+            assert server.client.get("/info").json()["lanes"] == 1
+            assert post(server.client, {"examples": [ASKED] * 9}).status_code == 200
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 def test_a_korean_path_without_a_locale_and_without_a_home(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Lanes and batches are chosen by measurement. Formulas replace machines, so that an exhaustive search can
 tell the best choice; a real ensemble is then loaded as chosen."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from manifests import rewrite
 
 from benchmarks.simulation import Choose, in_batches_of, simulate
 from engine.measuring import LONGEST_BATCH_S, MOST_TOKENS, Seconds, fastest, measure
@@ -195,3 +197,10 @@ def test_a_real_ensemble_is_measured_and_works_on_every_lane(tiny_bundle: Path) 
     for successor in (tuned.succeed(bundle), tuned.reload(bundle)):
         assert successor.measured.split == tuned.measured.split
         assert successor.lanes is not tuned.lanes
+
+
+def test_a_reload_of_equal_graphs_keeps_the_measured_costs(tiny_bundle: Path, tmp_path: Path) -> None:
+    tuned = tune(Bundle.open(tiny_bundle), "cpu", [Split(1, 1)], alone=None, tuning_s=0)
+    renamed = Path(shutil.copytree(tiny_bundle, tmp_path / "renamed"))
+    rewrite(renamed, lambda manifest: manifest.update(name="renamed"))
+    assert tuned.succeed(Bundle.open(renamed)).measured is tuned.measured
