@@ -38,7 +38,7 @@ export REQUEST
 FRONTS ?= 0 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve score test test-all lint train export bundle image image-test manifests loadtest trials soak benchmark benchmark-short benchmark-gpu prove-gpu audit clean
+.PHONY: help serve score test test-all lint train export bundle image image-test manifests loadtest trials soak benchmark benchmark-peers benchmark-short benchmark-gpu prove-gpu audit clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -108,6 +108,17 @@ trials: $(DEVELOP) ## try to break a server, in one process and with two fronts 
 
 soak: $(DEVELOP) ## run ten minutes of steady load
 	$(BIN)/python -m loadtest.soak
+
+benchmark-peers: $(DEVELOP) | runs/tiny/bundle ## compare with other servers, then what each costs by itself, and write the tables of docs/performance.md
+	status=0; $(BIN)/python -m benchmarks.peers --only served,ours,plain,litserve,bentoml,mosec,ray,ray-haproxy,triton,infinity,vllm --rounds 2 --seconds 4 --output benchmarks/measured/peers || status=1; \
+	$(BIN)/python -m benchmarks.peers --overhead --bundle runs/tiny/bundle --seconds 4 --output benchmarks/measured/overhead || status=1; \
+	$(BIN)/python -m docs.generate && $(BIN)/python -m docs.plots || status=1; exit $$status
+
+# A bundle that costs nothing: its answers are worth nothing.
+runs/tiny/bundle: | $(DEVELOP)
+	$(BIN)/python -m training.tiny_encoder runs/tiny/encoder
+	$(BIN)/python -m training.train recipes/tiny/train.yaml
+	$(BIN)/python -m export runs/tiny/member --output runs/tiny/bundle --data recipes/tiny/validation.jsonl
 
 benchmark: $(DEVELOP) ## measure the machine's limit, each part's worth, and other servers: about an hour on an idle machine
 	status=0; for part in ceiling ablation peers; do $(BIN)/python -m benchmarks.$$part || status=1; done; exit $$status

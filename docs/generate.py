@@ -1,11 +1,12 @@
-"""Writes docs/settings.md and docs/recipe.md: python -m docs.generate
+"""Writes docs/settings.md, docs/recipe.md and tables of docs/performance.md: python -m docs.generate
 
-The text is in docs/templates/, the tables are made from the pydantic fields and their `description`s. So code
-and page cannot differ.
-tests/test_docs.py checks that the committed pages are current.
+The text of the first two is in docs/templates/, their tables are made from the pydantic fields and their
+`description`s. So code and page cannot differ. The other tables were written by the commands that measured
+them. tests/test_docs.py checks that the committed pages are current.
 """
 
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from textwrap import fill
@@ -20,6 +21,7 @@ from models.command import CommandParser
 FOLDER: Final = Path(__file__).resolve().parent
 ROOT: Final = FOLDER.parent
 LIMITS: Final = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "min_length": "not empty"}
+INCLUDED: Final = re.compile(r"(<!-- (benchmarks/measured/\S+\.md) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 KINDS: Final = {
     "str": "text",
     "int": "whole number",
@@ -52,7 +54,23 @@ def page(name: str) -> str:
     return re.sub(r"\{\{ (\w+) \}\}", table, (FOLDER / "templates" / name).read_text(encoding="utf-8"))
 
 
-PAGES: Final = {name: partial(page, name) for name in ("settings.md", "recipe.md")}
+def performance_page() -> str:
+    """docs/performance.md with each table of benchmarks/measured/ and its picture between two comments."""
+
+    def include(found: re.Match[str]) -> str:
+        path = ROOT / found[2]
+        drawn = (path.parent / "plot.svg").exists()
+        picture = f"![requests a second of the servers](img/{path.parent.name}.svg)\n\n" if drawn else ""
+        return f"{found[1]}{picture}{path.read_text(encoding='utf-8')}{found[3]}"
+
+    return INCLUDED.sub(include, (FOLDER / "performance.md").read_text(encoding="utf-8"))
+
+
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "settings.md": partial(page, "settings.md"),
+    "recipe.md": partial(page, "recipe.md"),
+    "performance.md": performance_page,
+}
 
 
 def _settings(settings: type[BaseModel]) -> str:

@@ -1,7 +1,7 @@
 """Draws the pictures of the documents from their own tables: python -m docs.plots
 
-Each picture reads the first table below a heading, so that a picture and its table cannot differ. Run it
-after a table has changed, and commit docs/img/.
+Each picture reads the first table below a heading, so that a picture and its table cannot differ. Pictures
+that a command drew with its own figures are copied. Run it after a table has changed, and commit docs/img/.
 """
 
 import shutil
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).resolve().parent
 IMAGES: Final = FOLDER / "img"
-CASCADE: Final = FOLDER.parent / "bundles" / "default" / "cascade.svg"
+MEASURED: Final = FOLDER.parent / "benchmarks" / "measured"
+DRAWN: Final = {
+    "cascade": FOLDER.parent / "bundles" / "default" / "cascade.svg",
+    **{plot.parent.name: plot for plot in MEASURED.glob("*/plot.svg")},
+}
 BLUES: Final = ("#b8c4d6", "#6f8fb8", "#274b7a")
 ORANGE: Final = "#b8621b"
 
@@ -32,14 +36,6 @@ def ablation(axes: "Axes") -> None:
     rows = table("performance.md", "What each part gives")
     _groups(axes, [row[0] for row in rows], [[float(cell) for cell in row[1:4]] for row in rows])
     axes.set_title("Requests/s with parts of the engine taken away, by connections (VNNI)")
-
-
-def peers(axes: "Axes") -> None:
-    """Requests a second at 1, 16 and 64 connections for each server."""
-    rows = table("performance.md", "Other servers")
-    names = [f"{row[0]}: {row[1]}" for row in rows]
-    _groups(axes, names, [[float(cell) for cell in row[2:5]] for row in rows])
-    axes.set_title("Requests/s of servers on the same members and cores, by connections (VNNI)")
 
 
 def ceiling(axes: "Axes") -> None:
@@ -93,7 +89,6 @@ def _groups(axes: "Axes", names: list[str], values: list[list[float]]) -> None:
 PICTURES: Final = {
     "ablation": (ablation, (9, 4.5)),
     "ceiling": (ceiling, (7, 4)),
-    "peers": (peers, (9, 6)),
     "reliability": (reliability, (5, 4.5)),
     "study": (study, (9, 6.5)),
 }
@@ -111,7 +106,8 @@ def main(argv: list[str] | None = None) -> int:
         draw(axes)
         figure.savefig(IMAGES / f"{name}.svg", metadata={"Date": None})
         plt.close(figure)
-    shutil.copyfile(CASCADE, IMAGES / "cascade.svg")
+    for name, drawn in DRAWN.items():
+        shutil.copyfile(drawn, IMAGES / f"{name}.svg")
     return 0
 
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from docs.generate import PAGES
-from docs.plots import PICTURES, table
+from docs.plots import DRAWN, PICTURES, table
 from loadtest.server import running
 from training.run.recipe import ContextualRecipe, PretrainingRecipe, Recipe
 
@@ -46,8 +46,15 @@ def code_of(path: Path) -> str:
 
 
 def anchors_of(path: Path) -> set[str]:
+    """Of its headings, and of the table rows that have one."""
     headings = re.findall(r"^#+ (.+)$", text_of(path), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    named = {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    return named | rows_of(path)
+
+
+def rows_of(path: Path) -> set[str]:
+    """The anchors of table rows."""
+    return set(re.findall(r'^\| <a id="([^"]+)"></a>', text_of(path), re.MULTILINE))
 
 
 def bodies_of(path: Path) -> list[dict[str, Any]]:
@@ -86,6 +93,14 @@ def test_every_link_leads_to_a_file_and_a_heading(document: Path) -> None:
         linked = document.parent / file if file else document
         assert linked.exists(), target
         assert not anchor or anchor in anchors_of(linked), target
+
+
+@pytest.mark.parametrize("readme", READMES, ids=name_of)
+def test_every_claim_to_be_faster_points_to_a_measured_row(readme: Path) -> None:
+    for claim in re.split(r"\n\n|\n(?=[|-])", text_of(readme)):
+        if re.search(r"\b(faster|fastest|times as (fast|many))\b|더 빠르|배 빠르", claim):
+            rows = re.findall(r"\(docs/performance\.md#([^)]+)\)", claim)
+            assert set(rows) & rows_of(ROOT / "docs" / "performance.md"), claim
 
 
 @pytest.mark.parametrize("document", CURRENT, ids=name_of)
@@ -138,11 +153,10 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 def test_the_pictures_are_there_and_their_tables_are_numbers() -> None:
-    for name in PICTURES:
+    for name in (*PICTURES, *DRAWN):
         assert (ROOT / "docs" / "img" / f"{name}.svg").exists(), "run python -m docs.plots"
     for page, heading, columns in (
         ("performance.md", "What each part gives", slice(1, 5)),
-        ("performance.md", "Other servers", slice(2, 6)),
         ("quality.md", "Can you trust the score?", slice(1, 4)),
     ):
         assert all(float(cell) >= 0 for row in table(page, heading) for cell in row[columns])

@@ -4,13 +4,15 @@ pins."""
 import asyncio
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from benchmarks.peers import environments
+from benchmarks.peers.__main__ import read_scans
+from benchmarks.peers.comparison import candidates, places
 from benchmarks.peers.plot import draw
 from benchmarks.peers.report import (
     RULES,
@@ -18,6 +20,7 @@ from benchmarks.peers.report import (
     Standing,
     agreement,
     comparable,
+    gate_table,
     judge,
     merge_labels,
     summarise,
@@ -164,7 +167,7 @@ def measured(connections: int, rps: float, p99: float | None = 100.0, **errors: 
 
 def standing(kind: str, rps: float, p99: float | None = 100.0, title: str = "other") -> Standing:
     figures = summarise([measured(connections, rps, p99) for connections in (1, 16, 64)])
-    return Standing(kind, title, "as usual", figures, agreement=1.0, relabelled=0)  # type: ignore[arg-type]
+    return Standing(kind, title, title, "as usual", figures, agreement=1.0, relabelled=0)  # type: ignore[arg-type]
 
 
 def test_figures_are_medians_and_errors_sums() -> None:
@@ -209,8 +212,23 @@ def test_gates_hold_ours_against_every_server_of_its_kind() -> None:
     }
 
 
+def test_with_models_that_cost_nothing_ours_is_ahead_of_all_but_rust() -> None:
+    ours, fronts = standing("ours", 100), standing("fronts", 70)
+    peers = [
+        standing("batch 16", 101, title="ray"),
+        standing("batch 16", 124, title="mosec"),
+        standing("pair", 88, title="mosec"),
+    ]
+    gates = judge([ours, fronts, *peers], levels=[16], overhead=True)
+    assert {str(gate): gate.holds for gate in gates} == {
+        "requests a second at 16 over ray (as usual): 0.99 (at least 1)": False,
+        "requests a second at 16 over mosec (as usual): 0.81 (at least 0.8)": True,
+        "requests a second with two fronts at 16 over mosec (as usual): 0.80 (at least 0.8)": False,
+    }
+
+
 def test_a_gate_without_figures_does_not_hold() -> None:
-    dead = Standing("best", "other", "as usual", {}, None, 0, ("ended with status 1",))
+    dead = Standing("best", "other", "other", "as usual", {}, None, 0, ("ended with status 1",))
     assert [gate.holds for gate in judge([standing("ours", 100), dead])] == [False, False]
     assert [gate.holds for gate in judge([standing("ours", 0, None), standing("batch 16", 0, None)])] == [
         False,
@@ -224,15 +242,15 @@ def test_table_and_chart_name_every_server_and_its_problems(tmp_path: Path) -> N
     standings = [
         standing("ours", 123.456, title="KoRE & co"),
         standing("best", 40, title="peer"),
-        Standing("batch 16", "dead", "x", {}, None, 0, ("ended with status 1\nKeyError: a|b\n",)),
+        Standing("batch 16", "dead", "dead", "x", {}, None, 0, ("KeyError: a|b\n  in line 1\n",)),
     ]
-    text = table(standings, judge(standings))
+    text = table(standings, "peers")
     draw(standings, tmp_path / "plot.svg")
     picture = (tmp_path / "plot.svg").read_text(encoding="utf-8")
-    assert "| KoRE & co | as usual | 123 / 123 / 123 | 100 / 100 / 100 | 100.00% | none |" in text
-    assert "| peer | as usual (its best) |" in text
-    assert "| dead | x | - / - / - | - / - / - | - | 1 failed starts (KeyError: a/b) |" in text
-    assert "**no**" in text
+    assert "KoRE & co | as usual | 123 | 123 | 123 | 100 | 100 | 100 | 100.00% | none |" in text
+    assert '| <a id="peers-peer-best"></a>peer | as usual, its best |' in text
+    assert "dead | x | - | - | - | - | - | - | - | 1 failed starts: `KeyError: a/b` |" in text
+    assert "**no**" in gate_table(judge(standings))
     assert "KoRE &amp; co" in picture
     assert "123.5" in picture
 
@@ -273,6 +291,27 @@ def test_configurations_are_told_in_words() -> None:
     assert str(Configuration("served")) == "defaults"
     assert str(Configuration("plain", 1, 2, 1)) == "2 workers of 1 thread"
     assert str(Configuration("mosec", 16, 1, 2)) == "batch 16, 1 worker of 2 threads"
+
+
+def test_the_best_of_an_earlier_scan_is_compared(tmp_path: Path) -> None:
+    tried = candidates("mosec", cores=2)
+    assert [str(one) for one in tried] == [
+        "batch 16, 1 worker of 2 threads",
+        "batch 1, 2 workers of 1 thread",
+        "batch 4, 2 workers of 1 thread",
+        "batch 16, 2 workers of 1 thread",
+    ]
+    rates = dict(zip(tried, (10.0, 30.0, 20.0, 15.0), strict=True))
+    scans = [{**asdict(one), "rps": rps} for one, rps in rates.items()]
+    (tmp_path / "results.json").write_text(json.dumps({"scans": scans}))
+    earlier = read_scans(tmp_path / "results.json")
+    assert earlier == {"mosec": rates}
+    assert places(["ours", "mosec"], 2, earlier) == [
+        ("ours", Configuration("ours")),
+        ("batch 16", tried[0]),
+        ("best", tried[1]),
+    ]
+    assert ("pair", tried[3]) in places(["mosec"], 2, earlier, overhead=True)
 
 
 @pytest.mark.parametrize(

@@ -6,40 +6,72 @@ time.
 1. Scan the batch sizes and splits of the cores of each peer that batches, to find its best configuration.
 2. Measure all servers in rounds, each round in another order, because a machine's speed drifts.
 3. Take medians over the rounds, and compare ours with each server's by the rules of report.py.
+4. Write results.json, table.md and plot.svg. With `--output benchmarks/measured/peers` (or `…/overhead`),
+   `python -m docs.generate` copies the table into docs/performance.md and `python -m docs.plots` the picture.
+
+`--overhead` compares what each server costs by itself: its bundle must cost nothing.
 """
 
+import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from textwrap import fill
+from typing import Any, Final
 
 from benchmarks.peers.classifier import write_classifier
 from benchmarks.peers.comparison import Durations, PeerBench, places
 from benchmarks.peers.environments import ROOT, versions
 from benchmarks.peers.plot import draw
-from benchmarks.peers.report import CONNECTIONS, Standing, comparable, judge, table
+from benchmarks.peers.report import (
+    CONNECTIONS,
+    Standing,
+    comparable,
+    gate_table,
+    judge,
+    name_configuration,
+    table,
+)
 from benchmarks.peers.servers import PEERS, Configuration
 from benchmarks.rows import add_rows, draw_rows
 from engine.cores import available_cores
 from loadtest.command import add_bundle, add_output, conclude, make_parser, write_json
+from loadtest.sentences import Row
+from models.hub import BundlePlace
+
+OVERHEAD_PEERS: Final = ("ours", "fronts", "plain", "litserve", "bentoml", "mosec", "ray", "triton")
 
 
 @dataclass(frozen=True, slots=True)
 class PeerOptions:
-    """The servers to compare, and how; `scan` looks for each peer's best configuration first."""
+    """The servers to compare, and how.
+
+    Attributes:
+        scan: look for each peer's best configuration first.
+        scanned: results.json of an earlier comparison, whose scan is used instead.
+        overhead: the models cost nothing.
+        output: folder of the results; its name is the name of the table.
+        command: that was typed.
+    """
 
     peers: list[str]
     levels: list[int]
     rounds: int
     durations: Durations
     scan: bool
+    scanned: Path | None
+    overhead: bool
     output: Path
+    command: str
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,11 +80,17 @@ def main(argv: list[str] | None = None) -> int:
     )
     add_bundle(parser)
     add_rows(parser, count=300)
-    usual = [name for name, peer in PEERS.items() if not peer.classifies]
+    usual = [name for name, peer in PEERS.items() if not peer.classifies and name != "fronts"]
     parser.add_argument(
         "--only",
-        default=",".join(usual),
-        help="servers to compare (default: %(default)s); infinity and vllm download over 1 GB each",
+        metavar="SERVERS",
+        help=f"servers to compare (default: {','.join(usual)}; with --overhead {','.join(OVERHEAD_PEERS)}); "
+        "infinity and vllm download over 1 GB each",
+    )
+    parser.add_argument(
+        "--overhead",
+        action="store_true",
+        help="the --bundle costs nothing (make runs/tiny/bundle): compare what each server costs by itself",
     )
     parser.add_argument(
         "--classifier",
@@ -72,19 +110,28 @@ def main(argv: list[str] | None = None) -> int:
         help="connections at a time (default: 1 16 64)",
     )
     parser.add_argument("--no-scan", action="store_true", help="only batches of 16, no search for the best")
+    parser.add_argument(
+        "--scanned", type=Path, metavar="RESULTS", help="results.json with the scan of an earlier comparison"
+    )
     parser.add_argument("--short", action="store_true", help="1 round of 4 seconds without a scan")
     add_output(parser, "peers")
     arguments = parser.parse_args(argv)
-    peers = arguments.only.split(",")
+    if arguments.overhead and not arguments.bundle:
+        parser.error("--overhead needs a --bundle that costs nothing: make runs/tiny/bundle")
+    peers = arguments.only.split(",") if arguments.only else OVERHEAD_PEERS if arguments.overhead else usual
     if unknown := [name for name in peers if name not in PEERS]:
         parser.error(f"--only: unknown {', '.join(unknown)}; choose from {', '.join(PEERS)}")
+    seconds = arguments.seconds or (4 if arguments.short else 15)
     options = PeerOptions(
-        peers=peers,
+        peers=list(peers),
         levels=arguments.connections,
         rounds=arguments.rounds or (1 if arguments.short else 3),
-        durations=Durations(1 if arguments.short else 3, arguments.seconds or (4 if arguments.short else 15)),
-        scan=not (arguments.short or arguments.no_scan),
+        durations=Durations(min(3, seconds / 2), seconds),
+        scan=not (arguments.short or arguments.no_scan or arguments.scanned),
+        scanned=arguments.scanned,
+        overhead=arguments.overhead,
         output=arguments.output,
+        command=shlex.join(["python", "-m", "benchmarks.peers", *(sys.argv[1:] if argv is None else argv)]),
     )
     from engine.settings import DEFAULT_BUNDLE  # slow to import, and not needed for --help
 
@@ -102,38 +149,80 @@ def main(argv: list[str] | None = None) -> int:
         remedy = "write the version of constraints.txt into benchmarks/peers/requirements"
         print(f"benchmarks.peers: {fault}; {remedy}", file=sys.stderr)
         return 2
-    rows = draw_rows(arguments.rows, arguments.count)
+    bundle = arguments.bundle or DEFAULT_BUNDLE
+    rows = readable(bundle, draw_rows(arguments.rows, arguments.count))
     with tempfile.TemporaryDirectory(prefix="classifier-") as folder:
         if any(PEERS[peer].classifies for peer in peers):
             write_classifier(arguments.classifier, Path(folder))
-        bench = PeerBench(arguments.bundle or DEFAULT_BUNDLE, Path(folder), rows)
+        bench = PeerBench(bundle, Path(folder), rows)
         return compare(bench, options, installed)
+
+
+def readable(bundle: BundlePlace, rows: Sequence[Row]) -> list[Row]:
+    """The rows that the bundle can read: a row whose entities do not fit into its window would fail the whole
+    batch in some peers."""
+    from models.bundle import Bundle  # slow to import
+    from models.ensemble import Ensemble
+    from models.example import Example, InvalidExample
+
+    ensemble, found = Ensemble.load(Bundle.open(bundle), threads=1), []
+    for row in rows:
+        with suppress(InvalidExample):
+            ensemble.encode(Example.from_row(row))
+            found.append(row)
+    return found
 
 
 def compare(bench: PeerBench, options: PeerOptions, installed: dict[str, dict[str, str]]) -> int:
     """Scan, measure, judge and write the results; returns 0 if every gate holds, else 1."""
     cores, durations = available_cores(), options.durations
     document: dict[str, Any] = describe_machine(cores) | {
+        "command": options.command,
         "settings": {"rows": len(bench.rows), "rounds": options.rounds, **asdict(durations)},
-        "versions": installed,
+        "versions": name_versions(installed),
     }
-    scanned = [peer for peer in options.peers if options.scan and PEERS[peer].batches and PEERS[peer].package]
-    half = Durations(durations.warmup, durations.counted / 2)
-    scans = {peer: bench.scan(peer, cores, half) for peer in scanned}
-    compared = places(options.peers, cores, scans)
+    scans = read_scans(options.scanned) if options.scanned else {}
+    if options.scan:
+        half = Durations(durations.warmup / 2, durations.counted / 2)
+        batching = [peer for peer in options.peers if PEERS[peer].batches and PEERS[peer].package]
+        scans = {peer: bench.scan(peer, cores, half) for peer in batching}
+    compared = places(options.peers, cores, scans, options.overhead)
     document["scans"] = [asdict(one) | {"rps": rps} for rates in scans.values() for one, rps in rates.items()]
     servers = [configuration for _, configuration in compared]
     document["rounds"] = measure_rounds(bench, servers, options)
     standings = [bench.standing(kind, configuration) for kind, configuration in compared]
-    gates = judge(standings, options.levels)
+    gates = judge(standings, options.levels, options.overhead)
     document["standings"] = [asdict(standing) for standing in standings]
     document["gates"] = [{"gate": str(gate), "ratio": gate.ratio, "holds": gate.holds} for gate in gates]
     write_json(options.output / "results.json", document)
-    (options.output / "table.md").write_text(table(standings, gates) + f"\n{name_versions(installed)}\n")
+    tables = [table(standings, options.output.name), *([gate_table(gates)] if gates else [])]
+    (options.output / "table.md").write_text("\n".join([describe(document), *tables]), encoding="utf-8")
     draw(standings, options.output / "plot.svg")
-    print(table(standings, []), file=sys.stderr)
+    print(tables[0], file=sys.stderr)
     promises = {str(gate): gate.holds for gate in gates} | comparable(standings)
     return conclude("peers", summary(standings), promises)
+
+
+def read_scans(path: Path) -> dict[str, dict[Configuration, float]]:
+    """The scan in a results.json: requests a second of each peer's configurations."""
+    scans = defaultdict[str, dict[Configuration, float]](dict)
+    for one in json.loads(path.read_text(encoding="utf-8"))["scans"]:
+        rps = one.pop("rps")
+        scans[one["peer"]][Configuration(**one)] = rps
+    return scans
+
+
+def describe(document: dict[str, Any]) -> str:
+    """Markdown above the table: the command, the machine and the versions."""
+    machine, settings = document["machine"], document["settings"]
+    rounds = f"{settings['rounds']} round{'s' * (settings['rounds'] > 1)}"
+    told = (
+        f"{machine['processor']}, {machine['cores']} cores, load {machine['load_before']:.1f} "
+        f"before the start; {document['date'][:10]}, commit {document['commit']}. Medians of {rounds} of "
+        f"{settings['counted']:g} s for each server and number of connections, {settings['rows']} rows. "
+        f"{document['versions']}"
+    )
+    return f"`{document['command']}`\n\n{fill(told, 100, break_on_hyphens=False)}\n"
 
 
 def measure_rounds(
@@ -185,7 +274,7 @@ def name_versions(installed: dict[str, dict[str, str]]) -> str:
 
 def summary(standings: Sequence[Standing]) -> dict[str, Any]:
     """The figures for the last line of stdout."""
-    named = {f"{one.title}, {one.configuration}": one for one in standings}
+    named = {f"{one.title}, {name_configuration(one)}": one for one in standings}
     levels = [level for one in standings for level in one.figures.values()]
     return {
         "requests_per_second": {

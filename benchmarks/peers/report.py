@@ -1,5 +1,6 @@
 """From measurements to a verdict: medians over the rounds, gates, the table."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +17,12 @@ the batch."""
 
 MEDIANS: Final = ("rps", "p50_ms", "p95_ms", "p99_ms", "generator_cpu_ms")
 
-Kind = Literal["ours", "served", "plain", "bounded", "batch 16", "best", "classifier"]
-"""`ours` lets every member vote, as the peers do; `served` has the cascade, as users have it. A `classifier`
-runs another model of the same size: it has no gates, and its relations are not compared."""
+Kind = Literal["ours", "served", "fronts", "plain", "bounded", "batch 16", "pair", "best", "classifier"]
+"""`ours` lets every member vote, as the peers do; `served` has the cascade, as users have it; `fronts` has
+two front processes. A `pair` has two workers, to be compared with `fronts`. A `classifier` runs another model
+of the same size: it has no gates, and its relations are not compared."""
+
+Ours = Literal["ours", "served", "fronts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class Standing:
 
     Attributes:
         kind: decides its gates.
+        peer: its name on the command line.
         figures: by number of connections; empty if it never started.
         agreement: share of the rows with the same relation as ours, of those that both answered.
         relabelled: answers that gave a row another relation than an earlier one of the same server.
@@ -34,6 +39,7 @@ class Standing:
     """
 
     kind: Kind
+    peer: str
     title: str
     configuration: str
     figures: Mapping[int, Measurement]
@@ -49,15 +55,15 @@ class Rule:
     figure: Literal["rps", "p99_ms"]
     connections: int
     limit: float
-    of: Literal["ours", "served"] = "ours"
+    of: Ours = "ours"
 
     def holds(self, ratio: float) -> bool:
         return ratio >= self.limit if self.figure == "rps" else ratio <= self.limit
 
 
-RULES: Final[dict[Kind, tuple[Rule, ...]]] = {
-    "ours": (),
-    "served": (),
+Rules = Mapping[Kind, tuple[Rule, ...]]
+
+RULES: Final[Rules] = {
     "plain": (
         Rule("rps", 1, 1.0),
         Rule("rps", 16, 1.0),
@@ -73,8 +79,22 @@ RULES: Final[dict[Kind, tuple[Rule, ...]]] = {
         Rule("rps", 16, 3.5, "served"),
     ),
     "best": (Rule("rps", 16, 1.0), Rule("rps", 64, 1.0)),
-    "classifier": (),
 }
+
+_AHEAD = (Rule("rps", 16, 1.0), Rule("rps", 64, 1.0))
+
+OVERHEAD_RULES: Final[Rules] = {
+    "batch 16": _AHEAD,
+    "best": _AHEAD,
+    "pair": (Rule("rps", 16, 0.8, "fronts"), Rule("rps", 64, 0.8, "fronts")),
+}
+"""With models that cost nothing."""
+
+RUST: Final = frozenset({"mosec"})
+"""Their HTTP is Rust: with models that cost nothing, 0.8 of them is enough."""
+
+
+OURS: Final[dict[Ours, str]] = {"ours": "", "served": " as served", "fronts": " with two fronts"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +113,7 @@ class Gate:
     def __str__(self) -> str:
         figure, bound = ("requests a second", "at least") if self.rule.figure == "rps" else ("p99", "at most")
         ratio = "no figure" if self.ratio is None else f"{self.ratio:.2f}"
-        whose = f"{figure}{' as served' * (self.rule.of == 'served')} at {self.rule.connections}"
+        whose = f"{figure}{OURS[self.rule.of]} at {self.rule.connections}"
         return f"{whose} over {self.against}: {ratio} ({bound} {self.rule.limit:g})"
 
 
@@ -130,20 +150,32 @@ def agreement(labels: Mapping[int, str], reference: Mapping[int, str]) -> float 
     return sum(labels[row] == reference[row] for row in common) / len(common) if common else None
 
 
-def judge(standings: Sequence[Standing], levels: Collection[int] = CONNECTIONS) -> list[Gate]:
+def judge(
+    standings: Sequence[Standing], levels: Collection[int] = CONNECTIONS, overhead: bool = False
+) -> list[Gate]:
     """The gates of these servers at these numbers of connections; none of a server of ours that is not among
-    them."""
-    ours = {standing.kind: standing for standing in standings if standing.kind in ("ours", "served")}
+    them.
+
+    Args:
+        overhead: the models cost nothing.
+    """
+    ours = {standing.kind: standing for standing in standings if standing.kind in OURS}
+    rules = OVERHEAD_RULES if overhead else RULES
     return [
         Gate(
-            rule,
-            f"{standing.title} ({standing.configuration}{', its best' * (standing.kind == 'best')})",
+            replace(rule, limit=0.8) if overhead and standing.peer in RUST else rule,
+            f"{standing.title} ({name_configuration(standing)})",
             _ratio(rule, ours[rule.of], standing),
         )
         for standing in standings
-        for rule in RULES[standing.kind]
+        for rule in rules.get(standing.kind, ())
         if rule.of in ours and rule.connections in levels
     ]
+
+
+def name_configuration(standing: Standing) -> str:
+    """Its use of the cores, and whether it is the best that was found."""
+    return f"{standing.configuration}{', its best' * (standing.kind == 'best')}"
 
 
 def comparable(standings: Sequence[Standing]) -> dict[str, bool]:
@@ -161,34 +193,58 @@ def comparable(standings: Sequence[Standing]) -> dict[str, bool]:
     return verdicts
 
 
-def table(standings: Sequence[Standing], gates: Sequence[Gate]) -> str:
-    """Markdown: a line for each server, then a line for each gate."""
-    lines = [
-        f"| server | configuration | requests/s at {' / '.join(map(str, CONNECTIONS))} connections | "
-        "p99 ms at 1 / 16 / 64 connections | "
-        "same relation as ours | problems |",
-        "| --- | --- | --- | --- | --- | --- |",
+def table(standings: Sequence[Standing], name: str) -> str:
+    """Markdown: a line for each server, with an anchor to link to (`NAME-peer-kind`)."""
+    levels = sorted({level for one in standings for level in one.figures})
+    columns = [
+        f"{figure}, {level}{' connections' * (level == levels[-1])}"
+        for figure in ("requests/s", "p99 ms")
+        for level in levels
     ]
-    for standing in standings:
-        figures = standing.figures
-        rates = " / ".join(_shown(figures[level].rps) if level in figures else "-" for level in CONNECTIONS)
-        latencies = " / ".join(
-            _shown(figures[level].p99_ms) if level in figures else "-" for level in CONNECTIONS
+    head = ["server", "configuration", *columns, "same relation as ours", "problems"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    taken: Counter[str] = Counter()
+    for one in standings:
+        anchor = f"{name}-{one.peer}" + f"-{one.kind.replace(' ', '-')}" * (one.kind != one.peer)
+        taken[anchor] += 1
+        anchor += f"-{taken[anchor]}" * (taken[anchor] > 1)
+        figures = [one.figures.get(level) for level in levels]
+        lines.append(
+            _line(
+                [
+                    f'<a id="{anchor}"></a>{one.title}',
+                    name_configuration(one),
+                    *(_shown(level and level.rps) for level in figures),
+                    *(_shown(level and level.p99_ms) for level in figures),
+                    "-" if one.agreement is None else f"{one.agreement:.2%}",
+                    _problems(one),
+                ]
+            )
         )
-        same = "-" if standing.agreement is None else f"{standing.agreement:.2%}"
-        errors = sum(sum(level.errors.values()) for level in figures.values())
-        notes = [
-            (errors, "errors"),
-            (len(standing.failures), f"failed starts ({_reason(standing.failures)})"),
-            (standing.relabelled, "changed relations"),
-        ]
-        problems = ", ".join(f"{count} {what}" for count, what in notes if count) or "none"
-        configuration = f"{standing.configuration}{' (its best)' * (standing.kind == 'best')}"
-        lines.append(f"| {standing.title} | {configuration} | {rates} | {latencies} | {same} | {problems} |")
-    if gates:
-        lines += ["", "| our figure over another server's | holds |", "| --- | --- |"]
-        lines += [f"| {gate} | {'yes' if gate.holds else '**no**'} |" for gate in gates]
     return "\n".join(lines) + "\n"
+
+
+def gate_table(gates: Sequence[Gate]) -> str:
+    """Markdown: a line for each gate."""
+    lines = [_line(["our figure over another server's", "holds"]), _line(["---"] * 2)]
+    return (
+        "\n".join([*lines, *(_line([str(gate), "yes" if gate.holds else "**no**"]) for gate in gates)]) + "\n"
+    )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _problems(standing: Standing) -> str:
+    errors: Counter[str] = sum((Counter(one.errors) for one in standing.figures.values()), Counter())
+    kinds = ", ".join(f"{count} × {error}" for error, count in sorted(errors.items()))
+    notes = [
+        (len(standing.failures), f"failed starts: {_reason(standing.failures)}"),
+        (errors.total(), f"errors ({kinds})"),
+        (standing.relabelled, "changed relations"),
+    ]
+    return ", ".join(f"{count} {what}" for count, what in notes if count) or "none"
 
 
 def _ratio(rule: Rule, ours: Standing, theirs: Standing) -> float | None:
@@ -201,9 +257,12 @@ def _ratio(rule: Rule, ours: Standing, theirs: Standing) -> float | None:
 
 
 def _reason(failures: Sequence[str]) -> str:
-    """The last line of the first failure, fit for a cell of the table."""
-    lines = [line for line in failures[0].splitlines() if line.strip()] if failures else []
-    return lines[-1].strip().replace("|", "/")[:200] if lines else "no reason given"
+    """The last line of the first failure that names an error, fit for a cell of the table; else the last
+    line."""
+    lines = [line.strip() for line in failures[0].splitlines() if line.strip()] if failures else []
+    named = [line for line in lines if re.search(r"\w(Error|Exception|NotFound)\b", line)]
+    last = (named or lines or ["no reason given"])[-1]
+    return f"`{re.sub('[|`]', '/', last)[:200]}`"
 
 
 def _shown(value: float | None) -> str:

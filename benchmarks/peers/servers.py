@@ -23,7 +23,7 @@ from loadtest.sentences import Row
 from loadtest.server import StartFailed, answers, free_port, leaving_on_sigterm
 from models.hub import BundlePlace
 
-CAUTION: Final = "KORE_CASCADE_CAUTION"
+EVERY_MEMBER: Final = {"KORE_CASCADE_CAUTION": "1"}
 MAX_WAIT_MS: Final = 2
 START_TIMEOUT_S: Final = 120
 VLLM_START_TIMEOUT_S: Final = 600
@@ -82,7 +82,14 @@ OFFLINE: Final = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
 PEERS: Final = {
     peer.name: peer
     for peer in (
-        Peer("ours", "KoRE Serve, every member votes", "api", package=None, switches={CAUTION: "1"}),
+        Peer("ours", "KoRE Serve, every member votes", "api", package=None, switches=EVERY_MEMBER),
+        Peer(
+            "fronts",
+            "KoRE Serve, every member votes, two front processes",
+            "api",
+            package=None,
+            switches=EVERY_MEMBER | {"KORE_HTTP_PROCESSES": "2"},
+        ),
         Peer("served", "KoRE Serve, as served", "api", package=None),
         Peer("plain", "FastAPI, no batching", "benchmarks.peers.plain", "fastapi", batches=False),
         Peer(
