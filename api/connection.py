@@ -10,6 +10,7 @@
 """
 
 import asyncio
+import time
 from typing import Any, Final
 
 import httptools
@@ -19,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from api.settings import Settings
+from api.telemetry import READ_AT
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 
@@ -109,7 +111,16 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._upgrades = self.parser.should_upgrade()
         if not self._upgrades:
+            _date(self.scope)
             super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        for (
+            cycle,
+            _,
+        ) in self.pipeline:  # its client sent it early: until now it has waited for its own answers
+            _date(cycle.scope)
+        super().on_response_complete()
 
     def on_message_complete(self) -> None:
         if not self._upgrades:
@@ -144,6 +155,10 @@ class Connection(HttpToolsProtocol):
             self._head_clock = None
 
 
+def _date(scope: Any) -> None:
+    scope[READ_AT] = time.monotonic()
+
+
 def _without_upgrade(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
     """A header without what asks for an upgrade; its value is empty if nothing is left."""
     name, value = header
@@ -172,6 +187,7 @@ def configure(app: FastAPI, settings: Settings) -> Config:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=CLOSING_S,
         access_log=False,
+        proxy_headers=False,  # the client's address is not used
         server_header=False,
         log_config=None,
         log_level="warning",

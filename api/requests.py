@@ -15,8 +15,14 @@ from starlette.requests import ClientDisconnect
 
 from api.errors import BodyTimeout, InvalidRequest, TooLarge, UnknownEncoding, fault
 from api.reading import SHORT_BODY_BYTES
+from engine.errors import WaitTooLong
 
 LONGEST_TIMEOUT_S: Final = 86_400
+
+ROUNDS: Final = 3
+"""Rounds of the event loop that a request needs after its first one: its predictions arrive, its answer is
+sent, and one round passed before its head was read."""
+
 _JSON: Final = "application/json"
 _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?|\.[0-9]+")
 
@@ -44,6 +50,32 @@ def timeout_s(request: Request, default_s: float) -> float:
         message = f"a number of seconds above 0 and up to {LONGEST_TIMEOUT_S} is required"
         raise InvalidRequest([fault("timeout", ["header", "X-Request-Timeout"], message)])
     return seconds
+
+
+def predicted_by(began: float, now: float, deadline: float) -> float:
+    """When the predictions must be there, so that the answer is sent by the deadline. All times are on
+    `time.monotonic`'s clock.
+
+    In one round the event loop reads the heads of all requests that have arrived, then begins each of them.
+    If HTTP is slower than they arrive, requests wait here, before admission sees them.
+
+    1. The time from a request's head to its beginning is about one round.
+    2. Its answer needs `ROUNDS` more. They are kept free before the deadline, so admission adds them to the
+       wait that it estimates.
+    3. A request for which no time is left is refused.
+
+    Args:
+        began: when the request's head was read.
+
+    Raises:
+        WaitTooLong: the rounds alone exceed the deadline.
+    """
+    latest = deadline - ROUNDS * (now - began)
+    if latest <= now:
+        wait_s = (1 + ROUNDS) * (now - began)
+        message = f"estimated wait {wait_s:.1f} s for the server's HTTP exceeds the request's deadline"
+        raise WaitTooLong(message, retry_after_s=now - latest)
+    return latest
 
 
 def require_json(request: Request) -> None:

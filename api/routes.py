@@ -13,7 +13,15 @@ from starlette.types import Receive, Scope, Send
 
 from api import __version__
 from api.metrics import TRUNCATED, predicted, voted
-from api.requests import LONGEST_TIMEOUT_S, is_short, read_body, require_json, timeout_s, while_connected
+from api.requests import (
+    LONGEST_TIMEOUT_S,
+    is_short,
+    predicted_by,
+    read_body,
+    require_json,
+    timeout_s,
+    while_connected,
+)
 from api.schemas import (
     ONE,
     SENTENCE,
@@ -145,6 +153,7 @@ async def relations(request: Request) -> Response:
     require_json(request)
     with service.pool() as pool:
         if is_short(request):
+            deadline = predicted_by(record.began, time.monotonic(), deadline)
             await pool.require_room(deadline)
     try:
         body = await read_body(request, settings.max_body_bytes, deadline)

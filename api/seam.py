@@ -4,12 +4,12 @@
 in a front process. The routes do not know which one they call.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Literal, Protocol, Self
 
 from api.reading import BodyReader
 from api.settings import Settings
-from engine.queue import Answered
+from engine.waiting import Answered
 from models.encoding import EncodedExample
 from models.example import Example
 from models.pairs import Pairs
@@ -32,7 +32,7 @@ class AnsweringPool(Protocol):
     async def require_room(self, deadline: float) -> None:
         """Refuse a request before its body is read. Raises QueueFull, WaitTooLong, NotReady."""
 
-    async def predict(self, rows: Sequence[EncodedExample], deadline: float) -> Answered:
+    def predict(self, rows: Sequence[EncodedExample], deadline: float) -> Awaitable[Answered]:
         """Predictions in the order of the rows. Raises a `Failure`."""
 
 

@@ -209,6 +209,10 @@ class RelationService:
         return exposition()
 
     async def describe(self) -> dict[str, Any]:
+        """As `description`, for callers that do not know where the engine is."""
+        return self.description()
+
+    def description(self) -> dict[str, Any]:
         """What is served and where, for `/info` and `/card`."""
         document: dict[str, Any] = {
             "state": self._state,

@@ -28,6 +28,8 @@ log = logging.getLogger("kore")
 _HISTOGRAMS: Final = {"encode": ENCODE_SECONDS, "queue": QUEUE_SECONDS, "inference": INFERENCE_SECONDS}
 _PLAIN: Final = re.compile(r"[\x20-\x7e]{1,200}")  # can be echoed into a header and a log line unchanged
 _KEY: Final = "kore.record"  # in the ASGI scope
+READ_AT: Final = "kore.read_at"
+"""In the ASGI scope: when the request's head was read, on `time.monotonic`'s clock (`api/connection.py`)."""
 
 
 @dataclass(slots=True)
@@ -35,7 +37,7 @@ class RequestRecord:
     """One request's id and times, from the middleware through the route to headers, metrics and traces.
 
     Attributes:
-        began: on `time.monotonic`'s clock.
+        began: when its head was read, on `time.monotonic`'s clock.
         encode_s, queue_s, inference_s: seconds; None for a stage that the request did not reach.
     """
 
@@ -74,7 +76,7 @@ class Telemetry:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = scope[_KEY] = RequestRecord(_request_id(scope), time.monotonic())
+        record = scope[_KEY] = RequestRecord(_request_id(scope), scope.get(READ_AT) or time.monotonic())
         REQUEST_ID.set(record.request_id)
         status = 0
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from engine.queue import Answered, DynamicBatcher, QueueOptions
+from engine.queue import DynamicBatcher, QueueOptions
 from engine.tuning import TunedEnsemble
+from engine.waiting import Answered
 from models.bundle import Bundle
 from models.encoding import EncodedExample
 from models.ensemble import Ensemble
@@ -86,15 +87,21 @@ class Pool:
         """Mark and tokenise an example, or each pair. Raises as `BundleEncoder.encode_all`."""
         return self.tuned.lanes.ensemble.encoder.encode_all(asked)
 
-    async def require_room(self, deadline: float) -> None:
+    def check_room(self, deadline: float) -> None:
         """Refuse a request before its body is read. Raises as `DynamicBatcher.require_room`."""
         self._batcher.require_room(deadline)
 
-    async def predict(self, rows: Sequence[EncodedExample], deadline: float) -> Answered:
-        """Predictions in the order of the rows. Raises as `DynamicBatcher.submit`."""
-        if not rows:  # of a sentence whose entities make no pair
-            return Answered([], 0.0, 0.0)
-        return await self._batcher.submit(rows, deadline)
+    async def require_room(self, deadline: float) -> None:
+        """As `check_room`, for callers that do not know where the engine is."""
+        self.check_room(deadline)
+
+    def predict(self, rows: Sequence[EncodedExample], deadline: float) -> asyncio.Future[Answered]:
+        """Predictions in the order of the rows. Raises, and fails, as `DynamicBatcher.submit`."""
+        if rows:
+            return self._batcher.submit(rows, deadline)
+        nothing: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+        nothing.set_result(Answered([], 0.0, 0.0))  # of a sentence whose entities make no pair
+        return nothing
 
     async def idle(self) -> None:
         """Wait until no request holds this pool."""

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from engine.admission import Admission
 from engine.errors import BatchLost, DeadlineExceeded, NotReady
 from engine.planner import BatchPlanner
-from engine.waiting import Item, Request, WaitingRows
+from engine.waiting import Answered, Item, Request, WaitingRows
 from models.encoding import EncodedExample
 from models.example import Prediction
 
@@ -33,15 +33,6 @@ log = logging.getLogger("kore")
 
 Run = Callable[[Sequence[EncodedExample], int], list[Prediction]]
 """Predictions for a batch, in the order of its rows, on the lane of that number. Each lane is a thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A request's predictions, in the order asked, and where its time went, in seconds."""
-
-    predictions: list[Prediction]
-    queue_s: float
-    inference_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,37 +111,39 @@ class DynamicBatcher:
         with self._changed:
             self._check(rows=1, work=None, deadline=deadline)
 
-    async def submit(self, rows: Sequence[EncodedExample], deadline: float) -> Answered:
-        """Predict a request's rows.
+    def submit(self, rows: Sequence[EncodedExample], deadline: float) -> asyncio.Future[Answered]:
+        """Predict a request's rows; called on an event loop. To cancel the future takes its rows out of the
+        queue.
 
         Args:
             rows: at least one.
             deadline: on `time.monotonic`'s clock. Rows that have not started by then are dropped.
 
+        Returns:
+            The future answer. It fails with DeadlineExceeded: the deadline passed; BatchLost: `run` failed
+            under one of the rows; NotReady: see `give_up`.
+
         Raises:
             QueueFull: the queue has too few free slots.
             WaitTooLong: the estimated wait exceeds the deadline.
-            DeadlineExceeded: the deadline passed.
-            BatchLost: `run` failed under one of the rows.
             NotReady: the batcher is closed.
         """
         loop = asyncio.get_running_loop()
         now = time.monotonic()
         request = Request(now, deadline, loop.create_future(), [None] * len(rows), len(rows))
         self._admit(request, rows)
-        clock = loop.call_later(max(0.0, deadline - time.monotonic()), _expire, request)
+        clock = loop.call_later(max(0.0, deadline - now), _expire, request)
         self._unanswered.add(request)
-        try:
-            await request.future
-        finally:
+
+        def leave(_: object) -> None:
             self._unanswered.discard(request)
             clock.cancel()
             if request.missing:
                 with self._changed:
                     self._waiting.remove({request})
-        started = request.submitted if request.started is None else request.started
-        predictions = [prediction for prediction in request.predictions if prediction is not None]
-        return Answered(predictions, started - request.submitted, time.monotonic() - started)
+
+        request.future.add_done_callback(leave)
+        return request.future
 
     def give_up(self) -> None:
         """Answer every waiting and every later request with `NotReady`; called on the callers' event loop."""
@@ -322,7 +315,13 @@ def _deliver(answers: Sequence[tuple[Item, Prediction | None]]) -> None:
         request.predictions[item.index] = prediction
         request.missing -= 1
         if not request.missing:
-            request.future.set_result(None)
+            request.future.set_result(_answered(request))
+
+
+def _answered(request: Request) -> Answered:
+    started = request.submitted if request.started is None else request.started
+    predictions = [prediction for prediction in request.predictions if prediction is not None]
+    return Answered(predictions, started - request.submitted, time.monotonic() - started)
 
 
 def _expire(request: Request) -> None:

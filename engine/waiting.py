@@ -22,6 +22,15 @@ from models.encoding import EncodedExample
 from models.example import Prediction
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request's predictions, in the order asked, and where its time went, in seconds."""
+
+    predictions: list[Prediction]
+    queue_s: float
+    inference_s: float
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """A request in the queue or in a lane. Times are those of `time.monotonic`.
@@ -37,7 +46,7 @@ class Request:
 
     submitted: float
     deadline: float
-    future: asyncio.Future[None]
+    future: asyncio.Future[Answered]
     predictions: list[Prediction | None]
     missing: int
     turn: float = 0.0

@@ -247,6 +247,11 @@ class Encoder:
             ),
         )
 
+    def _from_text(self, ids: list[int]) -> list[int]:
+        """The tokens of a user's text; those that a text can never be are unknown tokens."""
+        never = self._never_from_text
+        return ids if never.keys().isdisjoint(ids) else [never.get(index, index) for index in ids]
+
     def _tokenise_each(
         self, pieces: Sequence[str], tokenised: dict[str, list[int]] | None = None
     ) -> tuple[list[int], list[int], list[int]]:
@@ -263,7 +268,7 @@ class Encoder:
         # "fast" means without offsets, which are not needed here
         read = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         for text, encoding in zip(texts, read, strict=True):
-            tokenised[text] = [self._never_from_text.get(i, i) for i in encoding.ids]
+            tokenised[text] = self._from_text(encoding.ids)
         ids: list[int] = []
         origins: list[int] = []
         for index, (piece, fixed) in enumerate(zip(pieces, known, strict=True)):
@@ -290,8 +295,8 @@ class Encoder:
                 ends.append(run[0])
                 continue
             starts = list(accumulate((len(pieces[index]) for index in run[:-1]), initial=0))
-            for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
-                ids.append(self._never_from_text.get(token, token))
+            for token, (start, stop) in zip(self._from_text(encoding.ids), encoding.offsets, strict=True):
+                ids.append(token)
                 begins.append(run[bisect_right(starts, start) - 1])
                 # some tokenizers give the token of a space no width: it belongs to the piece before
                 ends.append(run[bisect_right(starts, max(stop - 1, 0)) - 1])

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -12,12 +14,13 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
-from api import routes
+from api import errors, routes
 from api.app import create_app
 from api.reading import warn_of_near_misses
 from api.service import RelationService
 from api.settings import Settings, warn_of_unknown
-from engine.errors import NotReady
+from api.telemetry import READ_AT, Telemetry
+from engine.errors import NotReady, QueueFull
 from loadtest.server import running
 from models.labels import RELATIONS
 
@@ -80,6 +83,58 @@ def test_a_misspelt_variable_is_named_with_the_setting_it_resembles(
         "KORE_MAX_QUEU is not a setting and is ignored; did you mean KORE_MAX_QUEUE?",
         "KORE_XYZZY is not a setting and is ignored",
     ]
+
+
+class Engine:
+    """A service and its pool; they note until when the predictions must be there."""
+
+    settings = Settings()
+
+    def __init__(self) -> None:
+        self.deadlines: list[float] = []
+
+    def pool(self) -> "Engine":
+        return self
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    async def require_room(self, deadline: float) -> None:
+        self.deadlines.append(deadline)
+        raise QueueFull("enough seen", retry_after_s=1)
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "timeout_s", "left_s"),
+    [(0.0, 2, 2), (0.25, 2, 1.0), (0.5, 2, None), (0.75, 2, None), (5, 2, None), (0.5, 30, 28)],
+)
+def test_the_wait_for_the_event_loop_counts_before_a_body_is_read(
+    waited_s: float, timeout_s: float, left_s: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.routes.time", SimpleNamespace(monotonic=lambda: 100.0))
+    engine, app = Engine(), FastAPI()
+    app.state.service = engine
+    routes.install(app)
+    errors.install(app)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        pytest.fail("the body was read")
+
+    headers = [(b"content-length", b"99"), (b"x-request-timeout", str(timeout_s).encode())]
+    scope = {"type": "http", "method": "POST", "path": "/relations", "headers": headers, "query_string": b""}
+    scope[READ_AT] = 100.0 - waited_s
+    asyncio.run(Telemetry(app)(scope, receive, send))
+    assert sent[0]["status"] == 429
+    assert engine.deadlines == ([] if left_s is None else [100.0 + left_s])
+    if left_s is None:
+        late_s = 4 * waited_s - timeout_s
+        assert dict(sent[0]["headers"])[b"retry-after"] == str(max(1, math.ceil(late_s))).encode()
 
 
 @pytest.mark.parametrize(

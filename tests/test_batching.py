@@ -22,6 +22,7 @@ from engine.cost import CostModel
 from engine.errors import BatchLost, DeadlineExceeded, NotReady, QueueFull, WaitTooLong
 from engine.planner import TOKEN_BUDGET, BatchPlanner
 from engine.queue import DynamicBatcher, QueueOptions, Run
+from engine.waiting import Answered
 from models.encoding import Encoded
 from models.ensemble import EncodedExample
 from models.example import Prediction
@@ -88,12 +89,12 @@ def with_batcher(
         batcher.close()
 
 
-async def hold(batcher: DynamicBatcher, engine: Engine, mark: int = 999) -> asyncio.Task[object]:
+async def hold(batcher: DynamicBatcher, engine: Engine, mark: int = 999) -> asyncio.Future[Answered]:
     """Shut the engine with one request inside, so that what is asked next has to wait."""
     engine.open.clear()
-    task: asyncio.Task[object] = asyncio.create_task(batcher.submit([row(mark)], time.monotonic() + FAR))
+    held = batcher.submit([row(mark)], time.monotonic() + FAR)
     await asyncio.to_thread(engine.entered.acquire)
-    return task
+    return held
 
 
 async def ask(batcher: DynamicBatcher, *rows: EncodedExample, timeout: float = FAR) -> list[int]:

@@ -6,10 +6,11 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from api.connection import connection_class
+from api.telemetry import READ_AT
 from loadtest.server import ServerProcess, running
 
 ASKED = {
@@ -306,27 +308,56 @@ def test_a_content_length_of_thousands_of_zeros_is_a_number(server: ServerProces
         assert answer_of(connection)[0] == 200
 
 
+@asynccontextmanager
+async def connected(
+    app: Any, **options: Any
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to an application on this event loop."""
+    config = Config(app, http=connection_class(30), lifespan="off", log_config=None, **options)
+    config.load()
+    listener = await asyncio.get_running_loop().create_server(
+        lambda: config.http_protocol_class(config, ServerState(), {}), "127.0.0.1", 0
+    )
+    reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+    yield reader, writer
+    writer.close()
+    listener.close()
+
+
+def test_a_request_is_dated_when_its_head_is_read_or_when_the_one_before_it_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("api.connection.time", SimpleNamespace(monotonic=lambda: clock.now))
+    dates = []
+
+    async def later(scope: Scope, receive: Receive, send: Send) -> None:
+        dates.append(scope[READ_AT])
+        clock.now += 1.0
+        await Response()(scope, receive, send)
+
+    async def talk() -> None:
+        async with connected(later) as (reader, writer):
+            writer.write((head() + BODY) * 3)  # pipelined: one after the other
+            for _ in range(3):
+                await reader.readuntil(b"\r\n\r\n")
+
+    asyncio.run(talk())
+    assert dates == [0.0, 1.0, 2.0]
+
+
 def test_a_connection_whose_body_follows_its_answer_is_closed_once_it_idles() -> None:
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
         await Response("", 429)(scope, receive, send)
 
     async def talk() -> bytes:
-        config = Config(
-            refuse, http=connection_class(30), lifespan="off", log_config=None, timeout_keep_alive=1
-        )
-        config.load()
-        loop = asyncio.get_running_loop()
-        listener = await loop.create_server(
-            lambda: config.http_protocol_class(config, ServerState(), {}), "127.0.0.1", 0
-        )
-        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
-        writer.write(head())
-        answer = await reader.readuntil(b"\r\n\r\n")
-        writer.write(BODY)
-        rest = await asyncio.wait_for(reader.read(), 30)  # until the server closes the connection
-        writer.close()
-        listener.close()
-        return answer + rest
+        async with connected(refuse, timeout_keep_alive=1) as (reader, writer):
+            writer.write(head())
+            answer = await reader.readuntil(b"\r\n\r\n")
+            writer.write(BODY)
+            return answer + await asyncio.wait_for(
+                reader.read(), 30
+            )  # until the server closes the connection
 
     assert b" 429 " in asyncio.run(talk())
 

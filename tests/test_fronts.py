@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -58,7 +58,6 @@ IDS = Encoded(
     entity_spans=np.array([[2, 4], [5, 6]]),
     entity_types=np.array([1, 0]),
 )
-SPANS, TYPES = IDS.entity_spans.tobytes(), IDS.entity_types.tobytes()
 MESSAGES: list[Message] = [
     Predict(1, 2, 3.5, [EncodedExample((IDS, IDS)), EncodedExample((IDS,), np.arange(30) < 4)]),
     AskRoom(1, 2, 3.5),
@@ -78,6 +77,17 @@ MESSAGES: list[Message] = [
 
 def kind(message: object) -> str:
     return type(message).__name__
+
+
+def arrays(
+    positions: Sequence[int] = (1, 4),
+    spans: Sequence[int] = (2, 4, 5, 6),
+    types: Sequence[int] = (1, 0),
+    tokens: int = 9,
+    second: int = 3,
+) -> list[Any]:
+    """One encoding of a row, as a front sends it."""
+    return [np.array([*positions, *spans, *types, *range(tokens)]).tobytes(), second, False]
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=kind)
@@ -115,22 +125,21 @@ def test_a_message_with_a_wrong_field_is_refused(message: Message) -> None:
     "row",
     [
         [None, []],
-        [b"\1" * 29, [[bytes(72), bytes(16), 0, False, SPANS, TYPES]]],
-        [None, [[b"", bytes(16), 0, False, SPANS, TYPES]]],
-        [None, [[bytes(71), bytes(16), 0, False, SPANS, TYPES]]],
-        [None, [[bytes(72), bytes(8), 0, False, SPANS, TYPES]]],
-        [None, [[bytes(72), np.array([1, 9]).tobytes(), 0, False, SPANS, TYPES]]],
-        [None, [[bytes(72), np.array([-1, 2]).tobytes(), 0, False, SPANS, TYPES]]],
-        [None, [[bytes(72), bytes(16), 10, False, SPANS, TYPES]]],
-        [None, [[bytes(72), bytes(16), 0, False, SPANS[8:], TYPES]]],
-        [None, [[bytes(72), bytes(16), 0, False, np.array([[0, 1], [5, 10]]).tobytes(), TYPES]]],
-        [None, [[bytes(72), bytes(16), 0, False, np.array([[0, 1], [5, 5]]).tobytes(), TYPES]]],
-        [None, [[bytes(72), bytes(16), 0, False, SPANS, np.array([0, 7]).tobytes()]]],
-        [None, [[bytes(72), bytes(16), 0, False, SPANS]]],
+        [b"\1" * 29, [arrays()]],
+        [None, [arrays(tokens=0)]],
+        [None, [[arrays()[0][:-1], 0, False]]],
+        [None, [[arrays()[0][:56], 0, False]]],
+        [None, [arrays(positions=[1, 9])]],
+        [None, [arrays(positions=[-1, 2])]],
+        [None, [arrays(second=10)]],
+        [None, [arrays(spans=[0, 1, 5, 10])]],
+        [None, [arrays(spans=[0, 1, 5, 5])]],
+        [None, [arrays(types=[0, 7])]],
+        [None, [arrays()[:2]]],
     ],
 )
 def test_a_row_that_no_front_encodes_is_refused(row: object) -> None:
-    good = [None, [[bytes(72), bytes(16), 0, False, SPANS, TYPES]]]
+    good = [None, [arrays()]]
     assert isinstance(decode(["Predict", 1, 1, 1.0, [good]]), Predict)
     with pytest.raises(Malformed):
         decode(["Predict", 1, 1, 1.0, [row]])

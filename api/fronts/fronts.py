@@ -8,11 +8,11 @@ for the old one. No request is encoded twice, and none is lost.
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from api.fronts.channel import Channel
 from api.fronts.wire import (
-    Answer,
     AskRoom,
     Cancel,
     Describe,
@@ -31,6 +31,7 @@ from api.fronts.wire import (
 from api.service import RelationService
 from engine.errors import Failure
 from engine.pool import Pool
+from engine.waiting import Answered
 
 log = logging.getLogger("kore")
 
@@ -112,11 +113,11 @@ class Front:
         self._on_lost = on_lost
         self._held: dict[int, Pool] = {}
         self._told: Status | None = None
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._predicted: dict[int, asyncio.Future[Answered]] = {}  # by the question's number
 
     @property
     def busy(self) -> bool:
-        return bool(self._tasks)
+        return bool(self._predicted)
 
     def tell(self, status: Status, pool: Pool | None) -> None:
         """Tell a new status, and hold the pool of its generation for this front."""
@@ -130,49 +131,59 @@ class Front:
     def _read(self, message: Message) -> None:
         match message:
             case Predict(number) | AskRoom(number) | Describe(number) | Measure(number):
-                task = self._tasks[number] = asyncio.create_task(self._answer(message))
-                task.add_done_callback(lambda _: self._tasks.pop(number))
+                try:
+                    self._answer(message)
+                except Exception as error:
+                    self.channel.send(_failed(number, error))
             case Cancel(number):
-                if number in self._tasks:
-                    self._tasks[number].cancel()
+                if number in self._predicted:
+                    self._predicted[number].cancel()
             case Took(generation):
                 self.took.add(generation)
                 self._on_change()
             case Released(generation):
                 self._release(generation)
 
-    async def _answer(self, question: Question) -> None:
-        try:
-            answer = await self._ask(question)
-        except Failure as failure:
-            kind, detail = type(failure).__name__, str(failure.detail)
-            answer = Failed(question.number, kind, detail, failure.retry_after_s)
-        except Exception as error:
-            log.exception("a front's question could not be answered")
-            answer = Failed(question.number, type(error).__name__, str(error), None)
-        self.channel.send(answer)
-
-    async def _ask(self, question: Question) -> Answer:
+    def _answer(self, question: Question) -> None:
+        """Answer now, or once the predictions are there. Raises a `Failure`."""
         match question:
             case Predict(number, generation, deadline, rows):
-                answered = await self._held[generation].predict(rows, deadline)
-                return Predicted(number, answered.queue_s, answered.inference_s, answered.predictions)
+                # No task: to wait in one would cost as much as the rest of this process's part.
+                predicted = self._predicted[number] = self._held[generation].predict(rows, deadline)
+                predicted.add_done_callback(partial(self._send_predicted, number))
             case AskRoom(number, generation, deadline):
-                await self._held[generation].require_room(deadline)
-                return Told(number, {})
+                self._held[generation].check_room(deadline)
+                self.channel.send(Told(number, {}))
             case Describe(number):
-                return Told(number, await self._service.describe())
+                self.channel.send(Told(number, self._service.description()))
             case Measure(number):
                 self._service.measure()
-                return Told(number, {})
+                self.channel.send(Told(number, {}))
+
+    def _send_predicted(self, number: int, predicted: asyncio.Future[Answered]) -> None:
+        del self._predicted[number]
+        if predicted.cancelled():
+            return
+        if (error := predicted.exception()) is not None:
+            self.channel.send(_failed(number, error))
+            return
+        answered = predicted.result()
+        self.channel.send(Predicted(number, answered.queue_s, answered.inference_s, answered.predictions))
 
     def _release(self, generation: int) -> None:
         if (pool := self._held.pop(generation, None)) is not None:
             pool.__exit__()
 
     def _lost(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
+        for predicted in self._predicted.values():
+            predicted.cancel()
         for generation in list(self._held):
             self._release(generation)
         self._on_lost(self)
+
+
+def _failed(number: int, error: BaseException) -> Failed:
+    if isinstance(error, Failure):
+        return Failed(number, type(error).__name__, str(error.detail), error.retry_after_s)
+    log.error("a front's question could not be answered", exc_info=error)
+    return Failed(number, type(error).__name__, str(error), None)

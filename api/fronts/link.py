@@ -54,13 +54,14 @@ class Link:
             raise _ended()
         number = next(self._numbers)
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        late = asyncio.get_running_loop().call_later(
+            max(0.0, deadline - time.monotonic()) + LATE_S, _expire, future
+        )
         try:
             self.channel.send(question(number))
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic()) + LATE_S):
-                answer: Answer = await future
-        except TimeoutError:
-            raise DeadlineExceeded("the deadline passed before the answer was ready") from None
+            answer: Answer = await future
         finally:
+            late.cancel()
             if self._waiting.pop(number, None) is not None:  # no answer has arrived
                 self.channel.send(Cancel(number))
         if not isinstance(answer, Failed):
@@ -89,3 +90,8 @@ class Link:
 
 def _ended() -> BatchLost:
     return BatchLost("the engine failed on this request; it can be sent again", retry_after_s=1)
+
+
+def _expire(future: asyncio.Future[Answer]) -> None:
+    if not future.done():
+        future.set_exception(DeadlineExceeded("the deadline passed before the answer was ready"))

@@ -33,7 +33,7 @@ from api.seam import State
 from api.settings import Settings
 from engine.cores import available_cores
 from engine.errors import Failure, NotReady
-from engine.queue import Answered
+from engine.waiting import Answered
 from models.bundle import Bundle, BundleRefused
 from models.bundle_encoder import BundleEncoder
 from models.encoding import EncodedExample

@@ -172,9 +172,8 @@ def _plain(value: object) -> object:
     if isinstance(value, EncodedExample):
         return [None if value.allowed is None else value.allowed.tobytes(), value.encodings]
     if isinstance(value, Encoded):
-        positions = value.entity_positions.tobytes()
-        spans, types = value.entity_spans.tobytes(), value.entity_types.tobytes()
-        return [value.input_ids.tobytes(), positions, value.second_segment, value.truncated, spans, types]
+        parts = (value.entity_positions, value.entity_spans, value.entity_types, value.input_ids)
+        return [b"".join([part.tobytes() for part in parts]), value.second_segment, value.truncated]
     if isinstance(value, Prediction):
         return [value.probabilities.tobytes(), value.members, value.truncated]
     raise TypeError(f"{type(value).__name__} cannot be sent")
@@ -191,20 +190,21 @@ def _row(values: object) -> EncodedExample:
 
 def _encoded(values: object) -> Encoded:
     match values:
-        case [bytes(ids), bytes(positions), int(second), bool(truncated), bytes(spans), bytes(types)] if (
-            ids and len(ids) % 8 == 0 and len(positions) == len(types) == 16 and len(spans) == 32
-        ):
-            opens, kinds = (np.frombuffer(each, dtype=np.int64) for each in (positions, types))
-            words = np.frombuffer(spans, dtype=np.int64).reshape(2, 2)
-            tokens = len(ids) // 8
+        case [bytes(arrays), int(second), bool(truncated)] if len(arrays) > 64 and len(arrays) % 8 == 0:
+            numbers = np.frombuffer(arrays, dtype=np.int64)
+            tokens = len(numbers) - 8
+            subject, object_, first, stop, other_first, other_stop, kind, other_kind = numbers[:8].tolist()
             if (
-                all(0 <= place < tokens for place in opens.tolist())
-                and all(0 <= first < stop <= tokens for first, stop in words.tolist())
-                and all(0 <= kind <= len(ENTITY_TYPES) for kind in kinds.tolist())
+                0 <= subject < tokens
+                and 0 <= object_ < tokens
+                and 0 <= first < stop <= tokens
+                and 0 <= other_first < other_stop <= tokens
+                and 0 <= kind <= len(ENTITY_TYPES)
+                and 0 <= other_kind <= len(ENTITY_TYPES)
                 and 0 <= second <= tokens
             ):
-                row = np.frombuffer(ids, dtype=np.int64)
-                return Encoded(row, opens, second, truncated, words, kinds)
+                spans = numbers[2:6].reshape(2, 2)
+                return Encoded(numbers[8:], numbers[:2], second, truncated, spans, numbers[6:8])
     raise Malformed(f"no token ids: {values!r:.100}")
 
 
