@@ -185,7 +185,7 @@ class StandardOutput:
         self.complete = False
         try:
             self._labelled: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed on leaving the context)
-        except OSError:  # nothing is writable; a labelled row takes 248 bytes
+        except OSError:  # nothing is writable; a labelled row takes 124 bytes
             self._labelled = io.BytesIO()
 
     def __enter__(self) -> "StandardOutput":

@@ -24,7 +24,7 @@ from scoring import parquet
 from scoring.compare import read_predictions
 from scoring.engine import Answering, WindowRunner
 from scoring.errors import Refused, Stopped
-from scoring.evaluation import Evaluation, evaluate
+from scoring.evaluation import STORED, Evaluation, evaluate
 from scoring.journal import Finished, Journal, Sink, StandardOutput, Tally, write_whole
 from scoring.mistakes import most_confident
 from scoring.options import ScoringOptions
@@ -101,6 +101,7 @@ def job(options: ScoringOptions, bundle: Bundle, writer: Writer, device: Device)
     return {
         "input": identity(options.input) if can_be_read_again(options.input) else None,
         "device": device,
+        "format of the labelled rows": str(STORED),
         "bundle": hashlib.sha256((bundle.path / SUMS).read_bytes()).hexdigest(),
         "options": [
             options.input_form,
@@ -173,7 +174,7 @@ def _finish(window: Window, answering: Answering, writer: Writer, sink: Sink, pr
     )
     output = (b"" if before.rows else writer.header()) + writer.lines(answers)
     rejects = json_lines([reject.document() for reject in listed])
-    sink.commit(Finished(output, rejects, np.array(labelled, dtype=np.float64).tobytes()), tally)
+    sink.commit(Finished(output, rejects, np.array(labelled, dtype=STORED).tobytes()), tally)
 
 
 def _summary(

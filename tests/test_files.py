@@ -335,6 +335,16 @@ def test_a_part_that_is_damaged_is_named(tmp_path: Path) -> None:
         read_labelled(folder)
 
 
+@pytest.mark.parametrize("wrong", [0, 2])
+def test_a_part_without_a_header_is_named_once(wrong: int, tmp_path: Path) -> None:
+    folder = spark_folder(tmp_path / "rows", "csv")
+    part = folder / f"part-{wrong:05d}-5c2e-c000.csv"
+    part.write_bytes(part.read_bytes().partition(b"\n")[2])
+    with pytest.raises(InvalidRows if wrong == 0 else InputBroken, match="is not the header") as refused:
+        read(folder)
+    assert str(refused.value).count(part.name) == 1
+
+
 def test_a_folder_with_a_train_and_a_validation_file_is_no_table_in_parts(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_bytes(as_jsonl(ROWS))
     (tmp_path / "validation.jsonl").write_bytes(as_jsonl(ROWS))
@@ -368,6 +378,8 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "one-row.json": (json.dumps(ROWS[0], indent=2).encode(), "one row on each line"),
     "rows.bz2": (b"BZh91AY", "bzip2"),
     "rows.xz": (b"\xfd7zXZ\0\0", "xz"),
+    "part-0.zstd.orc": (b"ORC\x11\0\0\x0a\x06", "an ORC file"),
+    "rows.avro": (b"Obj\x01\x04\x16avro.schema", "an Avro file"),
     "latin.csv": ("école,café,été,à,ç,ñ,ü,é".encode("latin-1"), "neither UTF-8 nor UTF-16 nor cp949"),
     "binary.jsonl": (bytes(range(128, 256)) * 9, "neither UTF-8"),
     "packed.parquet": (gzip.compress(b"PAR1 and more"), "unpack it first"),

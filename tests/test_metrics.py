@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import auc, f1_score, precision_recall_curve
 
+import models.metrics
 from models.labels import RELATIONS
 from models.metrics import auprc, micro_f1
 
@@ -85,6 +86,18 @@ def test_auprc_is_scikit_learns_with_ties(decimals: int) -> None:
     assert auprc(labels, tied) == pytest.approx(reference_auprc(labels, tied), abs=1e-9)
 
 
+@pytest.mark.parametrize("piece", [1, 3, 399, 400])
+@pytest.mark.parametrize("decimals", [0, 1, 2, 9])
+def test_auprc_does_not_depend_on_the_pieces_of_the_ranking(
+    piece: int, decimals: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows with equal scores are one point of the curve, also where a piece ends among them."""
+    labels, probabilities = random_rows(26, 400, 12)
+    tied = probabilities.round(decimals)
+    monkeypatch.setattr(models.metrics, "PIECE", piece)
+    assert auprc(labels, tied) == pytest.approx(reference_auprc(labels, tied), abs=1e-9)
+
+
 def test_auprc_is_scikit_learns_with_one_score_for_everything() -> None:
     labels, probabilities = random_rows(22, 60)
     flat = np.full_like(probabilities, 1 / 30)
@@ -123,8 +136,8 @@ def test_auprc_by_hand() -> None:
     assert reference_auprc(np.array([1, 1, 2]), probabilities) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("wrong", [np.nan, np.inf])
-def test_auprc_refuses_probabilities_that_are_not_finite(wrong: float) -> None:
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.1])
+def test_auprc_refuses_what_is_no_probability(wrong: float) -> None:
     probabilities = np.eye(30)
     probabilities[3, 4] = wrong
     with pytest.raises(ValueError, match="finite"):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import tracemalloc
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,13 +14,15 @@ import numpy as np
 import pytest
 from scoring_files import as_csv, as_jsonl, summary_of
 
+import models.metrics
+import scoring.evaluation
 from loadtest.sentences import make_long_rows
 from models.example import Example
 from models.labels import RELATION_IDS, RELATIONS
 from models.metrics import auprc, micro_f1
 from scoring import compare
 from scoring.__main__ import main
-from scoring.evaluation import evaluate
+from scoring.evaluation import COLUMNS, STORED, evaluate
 from scoring.mistakes import KEPT, marked
 from scoring.report import render
 
@@ -53,8 +56,9 @@ class Page(HTMLParser):
 def labelled_file(path: Path, rows: int, seed: int = 3) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     generator = np.random.default_rng(seed)
     labels, probabilities = generator.integers(30, size=rows), generator.dirichlet(np.full(30, 0.1), rows)
-    np.column_stack([labels, probabilities]).astype(np.float64).tofile(path)
-    return labels, probabilities
+    table = np.column_stack([labels, probabilities]).astype(STORED)
+    table.tofile(path)
+    return labels, table[:, 1:]
 
 
 def test_evaluation_are_those_of_the_metrics(tmp_path: Path) -> None:
@@ -75,8 +79,25 @@ def test_evaluation_are_those_of_the_metrics(tmp_path: Path) -> None:
         assert evaluation.reliability.right[index] == (labels == predicted)[inside].sum()
 
 
+def test_the_evaluation_of_ten_million_rows_needs_some_40_mb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four bytes a row, and pieces of a fixed size. Measured over fewer rows, in smaller pieces."""
+    for module in (scoring.evaluation, models.metrics):
+        monkeypatch.setattr(module, "PIECE", 500)
+    peaks = []
+    for rows in (20_000, 60_000):
+        with (tmp_path / "labelled").open("w+b") as file:
+            file.truncate(rows * COLUMNS * STORED.itemsize)
+            tracemalloc.start()
+            evaluate(file, rows)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[1] - peaks[0] == pytest.approx(4 * 40_000, abs=10_000)
+
+
 def test_a_score_of_one_falls_into_the_last_bin(tmp_path: Path) -> None:
-    np.array([[3.0, *np.eye(30)[3]]]).tofile(tmp_path / "labelled")
+    np.array([[3.0, *np.eye(30)[3]]], dtype=STORED).tofile(tmp_path / "labelled")
     with (tmp_path / "labelled").open("rb") as file:
         evaluation = evaluate(file, 1)
     assert evaluation.reliability.rows.tolist() == [0] * 9 + [1]

@@ -30,6 +30,8 @@ REFUSED: Final = (
     (b"\xfd7zXZ\0", "compressed with xz; unpack it, or compress it with gzip or zstd"),
     (b"\x93NUMPY", "a NumPy array; write the rows as JSON lines"),
     (b"SQLite format 3\0", "an SQLite database; export the rows as CSV"),
+    (b"ORC", "an ORC file; write the rows as JSON lines or Parquet"),
+    (b"Obj\x01", "an Avro file; write the rows as JSON lines or Parquet"),
     (b"\x89HDF", "an HDF5 file; write the rows as JSON lines or Parquet"),
     *((b"\x80" + bytes([protocol]), "a pickle, which can run code; write the rows as JSON lines or Parquet")
       for protocol in range(2, 6)),
@@ -79,7 +81,11 @@ def _open_parts(paths: Sequence[Path], form: InputForm | None, encoding: str | N
                     raise InputBroken(f"it is {opened.form}, and the parts before it are {found}")
                 for record in opened.records:
                     yield replace(record, line=None)
-        except (InputBroken, InvalidRows) as error:
+        except InvalidRows as error:  # names the part
+            if not place:
+                raise  # the folder is refused, as a single file is
+            raise InputBroken(str(error)) from None
+        except InputBroken as error:
             raise InputBroken(f"{paths[place].name}: {error}") from None
 
     return Input(
