@@ -40,6 +40,8 @@ class Deployment(BaseModel):
     most_replicas: int | None = Field(
         None, ge=1, description="Ray Serve starts up to this many while requests wait; default: replicas"
     )
+    upscale_delay_s: float = Field(30, ge=0, description="how long requests wait before a replica is added")
+    downscale_delay_s: float = Field(600, ge=0, description="how long a replica is spare before it leaves")
     cpus: int = Field(1, ge=1, description="cores of a replica")
     gpus: int = Field(0, ge=0, description="GPUs of a replica")
 
@@ -95,6 +97,8 @@ def build(arguments: Deployment) -> serve.Application:
             "min_replicas": arguments.replicas,
             "max_replicas": arguments.most_replicas,
             "target_ongoing_requests": 16 * max(arguments.cpus, 16 * arguments.gpus),
+            "upscale_delay_s": arguments.upscale_delay_s,
+            "downscale_delay_s": arguments.downscale_delay_s,
         }
     deployment: Any = serve.deployment(Relations)
     application: serve.Application = deployment.options(name="relations", **options).bind(settings)

@@ -8,12 +8,14 @@ import subprocess
 import sysconfig
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
 from conftest import ROOT
 
 from api.settings import Settings
+from deploy.image import check_refusal
 from deploy.image import main as build_image
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -112,6 +114,22 @@ def test_where_the_image_cannot_be_built_one_line_says_what_is_missing(
     with pytest.raises(SystemExit, match="2"):
         build_image([])
     assert "install buildah, mmdebstrap" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("status", "lines", "kept"),
+    [
+        (2, ["api: CUDA is required, but this machine has no GPU"], True),
+        (0, ["api: CUDA is required, but this machine has no GPU"], False),
+        (2, ["Traceback", "RuntimeError: this machine has no GPU"], False),
+        (2, [], False),
+    ],
+)
+def test_the_cuda_image_must_refuse_in_one_plain_line(status: int, lines: list[str], kept: bool) -> None:
+    """Beside the log, which is JSON in an image."""
+    image = Mock()
+    image.run.return_value = (status, "", "\n".join(['{"message": "device cuda"}', *lines]))
+    assert list(check_refusal(image).values()) == [kept]
 
 
 def run_tool(name: str, *arguments: str) -> None:

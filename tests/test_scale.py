@@ -1,8 +1,11 @@
 """The simulation of machines agrees with queueing theory where theory has a formula."""
 
+from dataclasses import replace
+
 import pytest
 
-from benchmarks.scale import Balance, Host, at_random, closed_loop, fewer_of_two, open_loop_times, simulate
+from benchmarks.hosts import Balance, Host, at_random, fewer_of_two, figures, simulate
+from benchmarks.scale import Pair, Traffic, compare
 from engine.cost import CostModel
 from engine.planner import BatchPlanner
 
@@ -10,6 +13,8 @@ SECONDS = 0.01
 ONE_BY_ONE = Host(
     BatchPlanner(CostModel(run=0.0, row=0.0, token=SECONDS / 100, token_length=0.0), token_budget=100),
     lanes=1,
+    threads=1,
+    cores=1,
     lengths=[100],
     shares=[1.0],
     factor=1.0,
@@ -18,11 +23,16 @@ ONE_BY_ONE = Host(
 """Rows of one length that fill a batch each: every row takes `SECONDS`."""
 
 
-def mean_latency(load: float, hosts: int = 1, balance: Balance = lambda queues: queues[0]) -> float:
-    due = open_loop_times(load * hosts / SECONDS, 60.0 / hosts)
-    answers = simulate(ONE_BY_ONE, due, hosts, balance)
+def mean_latency(load: float, hosts: int = 1, balance: Balance = lambda servers: servers[0]) -> float:
+    due = Traffic(rate=load * hosts / SECONDS).due(60.0 / hosts)
+    answers = simulate(ONE_BY_ONE, due, hosts, balance).answers
     assert len(answers) == len(due)
     return sum(latency for _, latency in answers) / len(answers)
+
+
+def closed_loop(host: Host, callers: int) -> tuple[float, float]:
+    """Requests/s and p99 in seconds."""
+    return figures(Traffic(callers=callers).simulated(host, 11.0).answers, 1.0, 10.0)
 
 
 @pytest.mark.parametrize("load", [0.5, 0.7])
@@ -37,11 +47,43 @@ def test_a_host_drawn_at_random_is_as_slow_as_one_host_and_the_better_of_two_is_
 
 
 def test_a_closed_loop_reaches_the_rate_of_the_lane_and_every_caller_waits_for_the_others() -> None:
-    rate, p99_s = closed_loop(ONE_BY_ONE, callers=16, warmup_s=1.0, seconds=10.0)
+    rate, p99_s = closed_loop(ONE_BY_ONE, callers=16)
     assert rate == pytest.approx(1 / SECONDS, rel=0.01)
     assert p99_s == pytest.approx(16 * SECONDS, rel=0.1)
 
 
-def test_the_time_outside_the_lanes_and_rows_that_stop_early_count() -> None:
-    host = Host(ONE_BY_ONE.planner, 1, [100, 100], [1.0, 0.5], factor=1.2, http_s=0.001)
-    assert host.seconds([0, 1]) == pytest.approx(2 * SECONDS * 0.75 * 1.2 + 2 * 0.001)
+def test_rows_that_stop_early_make_a_batch_shorter() -> None:
+    host = replace(ONE_BY_ONE, lengths=[100, 100], shares=[1.0, 0.5], factor=1.2)
+    assert host.seconds([0, 1]) == pytest.approx(2 * SECONDS * 0.75 * 1.2)
+
+
+def test_http_takes_its_time_from_the_lanes_of_a_busy_machine() -> None:
+    """Saturation: the cores do the lanes' work and HTTP's, and nothing else."""
+    http_s = SECONDS / 4
+    rate, _ = closed_loop(replace(ONE_BY_ONE, http_s=http_s), callers=16)
+    assert rate == pytest.approx(1 / (SECONDS + http_s), rel=0.01)
+    two_cores = replace(ONE_BY_ONE, lanes=2, cores=2, http_s=http_s)
+    assert closed_loop(two_cores, callers=16)[0] == pytest.approx(2 / (SECONDS + http_s), rel=0.01)
+
+
+def test_with_a_core_of_its_own_http_slows_no_lane_but_is_part_of_the_latency() -> None:
+    host = replace(ONE_BY_ONE, cores=2, http_s=SECONDS / 4)
+    assert closed_loop(host, callers=16)[0] == pytest.approx(1 / SECONDS, rel=0.01)
+    ((_, latency),) = simulate(host, [0.0]).answers
+    assert latency == pytest.approx(SECONDS + host.http_s)
+
+
+def test_lanes_with_more_threads_than_cores_share_the_cores() -> None:
+    host = replace(ONE_BY_ONE, lanes=4, cores=2)
+    assert closed_loop(host, callers=16)[0] == pytest.approx(2 / SECONDS, rel=0.01)
+
+
+def test_the_verdict_is_on_the_median_of_the_ratios_of_the_rounds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The machine's speed moves between rounds, and then both figures move together."""
+    rounds = [(50.0, 0.1, 51.0, 0.11), (100.0, 0.05, 101.0, 0.055), (80.0, 0.1, 40.0, 0.3)]
+    pairs = [Pair(*one, http_s=0.001, generator_s=0.0002, factor=1.0, others=0.01) for one in rounds]
+    assert list(compare({"16 callers": pairs}).values()) == [True]
+    assert "1.01" in capsys.readouterr().out
+    assert list(compare({"16 callers": pairs[2:]}).values()) == [False]

@@ -1,0 +1,232 @@
+"""Simulated machines that serve: the server's planner on measured times, and cores that HTTP and lanes share.
+
+`benchmarks/scale.py` measures what a `Host` needs, compares one host with the real server, and simulates
+many. The way of a request through a host:
+
+1. HTTP reads it: half of the request's CPU time outside the lanes. HTTP is one thread, so one request at a
+   time, in the order of arrival.
+2. It waits. A free lane takes the batch that the server's planner chooses.
+3. The batch runs for its measured time, or for longer while the cores have more to do.
+4. HTTP answers each of its requests: the other half of the CPU time.
+
+The cores are shared as an operating system does it. HTTP sleeps most of the time, so it has a core at once
+when it wakes. The lanes share what is left.
+"""
+
+import heapq
+import itertools
+import math
+import random
+from bisect import insort
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from loadtest.figures import percentile
+
+if TYPE_CHECKING:
+    from engine.planner import BatchPlanner
+
+DONE_S: Final = 1e-9
+"""Work of fewer seconds than this is done: what rounding leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A machine as the simulation knows it.
+
+    Attributes:
+        lanes, threads: as in `engine.split.Split`.
+        cores: that lanes and HTTP share.
+        lengths: tokens of each row.
+        shares: seconds of each row alone with the cascade, over what the planner's cost model predicts.
+        factor: seconds of real batches, over what the two above predict.
+        http_s: CPU seconds of a request outside the lanes.
+    """
+
+    planner: "BatchPlanner"
+    lanes: int
+    threads: int
+    cores: int
+    lengths: Sequence[int]
+    shares: Sequence[float]
+    factor: float
+    http_s: float
+
+    def seconds(self, batch: Sequence[int]) -> float:
+        """Of a batch of rows, given as their numbers, on a lane whose cores do nothing else."""
+        longest = max(self.lengths[row] for row in batch)
+        share = sum(self.shares[row] for row in batch) / len(batch)
+        return float(self.planner.cost.seconds(len(batch), longest)) * share * self.factor
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A request of one row. Times are simulated seconds: when it was due, when it joined the queue."""
+
+    number: int
+    row: int
+    due: float
+    queued: float = 0.0
+    answered: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """What a lane or HTTP does now, and the seconds of it that are left."""
+
+    left: float
+    requests: list[Request]
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """One host's present state.
+
+    Attributes:
+        waiting: requests in the queue, sorted by length, as (length, number, request).
+        lanes: the running batches.
+        http: what HTTP has to do; it does the first.
+        inside: requests without an answer.
+        now: the time of this state.
+        changes: how often the state has changed; an event of an earlier state is void.
+    """
+
+    host: Host
+    waiting: list[tuple[int, int, Request]] = field(default_factory=list)
+    lanes: list[Work] = field(default_factory=list)
+    http: deque[Work] = field(default_factory=deque)
+    inside: int = 0
+    now: float = 0.0
+    changes: int = 0
+
+    def _pace(self) -> float:
+        """The work that each busy lane does in a second, in seconds."""
+        free = self.host.cores - bool(self.http)
+        return min(1.0, free / (len(self.lanes) * self.host.threads)) if self.lanes else 0.0
+
+    def next_end(self) -> float:
+        """When a batch or HTTP's present work ends, if nothing arrives before; infinite if nothing runs."""
+        pace = self._pace()
+        ends = [self.now + work.left / pace for work in self.lanes] if pace else []
+        return min(
+            [*ends, *(self.now + work.left for work in itertools.islice(self.http, 1))], default=math.inf
+        )
+
+    def advance(self, now: float) -> None:
+        """Do the work between the present time and `now`. No work ends before `now`."""
+        done = (now - self.now) * self._pace()
+        for work in self.lanes:
+            work.left -= done
+        if self.http:
+            self.http[0].left -= now - self.now
+        self.now = now
+
+    def finish(self) -> list[Request]:
+        """Take out the work that has ended, and begin what follows it; returns the answered requests."""
+        answered: list[Request] = []
+        while self.http and self.http[0].left < DONE_S:
+            (request,) = self.http.popleft().requests
+            if request.answered:
+                answered.append(request)
+            else:
+                request.queued = self.now
+                insort(self.waiting, (self.host.lengths[request.row], request.number, request))
+        for work in [work for work in self.lanes if work.left < DONE_S]:
+            self.lanes.remove(work)
+            for request in work.requests:
+                request.answered = True
+                self.http.append(Work(self.host.http_s / 2, [request]))
+        self.inside -= len(answered)
+        return answered
+
+    def take(self) -> list[int]:
+        """Give a free lane the batch that the planner chooses around the request that has waited longest;
+        returns its rows."""
+        anchor = min(range(len(self.waiting)), key=lambda place: self.waiting[place][1])
+        lengths = [length for length, _, _ in self.waiting]
+        waited = [self.now - request.queued for _, _, request in self.waiting]
+        cut = self.host.planner.choose(lengths, anchor, self.host.lanes - len(self.lanes), waited)
+        batch = [request for _, _, request in self.waiting[cut.start : cut.stop]]
+        del self.waiting[cut.start : cut.stop]
+        rows = [request.row for request in batch]
+        self.lanes.append(Work(self.host.seconds(rows), batch))
+        return rows
+
+
+Balance = Callable[[Sequence[Server]], Server]
+
+
+def at_random(seed: int = 0) -> Balance:
+    """A balancer that draws each request's host."""
+    return random.Random(seed).choice
+
+
+def fewer_of_two(seed: int = 0) -> Balance:
+    """A balancer that draws two hosts and takes the one with fewer requests inside (Mitzenmacher, 2001)."""
+    drawn = random.Random(seed)
+    return lambda servers: min(drawn.choice(servers), drawn.choice(servers), key=lambda server: server.inside)
+
+
+@dataclass(slots=True)
+class Simulated:
+    """For each answer its time and its latency, in seconds, and the rows of each batch."""
+
+    answers: list[tuple[float, float]] = field(default_factory=list)
+    batches: list[list[int]] = field(default_factory=list)
+
+
+def simulate(
+    host: Host,
+    due: Iterable[float],
+    hosts: int = 1,
+    balance: Balance = lambda servers: servers[0],
+    again_until: float = 0.0,
+) -> Simulated:
+    """Send one-row requests to equal hosts; the rows in order, again and again.
+
+    1. Take the next event: a request is due, or something ends on a host.
+    2. A request goes to the host that the balancer names.
+    3. What ended on that host is taken out, and what follows it begins.
+    4. Free lanes of that host take batches.
+
+    Args:
+        due: ascending times of the requests, in seconds.
+        again_until: until this time, each caller sends the next request when it gets its answer.
+    """
+    numbers, servers, found = itertools.count(), [Server(host) for _ in range(hosts)], Simulated()
+    rows = itertools.cycle(range(len(host.lengths)))
+    events: list[tuple[float, int, Server | None, int]] = [(at, next(numbers), None, 0) for at in due]
+    heapq.heapify(events)
+    while events:
+        now, number, server, change = heapq.heappop(events)
+        if server is not None and change != server.changes:
+            continue
+        if server is None:
+            server = balance(servers)
+            server.advance(now)
+            server.inside += 1
+            server.http.append(Work(host.http_s / 2, [Request(number, next(rows), now)]))
+        else:
+            server.advance(now)
+        for request in server.finish():
+            found.answers.append((now, now - request.due))
+            if now < again_until:
+                heapq.heappush(events, (now, next(numbers), None, 0))
+        while server.waiting and len(server.lanes) < host.lanes:
+            found.batches.append(server.take())
+        server.changes += 1
+        if (end := server.next_end()) < math.inf:
+            heapq.heappush(events, (end, next(numbers), server, server.changes))
+    return found
+
+
+def figures(answers: Iterable[tuple[float, float]], warmup_s: float, seconds: float) -> tuple[float, float]:
+    """Answers a second, and the p99 of their latency in seconds, from `warmup_s` on for `seconds`.
+
+    Args:
+        answers: the time and the latency of each, in seconds from the first request.
+    """
+    latencies = [latency for at, latency in answers if warmup_s <= at < warmup_s + seconds]
+    return len(latencies) / seconds, percentile(latencies, 99) or 0.0
