@@ -53,3 +53,8 @@ PREFERRED: Final[dict[Device, tuple[Precision, ...]]] = {
     "cuda": ("fp16-packed", "fp16", "fp16-from-int8", "fp32"),
 }
 """Which graph a device runs where a member has several: the fastest first."""
+
+
+def for_device(device: Device) -> list[Precision]:
+    """The precisions whose graphs are for this device, in the table's order."""
+    return [precision for precision, facts in PRECISIONS.items() if facts.device == device]

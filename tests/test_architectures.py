@@ -474,6 +474,7 @@ def test_a_bundle_whose_tokenizer_lacks_the_markers_is_refused(mixed_fp32: Path,
         Ensemble.load(Bundle.open(copy))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoder", "markers", "inputs"),
     [

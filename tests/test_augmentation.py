@@ -77,6 +77,7 @@ def many(
             yield method, before, after, seed
 
 
+@pytest.mark.slow
 def test_thousands_of_times_both_entities_stay_letter_for_letter_under_their_spans(
     ordinary: list[Example],
 ) -> None:

@@ -187,6 +187,7 @@ def labelled(examples: list[Example]) -> list[LabelledExample]:
     return [LabelledExample(one, index % len(RELATIONS)) for index, one in enumerate(examples)]
 
 
+@pytest.mark.slow
 def test_told_the_relation_the_model_knows_better_what_was_masked(model: Path, environment: Path) -> None:
     losses = json.loads((model / "metrics.json").read_text(encoding="utf-8"))
     assert losses["rows"] == 480
@@ -231,6 +232,7 @@ def test_no_sentence_is_both_learnt_from_and_held_out(environment: Path, tmp_pat
         assert len(held_out) == pytest.approx(count, abs=2)
 
 
+@pytest.mark.slow
 def test_words_are_refilled_under_the_relation(model: Path, environment: Path) -> None:
     rows = read_labelled(environment / "held_out.jsonl")[::7]
     refiller = Refiller(Contextual(model=str(model), alpha=1, temperature=1, top_k=1, min_probability=0))
@@ -249,6 +251,7 @@ def test_words_are_refilled_under_the_relation(model: Path, environment: Path) -
     assert np.mean(["태어났다" in one.sentence for one in examples if one is not None]) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["model", "word_piece_model"])
 def test_whatever_is_drawn_both_entities_and_everything_around_the_words_stay(
     kind: str, request: pytest.FixtureRequest
@@ -297,6 +300,7 @@ def test_whatever_is_drawn_both_entities_and_everything_around_the_words_stay(
     assert min(changed[len(HOSTILE) :]) > 10, changed
 
 
+@pytest.mark.slow
 def test_a_word_that_the_model_finds_unlikely_is_dropped(model: Path, environment: Path) -> None:
     """One word of one piece in each row; its probability is computed here, from the model's logits."""
     rows = [
@@ -331,6 +335,7 @@ def test_a_word_that_the_model_finds_unlikely_is_dropped(model: Path, environmen
     assert 0 < kept < len(rows)
 
 
+@pytest.mark.slow
 def test_variants_depend_on_seed_and_row_alone(model: Path, environment: Path) -> None:
     rows = read_labelled(environment / "held_out.jsonl")[:70]
     method = Contextual(model=str(model), copies=2, top_k=5, min_probability=0)
@@ -483,6 +488,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_file_to_file(
     model: Path, environment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

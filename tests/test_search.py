@@ -127,6 +127,7 @@ def test_optuna_returns_the_better_of_two_known_configurations_prunes_the_other_
     assert "another recipe" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_optuna_returns_the_least_where_the_least_is_wanted(
     fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
