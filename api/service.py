@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -287,6 +288,7 @@ def _measure_batch(lengths: Sequence[int]) -> None:
 def _give_memory_back() -> None:
     """Return freed memory to the system. glibc keeps it, for each thread that ended, and a new bundle's lanes
     are new threads: the memory would grow with every swap."""
+    gc.collect()  # a pool, its queue and its lanes refer to each other
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 
