@@ -71,7 +71,13 @@ def create_app(service: Service, tracing: Tracing | None = None) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-ID", "X-Request-Timeout"],
+            allow_headers=[
+                "Authorization",
+                "Content-Encoding",
+                "Content-Type",
+                "X-Request-ID",
+                "X-Request-Timeout",
+            ],
             expose_headers=["Retry-After", "Server-Timing", "X-Request-ID"],
         )
     app.add_middleware(Telemetry, tracing=tracing, access_log=settings.access_log)

@@ -286,9 +286,13 @@ def _measure_batch(lengths: Sequence[int]) -> None:
 
 
 def _give_memory_back() -> None:
-    """Return freed memory to the system. glibc keeps it, for each thread that ended, and a new bundle's lanes
-    are new threads: the memory would grow with every swap."""
-    gc.collect()  # a pool, its queue and its lanes refer to each other
+    """Free a retired pool, and return its memory to the system; otherwise memory would grow with every swap.
+
+    1. The pool, its queue and its lanes refer to each other. Only the collector frees them, and by itself it
+       seldom looks at old objects.
+    2. glibc keeps freed memory for each thread that ended, and a new bundle's lanes are new threads.
+    """
+    gc.collect()
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 

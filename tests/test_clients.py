@@ -225,7 +225,7 @@ def test_a_browsers_preflight_passes_without_the_key_for_allowed_origins_only(se
         headers = {
             "Origin": origin,
             "Access-Control-Request-Method": "POST",
-            "Access-Control-Request-Headers": "authorization,content-type",
+            "Access-Control-Request-Headers": "authorization,content-encoding,content-type",
         }
         return httpx.options(f"{server.url}/relations", headers=headers)
 
