@@ -202,6 +202,7 @@ def test_the_loss_of_a_guess_by_frequency_by_hand() -> None:
     assert loss == pytest.approx(-(np.log(1 / 6) + np.log(3 / 6)) / 2)
 
 
+@pytest.mark.slow
 def test_a_model_that_writes_gibberish_says_so_before_it_writes_rows(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,8 @@ from training.run.recipe import Recipe
 from training.run.training import prepare
 from training.train import main
 
+pytestmark = pytest.mark.slow
+
 
 def settings(*options: str) -> list[str]:
     return [part for option in options for part in ("--set", option)]

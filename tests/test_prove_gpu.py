@@ -15,6 +15,8 @@ from benchmarks.gpu.prove import main as prove
 from benchmarks.gpu.simulated import DEVICES, PUBLISHED_MS, bert_large, compare
 from models.bundle import Bundle
 
+pytestmark = pytest.mark.slow
+
 FLOAT16, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 
 

@@ -92,6 +92,7 @@ def awp(model: nn.Module, loss: Callable[[], Tensor]) -> None:
         matrix.data -= move
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "gradients"),
     [

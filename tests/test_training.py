@@ -248,6 +248,7 @@ def test_a_row_whose_entities_lie_too_far_apart_is_named(
     assert "far.jsonl, line 21: sentence: the two entities are too far apart" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["eda", "aeda", "entity_mask", "entity_swap"])
 def test_augmentation_is_a_block_of_a_recipe(
     recipe_file: Path, rows: list[Row], tmp_path: Path, method: str
