@@ -115,11 +115,8 @@ class Connection(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_response_complete(self) -> None:
-        for (
-            cycle,
-            _,
-        ) in self.pipeline:  # its client sent it early: until now it has waited for its own answers
-            _date(cycle.scope)
+        for sent_early, _ in self.pipeline:  # until now they have waited for their own client's answers
+            _date(sent_early.scope)
         super().on_response_complete()
 
     def on_message_complete(self) -> None:

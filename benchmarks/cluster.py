@@ -101,7 +101,8 @@ class Cluster:
         return int(deployment.replica_states.get("RUNNING", 0))
 
     def well(self, replicas: int, without: int = 0) -> bool:
-        """Whether so many replicas run, in processes other than `without`, and the front door answers."""
+        """Whether exactly `replicas` run and the front door answers. `without` is a killed process: it must not
+        be one of them."""
         running = set(pids(REPLICA)) - {without}
         return (
             len(running) == replicas == self.replicas()

@@ -2,7 +2,7 @@
 
 1. Growth: the texts that its normalizer inserts must not make a text much longer. A few replacements in a
    row, each of a letter by ten, would fill any memory.
-2. Time: it reads texts of the signs in `UNITS`, each twice as long as the one before. A regular expression
+2. Time: it reads texts made of `UNITS`, each twice as long as the one before. A regular expression
    that backtracks takes far too long for one of them.
 
 This finds mistakes and plain traps. It cannot find every text for which an expression is slow.
@@ -16,7 +16,7 @@ from typing import Any, Final
 from tokenizers import Tokenizer
 
 MOST_GROWTH: Final = 1000
-"""How many times as long the normalizer can make a text: one sign can become three or four, a few times."""
+"""How many times as long the normalizer can make a text: one character can become three or four, a few times."""
 
 UNITS: Final = ("a", "가", "0", " ", "-", "가나 ", "a0")
 END: Final = "!b x\n"

@@ -34,7 +34,7 @@ def simulate_device() -> None:
 
     rows_counted = Counter(ROWS, "Rows that the simulated device has run", registry=REGISTRY)
     seconds_counted = Counter(SECONDS, "Seconds of the simulated device", registry=REGISTRY)
-    device = threading.Lock()  # one batch at a time, whatever the number of lanes
+    device = threading.Lock()  # a device runs one batch at a time, also with several lanes
 
     def measured(lanes: Lanes, rows: int, length: int, lane: int = 0) -> float:
         began = time.perf_counter()
