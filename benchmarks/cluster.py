@@ -101,8 +101,8 @@ class Cluster:
         return int(deployment.replica_states.get("RUNNING", 0))
 
     def well(self, replicas: int, without: int = 0) -> bool:
-        """Whether exactly `replicas` run and the front door answers. `without` is a killed process: it must not
-        be one of them."""
+        """Whether exactly `replicas` run and the front door answers. The killed process `without` does not
+        count."""
         running = set(pids(REPLICA)) - {without}
         return (
             len(running) == replicas == self.replicas()

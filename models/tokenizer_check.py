@@ -16,7 +16,8 @@ from typing import Any, Final
 from tokenizers import Tokenizer
 
 MOST_GROWTH: Final = 1000
-"""How many times as long the normalizer can make a text: one character can become three or four, a few times."""
+"""How many times as long the normalizer can make a text. One character becomes three or four at most, a few
+times."""
 
 UNITS: Final = ("a", "가", "0", " ", "-", "가나 ", "a0")
 END: Final = "!b x\n"
