@@ -51,7 +51,7 @@ score: $(SERVE) ## predict the relations of a file: INPUT=rows.jsonl OUTPUT=pred
 	$(call need,INPUT,a file of rows)$(call need,OUTPUT,the file to write)
 	$(BIN)/python -m scoring $(INPUT) $(OUTPUT) --bundle $(BUNDLE) $(ON_DEVICE) $(FLAGS)
 
-test: $(DEVELOP) ## run the quick tests: under five minutes on two cores (FLAGS="-k queue")
+test: $(DEVELOP) ## run the quick tests: about five minutes on two cores (FLAGS="-k queue")
 	$(PYTEST) -m 'not slow' $(FLAGS)
 
 test-all: $(DEVELOP) ## run all tests; those on real rows need KLUE_RE_DATA, the folder of the KLUE-RE rows

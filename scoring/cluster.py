@@ -223,18 +223,19 @@ def connected(address: str | None) -> Iterator[Any]:
         import_module("ray.data")
     except ImportError as error:
         raise Refused(f"Ray is not installed ({error}); run: pip install '.[serve,cpu,cluster]'") from None
-    address_used = address or os.environ.get("RAY_ADDRESS", "")
+    # without `local`, Ray looks for the last cluster that was started here, and waits for it if it is dead
+    address_used = address or os.environ.get("RAY_ADDRESS") or "local"
     _check_address(address_used)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     try:
         ray.init(
-            address=address,
+            address=address_used,
             log_to_driver=False,
             logging_level="ERROR",
             runtime_env={"env_vars": {"PYTHONPATH": path}},
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise Refused(f"no Ray cluster at {address_used or 'this machine'}: {_one_line(error)}") from None
+        raise Refused(f"no Ray cluster at {address_used}: {_one_line(error)}") from None
     try:
         yield ray
     finally:

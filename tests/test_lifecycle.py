@@ -198,6 +198,7 @@ def test_a_closed_terminal_ends_the_server(tiny_bundle: Path) -> None:
     terminal, seen_by_server = pty.openpty()
 
     def at_the_terminal() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup a child inherits that it is ignored
         fcntl.ioctl(seen_by_server, termios.TIOCSCTTY, 0)
 
     command = [sys.executable, "-m", "api", "--port", "0", "--bundle", str(tiny_bundle), "--tuning-s", "0"]
