@@ -25,11 +25,16 @@ benchmarks.simulation)."""
 DEEP: Final = 64
 """From this many waiting rows on, more rows give no better choice, so age counts for no less than here."""
 
+LEFT_OUT: Final = 0.15
+"""Of a batch's worth, the share for what it saves the rows that it leaves out. More of it makes batches too
+large for many callers, who soon send rows that those left out could run with; less of it makes the longest
+latencies longer (python -m benchmarks.simulation, make prove-gpu)."""
+
 TIE: Final = 1e-9
 
 NEAR: Final = 16
-"""A batch can end at any row up to this far from the anchor, and at steps of a fifth further away. To look at
-every batch of a GPU's queue would take longer than the batch itself."""
+"""A batch can end at any row up to this far from the anchor, at steps of a fifth further away, and where the
+queue ends. To look at every batch of a GPU's queue would take longer than the batch itself."""
 
 STEPS: Final[list[int]] = np.unique(
     np.concatenate((np.arange(NEAR), np.geomspace(NEAR, 100_000, 48).round().astype(int)))
@@ -77,9 +82,10 @@ class BatchPlanner:
         2. Predict the seconds of every such batch. A batch over the token budget, or over a lane's share of
            the rows, costs infinitely much.
         3. Find the least seconds for all rows before each start, and for all rows after each stop.
-        4. The worth of a batch is the mean of two things: the work of its rows, and the seconds that it takes
-           off the best cut of all rows around. The first alone leaves rows that fit nowhere else. To the
-           second alone a single row is as good as a full batch, although more rows could still arrive for it.
+        4. The worth of a batch is a weighted mean of two things: the work of its rows, and the seconds that
+           it takes off the best cut of all rows around (`LEFT_OUT`). The first alone leaves rows that fit
+           nowhere else. To the second alone a single row is as good as a full batch, although more rows could
+           still arrive for it.
         5. Weigh the work of each row by its age: the oldest row counts one more than a new one, and the fewer
            rows wait, the more that is (`CROWD`, `DEEP`).
         6. Take the batch with the most worth per second; of equally good ones the shortest.
@@ -105,9 +111,9 @@ class BatchPlanner:
         rows = range(first, int(stops[0, -1]))
         works = np.array([self.work(lengths[row]) for row in rows])
         age = np.array(waited[rows.start : rows.stop]) / max(*waited, 1e-9) if waited else 0.0
-        crowded = min(len(lengths), DEEP) / self.crowd / 2
-        weighed = np.concatenate(([0.0], np.cumsum(works * (crowded + age))))
-        worth = weighed[stops - first] - weighed[starts - first] + crowded * taken_off
+        crowded = min(len(lengths), DEEP) / self.crowd
+        weighed = np.concatenate(([0.0], np.cumsum(works * ((1 - LEFT_OUT) * crowded + age))))
+        worth = weighed[stops - first] - weighed[starts - first] + LEFT_OUT * crowded * taken_off
         gain = np.where(np.isfinite(seconds), worth / seconds, -np.inf)
         best = int(np.where(gain >= gain.max() - TIE, seconds, np.inf).argmin())
         return range(int(starts[best // gain.shape[1], 0]), int(stops[0, best % gain.shape[1]]))
@@ -140,13 +146,15 @@ class BatchPlanner:
 
         def reach(rows_there: int, row_at: int) -> list[int]:
             """Distances from the anchor on one side; `row_at` is -1 for shorter rows, 1 for longer ones."""
-            steps = bisect_right(STEPS, rows_there)
-            while (step := STEPS[steps - 1]) >= NEAR:
+            distances = STEPS[: bisect_right(STEPS, rows_there)]
+            if distances[-1] < rows_there:
+                distances.append(rows_there)
+            while (step := distances[-1]) >= NEAR:
                 longest = lengths[anchor + step] if row_at > 0 else lengths[anchor]
                 if step < share and (step + 1) * longest <= self.token_budget:
                     break
-                steps -= 1
-            return STEPS[:steps]
+                distances.pop()
+            return distances
 
         shorter = [anchor - step for step in reach(anchor, -1)][::-1]
         longer = [anchor + 1 + step for step in reach(len(lengths) - anchor - 1, 1)]

@@ -141,6 +141,8 @@ async def _serve(
     async def call() -> None:
         nonlocal ended_s
         while len(latencies) < answers:
+            # Also before the first row: of rows that come at one time, it is chance how many the lane sees.
+            await clock.sleep(next(between))
             if not deck:
                 deck.extend(draw.sample(lengths, len(lengths)))
             row, began = _row(deck.pop()), clock.now
@@ -150,7 +152,6 @@ async def _serve(
             if len(latencies) < answers:  # the last rows find emptier batches
                 latencies.append(clock.now - began)
                 ended_s = clock.now
-            await clock.sleep(next(between))
         clock.left()
 
     batcher = DynamicBatcher(run, planner, QueueOptions(lanes=1, max_queue=callers))
