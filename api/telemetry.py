@@ -2,8 +2,8 @@
 it fails inside, one log entry with a traceback."""
 
 import logging
+import random
 import re
-import secrets
 import time
 from dataclasses import dataclass
 from typing import Final
@@ -27,6 +27,8 @@ log = logging.getLogger("kore")
 
 _HISTOGRAMS: Final = {"encode": ENCODE_SECONDS, "queue": QUEUE_SECONDS, "inference": INFERENCE_SECONDS}
 _PLAIN: Final = re.compile(r"[\x20-\x7e]{1,200}")  # can be echoed into a header and a log line unchanged
+# An id need not be secret. To ask the kernel for each would release the interpreter's lock, which the lanes take.
+_IDS: Final = random.Random()
 _KEY: Final = "kore.record"  # in the ASGI scope
 READ_AT: Final = "kore.read_at"
 """In the ASGI scope: when the request's head was read, on `time.monotonic`'s clock (`api/connection.py`)."""
@@ -125,4 +127,4 @@ class Telemetry:
 def _request_id(scope: Scope) -> str:
     headers = (value for name, value in scope["headers"] if name == b"x-request-id")
     sent = next(headers, b"").decode("latin-1").strip(" \t")
-    return sent if _PLAIN.fullmatch(sent) else secrets.token_hex(16)
+    return sent if _PLAIN.fullmatch(sent) else f"{_IDS.getrandbits(128):032x}"

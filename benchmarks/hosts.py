@@ -41,7 +41,7 @@ class Host:
         cores: that lanes and HTTP share.
         lengths: tokens of each row.
         shares: seconds of each row alone with the cascade, over what the planner's cost model predicts.
-        factor: seconds of real batches, over what the two above predict.
+        ratios: of real batches the seconds, over what the two above predict. Each batch draws one of them.
         http_s: CPU seconds of a request outside the lanes.
     """
 
@@ -51,14 +51,14 @@ class Host:
     cores: int
     lengths: Sequence[int]
     shares: Sequence[float]
-    factor: float
+    ratios: Sequence[float]
     http_s: float
 
-    def seconds(self, batch: Sequence[int]) -> float:
-        """Of a batch of rows, given as their numbers, on a lane whose cores do nothing else."""
+    def predicted_s(self, batch: Sequence[int]) -> float:
+        """Of a batch of rows, given by number, on a lane whose cores do nothing else."""
         longest = max(self.lengths[row] for row in batch)
         share = sum(self.shares[row] for row in batch) / len(batch)
-        return float(self.planner.cost.seconds(len(batch), longest)) * share * self.factor
+        return float(self.planner.cost.seconds(len(batch), longest)) * share
 
 
 @dataclass(slots=True, eq=False)
@@ -91,6 +91,7 @@ class Server:
         inside: requests without an answer.
         now: the time of this state.
         changes: how often the state has changed; an event of an earlier state is void.
+        drawn: chooses a ratio for each batch.
     """
 
     host: Host
@@ -100,6 +101,7 @@ class Server:
     inside: int = 0
     now: float = 0.0
     changes: int = 0
+    drawn: random.Random = field(default_factory=lambda: random.Random(0))
 
     def _pace(self) -> float:
         """The work that each busy lane does in a second, in seconds."""
@@ -151,7 +153,7 @@ class Server:
         batch = [request for _, _, request in self.waiting[cut.start : cut.stop]]
         del self.waiting[cut.start : cut.stop]
         rows = [request.row for request in batch]
-        self.lanes.append(Work(self.host.seconds(rows), batch))
+        self.lanes.append(Work(self.host.predicted_s(rows) * self.drawn.choice(self.host.ratios), batch))
         return rows
 
 
@@ -195,7 +197,8 @@ def simulate(
         due: ascending times of the requests, in seconds.
         again_until: until this time, each caller sends the next request when it gets its answer.
     """
-    numbers, servers, found = itertools.count(), [Server(host) for _ in range(hosts)], Simulated()
+    numbers, found = itertools.count(), Simulated()
+    servers = [Server(host, drawn=random.Random(seed)) for seed in range(hosts)]
     rows = itertools.cycle(range(len(host.lengths)))
     events: list[tuple[float, int, Server | None, int]] = [(at, next(numbers), None, 0) for at in due]
     heapq.heapify(events)

@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.hosts import Host, Simulated, at_random, fewer_of_two, figures, simulate
@@ -89,7 +89,7 @@ class Pair:
     simulated_p99_s: float
     http_s: float
     generator_s: float
-    factor: float
+    ratios: tuple[float, ...]
     others: float
 
 
@@ -101,18 +101,18 @@ def row_shares(tuned: "TunedEnsemble", rows: Sequence["EncodedExample"]) -> list
     return [seconds / float(cost.seconds(1, len(row))) for seconds, row in zip(best, rows, strict=True)]
 
 
-def lane_factor(
+def lane_ratios(
     tuned: "TunedEnsemble", rows: Sequence["EncodedExample"], host: Host, batches: Sequence[list[int]]
-) -> float:
-    """`Host.factor`, from as many of a simulation's batches as take the lanes `LANES_S`."""
-    plain = replace(host, factor=1.0)
-    drawn, predicted_s = [], 0.0
+) -> list[float]:
+    """`Host.ratios`, from as many of a simulation's batches as take the lanes `LANES_S`."""
+    drawn, predicted_s = [], list[float]()
     for batch in random.Random(0).sample(batches, len(batches)):
         drawn.append(batch)
-        predicted_s += plain.seconds(batch)
-        if predicted_s > LANES_S * host.lanes:
+        predicted_s.append(host.predicted_s(batch))
+        if sum(predicted_s) > LANES_S * host.lanes:
             break
-    return sum(lane_seconds(tuned, [[rows[row] for row in batch] for batch in drawn])) / predicted_s
+    measured_s = lane_seconds(tuned, [[rows[row] for row in batch] for batch in drawn])
+    return [measured / predicted for measured, predicted in zip(measured_s, predicted_s, strict=True)]
 
 
 def lane_seconds(tuned: "TunedEnsemble", batches: Sequence[Sequence["EncodedExample"]]) -> list[float]:
@@ -199,13 +199,13 @@ def measure_pair(
     """Measure one traffic between two timings of the lanes, and simulate it with their mean."""
     until = WARMUP_S + seconds
     batches = traffic.simulated(host, until).batches
-    before = lane_factor(tuned, rows, host, batches)
+    before = lane_ratios(tuned, rows, host, batches)
     answers, (http_s, generator_s, others) = measure(server, requests, traffic, until)
-    factor = (before + lane_factor(tuned, rows, host, batches)) / 2
-    same = replace(host, factor=factor, http_s=http_s + generator_s)
+    ratios = tuple(before + lane_ratios(tuned, rows, host, batches))
+    same = replace(host, ratios=ratios, http_s=http_s + generator_s)
     simulated = figures(traffic.simulated(same, until).answers, WARMUP_S, seconds)
     measured = figures(answers, WARMUP_S, seconds)
-    return Pair(*measured, *simulated, http_s, generator_s, factor, others)
+    return Pair(*measured, *simulated, http_s, generator_s, ratios, others)
 
 
 def measure_rounds(
@@ -225,7 +225,7 @@ def measure_rounds(
             traffic = Traffic(callers=callers) if callers else Traffic(rate=share * saturation(host, seconds))
             name = f"{callers} callers" if callers else f"{share:.0%} of saturation"
             pair = measure_pair(tuned, rows, host, server, requests, traffic, seconds)
-            host = replace(host, factor=pair.factor, http_s=pair.http_s + pair.generator_s)
+            host = replace(host, ratios=pair.ratios, http_s=pair.http_s + pair.generator_s)
             found.setdefault(name, []).append(pair)
             print(
                 f"{name}: measured {pair.rps:.1f} requests/s, p99 {1000 * pair.p99_s:.0f} ms; simulated"
@@ -248,7 +248,7 @@ def main(argv: list[str] | None = None) -> int:
     add_bundle(parser)
     add_rows(parser, count=300)
     add_output(parser, "scale.json")
-    parser.add_argument("--rounds", type=int, default=3, help="of all traffics (default: 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="of all traffics (default: 5)")
     parser.add_argument("--seconds", type=float, default=15, help="of each measurement (default: 15)")
     parser.add_argument("--machines", type=int, default=100, help="of the fleet (default: 100)")
     parser.add_argument("--rows-per-day", type=float, default=1e9, help="to plan for (default: 1e9)")
@@ -271,7 +271,7 @@ def main(argv: list[str] | None = None) -> int:
     split, lengths = tuned.lanes.split, [len(row) for row in encoded]
     shares = row_shares(tuned, encoded)
     host = Host(
-        tuned.measured.planner, split.lanes, split.threads, available_cores(), lengths, shares, 1.0, 0.0
+        tuned.measured.planner, split.lanes, split.threads, available_cores(), lengths, shares, (1.0,), 0.0
     )
     # the same lanes as those that were timed; a lone request on all cores is not simulated
     settings = {"lanes": split.lanes, "threads": split.threads, "all_cores_for_one": False}
@@ -287,7 +287,10 @@ def main(argv: list[str] | None = None) -> int:
         "others": round(max(pair.others for each in pairs.values() for pair in each), 3),
         "rounds": {
             name: [
-                {field: round(getattr(pair, field), 4) for field in Pair.__dataclass_fields__}
+                {
+                    key: round(statistics.mean(value) if key == "ratios" else value, 4)
+                    for key, value in asdict(pair).items()
+                }
                 for pair in each
             ]
             for name, each in pairs.items()
@@ -295,7 +298,8 @@ def main(argv: list[str] | None = None) -> int:
     }
     if all(promises.values()):
         # no load generator runs on the fleet's machines
-        host = replace(host, factor=_median(pairs, "factor"), http_s=_median(pairs, "http_s"))
+        ratios = [ratio for each in pairs.values() for pair in each for ratio in pair.ratios]
+        host = replace(host, ratios=ratios, http_s=_median(pairs, "http_s"))
         found["fleet"] = plan(host, arguments.machines, arguments.load, arguments.rows_per_day)
     else:
         print("the fleet is not simulated: the simulation does not fit the machine", file=sys.stderr)

@@ -26,7 +26,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from models.example import ENTITY_TYPES, EntityType, Example, InvalidExample, Problem
 from models.markers import MarkerTemplate, Token, template_of
@@ -252,6 +252,11 @@ class Encoder:
         never = self._never_from_text
         return ids if never.keys().isdisjoint(ids) else [never.get(index, index) for index in ids]
 
+    def _read(self, texts: Sequence[str]) -> list[Encoding]:
+        # `encode_batch` releases the interpreter's lock. Under load, to get it back from the lanes takes longer
+        # than to tokenise a row.
+        return [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
+
     def _tokenise_each(
         self, pieces: Sequence[str], tokenised: dict[str, list[int]] | None = None
     ) -> tuple[list[int], list[int], list[int]]:
@@ -265,9 +270,7 @@ class Encoder:
             for piece in pieces
         ]
         texts = [piece for piece, fixed in zip(pieces, known, strict=True) if fixed is None]
-        # "fast" means without offsets, which are not needed here
-        read = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        for text, encoding in zip(texts, read, strict=True):
+        for text, encoding in zip(texts, self._read(texts), strict=True):
             tokenised[text] = self._from_text(encoding.ids)
         ids: list[int] = []
         origins: list[int] = []
@@ -284,11 +287,10 @@ class Encoder:
         ends."""
         runs = _runs(pieces)
         texts = ["".join(pieces[index] for index in run) for run in runs]
-        read = self._tokenizer.encode_batch(texts, add_special_tokens=False)
         ids: list[int] = []
         begins: list[int] = []
         ends: list[int] = []
-        for run, text, encoding in zip(runs, texts, read, strict=True):
+        for run, text, encoding in zip(runs, texts, self._read(texts), strict=True):
             if isinstance(pieces[run[0]], Token):
                 ids.append(self._marker_ids[text])
                 begins.append(run[0])

@@ -17,7 +17,7 @@ ONE_BY_ONE = Host(
     cores=1,
     lengths=[100],
     shares=[1.0],
-    factor=1.0,
+    ratios=[1.0],
     http_s=0.0,
 )
 """Rows of one length that fill a batch each: every row takes `SECONDS`."""
@@ -53,8 +53,21 @@ def test_a_closed_loop_reaches_the_rate_of_the_lane_and_every_caller_waits_for_t
 
 
 def test_rows_that_stop_early_make_a_batch_shorter() -> None:
-    host = replace(ONE_BY_ONE, lengths=[100, 100], shares=[1.0, 0.5], factor=1.2)
-    assert host.seconds([0, 1]) == pytest.approx(2 * SECONDS * 0.75 * 1.2)
+    host = replace(ONE_BY_ONE, lengths=[100, 100], shares=[1.0, 0.5])
+    assert host.predicted_s([0, 1]) == pytest.approx(2 * SECONDS * 0.75)
+
+
+def test_batches_that_vary_make_the_longest_latencies_longer() -> None:
+    """With half of the batches 1.5 times as long and half 0.5 times the rate is the same, and by the formula
+    of Pollaczek and Khinchine the mean wait 1.25 times as long."""
+    due = Traffic(rate=0.7 / SECONDS).due(200.0)
+    even, uneven = (
+        sorted(latency for _, latency in simulate(replace(ONE_BY_ONE, ratios=ratios), due).answers)
+        for ratios in ([1.0], [0.5, 1.5])
+    )
+    waits = [sum(latencies) / len(latencies) - SECONDS for latencies in (even, uneven)]
+    assert waits[1] / waits[0] == pytest.approx(1.25, rel=0.1)
+    assert uneven[int(0.99 * len(due))] > 1.1 * even[int(0.99 * len(due))]
 
 
 def test_http_takes_its_time_from_the_lanes_of_a_busy_machine() -> None:
@@ -83,7 +96,7 @@ def test_the_verdict_is_on_the_median_of_the_ratios_of_the_rounds(
 ) -> None:
     """The machine's speed moves between rounds, and then both figures move together."""
     rounds = [(50.0, 0.1, 51.0, 0.11), (100.0, 0.05, 101.0, 0.055), (80.0, 0.1, 40.0, 0.3)]
-    pairs = [Pair(*one, http_s=0.001, generator_s=0.0002, factor=1.0, others=0.01) for one in rounds]
+    pairs = [Pair(*one, http_s=0.001, generator_s=0.0002, ratios=(1.0,), others=0.01) for one in rounds]
     assert list(compare({"16 callers": pairs}).values()) == [True]
     assert "1.01" in capsys.readouterr().out
     assert list(compare({"16 callers": pairs[2:]}).values()) == [False]
