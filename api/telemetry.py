@@ -27,7 +27,7 @@ log = logging.getLogger("kore")
 
 _HISTOGRAMS: Final = {"encode": ENCODE_SECONDS, "queue": QUEUE_SECONDS, "inference": INFERENCE_SECONDS}
 _PLAIN: Final = re.compile(r"[\x20-\x7e]{1,200}")  # can be echoed into a header and a log line unchanged
-# An id need not be secret. To ask the kernel for each would release the interpreter's lock, which the lanes take.
+# An id need not be secret. Asking the kernel for each would give the interpreter's lock away to the lanes.
 _IDS: Final = random.Random()
 _KEY: Final = "kore.record"  # in the ASGI scope
 READ_AT: Final = "kore.read_at"

@@ -253,8 +253,8 @@ class Encoder:
         return ids if never.keys().isdisjoint(ids) else [never.get(index, index) for index in ids]
 
     def _read(self, texts: Sequence[str]) -> list[Encoding]:
-        # `encode_batch` releases the interpreter's lock. Under load, to get it back from the lanes takes longer
-        # than to tokenise a row.
+        # `encode_batch` releases the interpreter's lock. Under load it takes longer to get it back from the
+        # lanes than to tokenise a row.
         return [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
 
     def _tokenise_each(
