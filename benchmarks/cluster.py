@@ -23,8 +23,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +34,7 @@ from typing import Any, Final
 
 from loadtest.command import bundle_folder, conclude, make_parser
 from loadtest.connection import HttpClient, Target
-from loadtest.outcomes import RIGHT, by_result
+from loadtest.outcomes import RIGHT, Outcome, by_result
 from loadtest.sentences import make_long_rows
 from loadtest.server import ROOT, answers, free_port
 from loadtest.traffic import LOOPBACK, closed_loop
@@ -143,25 +145,27 @@ def kill(name: str) -> int:
     return pid
 
 
-async def step(port: int, callers: int, event: Callable[[], int], well: Callable[[int], bool]) -> Step:
-    """Let callers send during `CALM_S`, an event, the time until all is well, and `CALM_S` more.
+def step(port: int, callers: int, event: Callable[[], int], well: Callable[[int], bool]) -> Step:
+    """Let callers send during `CALM_S`, an event, the time until all is well, and `CALM_S` more. The callers
+    have a thread of their own: Ray adds nodes in the main thread only.
 
     Args:
         event: returns the process that it killed, or 0.
         well: whether all is well without that process.
     """
-    target, stop = Target(LOOPBACK, port), asyncio.Event()
-    requests = [target.post("/relations", row) for row in make_long_rows(1000)]
-    async with HttpClient(target) as client:
-        load = asyncio.create_task(closed_loop(client, requests, callers, stop))
-        await asyncio.sleep(CALM_S)
-        began = time.monotonic()
-        killed = await asyncio.to_thread(event)
-        well_s = await until_well(lambda: well(killed), began)
-        await asyncio.sleep(CALM_S)
-        ended = time.monotonic()
-        stop.set()
-        outcomes = await load
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        sent = thread.submit(asyncio.run, send(port, callers, stop))
+        try:
+            time.sleep(CALM_S)
+            began = time.monotonic()
+            killed = event()
+            well_s = until_well(lambda: well(killed), began)
+            time.sleep(CALM_S)
+            ended = time.monotonic()
+        finally:
+            stop.set()
+        outcomes = sent.result()
     failed = [outcome.answered_s - began for outcome in outcomes if outcome.result != RIGHT]
     late = [one for one in outcomes if one.result == RIGHT and ended - CALM_S <= one.answered_s < ended]
     return Step(
@@ -173,12 +177,23 @@ async def step(port: int, callers: int, event: Callable[[], int], well: Callable
     )
 
 
-async def until_well(well: Callable[[], bool], began: float) -> float | None:
+async def send(port: int, callers: int, stop: threading.Event) -> list[Outcome]:
+    """Callers in a closed loop until `stop`."""
+    target, ended = Target(LOOPBACK, port), asyncio.Event()
+    requests = [target.post("/relations", row) for row in make_long_rows(1000)]
+    async with HttpClient(target) as client:
+        loop = asyncio.create_task(closed_loop(client, requests, callers, ended))
+        await asyncio.to_thread(stop.wait)
+        ended.set()
+        return await loop
+
+
+def until_well(well: Callable[[], bool], began: float) -> float | None:
     """Seconds since `began` until it is so; None after `LIMIT_S`."""
     while (passed := time.monotonic() - began) < LIMIT_S:
-        if await asyncio.to_thread(well):
+        if well():
             return round(passed, 1)
-        await asyncio.sleep(0.25)
+        time.sleep(0.25)
     return None
 
 
@@ -189,7 +204,7 @@ def serve_under_load(bundle: Path) -> dict[str, Step]:
 
         def run(callers: int, replicas: int, event: Callable[[], int]) -> Step:
             well = lambda killed: cluster.well(replicas, killed)  # noqa: E731
-            return asyncio.run(step(cluster.port, callers, event, well))
+            return step(cluster.port, callers, event, well)
 
         steps: dict[str, tuple[int, int, Callable[[], int]]] = {
             "one replica": (FEW, 1, lambda: 0),

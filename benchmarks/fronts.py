@@ -21,7 +21,7 @@ from typing import Any, Final
 import psutil
 
 from benchmarks.fronts_server import NAME
-from benchmarks.rows import draw_rows
+from benchmarks.rows import draw_rows, readable
 from loadtest.command import add_connections, bundle_folder, conclude, make_parser
 from loadtest.server import ServerProcess, running
 from loadtest.traffic import make_requests, measure
@@ -95,7 +95,7 @@ def measure_round(
     bundle: Path, order: Sequence[int], levels: Sequence[int], seconds: float
 ) -> dict[int, dict[int, Sample]]:
     """Servers with these numbers of fronts at each number of connections: `{16: {0: …, 2: …}, …}`."""
-    rows = draw_rows(None, ROWS)
+    rows = readable(bundle, draw_rows(None, ROWS))
     with ExitStack() as stack:
         servers = {
             fronts: stack.enter_context(running(bundle, SERVER, http_processes=fronts)) for fronts in order

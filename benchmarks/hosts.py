@@ -10,7 +10,8 @@ many. The way of a request through a host:
 4. HTTP answers each of its requests: the other half of the CPU time.
 
 The cores are shared as an operating system does it. HTTP sleeps most of the time, so it has a core at once
-when it wakes. The lanes share what is left.
+when it wakes. The lanes share what is left. On a virtual machine the hypervisor takes cores away for a while:
+`Stolen` says when, and whatever runs then is slower.
 """
 
 import heapq
@@ -61,6 +62,11 @@ class Host:
         return float(self.planner.cost.seconds(len(batch), longest)) * share
 
 
+Stolen = Sequence[tuple[float, float]]
+"""(time, cores): up to this time, since the time before, the hypervisor took so many cores away. A core that
+has nothing to do is not counted (`steal` in proc_stat(5)), so the loss is always of something that runs."""
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """A request of one row. Times are simulated seconds: when it was due, when it joined the queue."""
@@ -92,6 +98,7 @@ class Server:
         now: the time of this state.
         changes: how often the state has changed; an event of an earlier state is void.
         drawn: chooses a ratio for each batch.
+        slot: the place of the present time in `stolen`.
     """
 
     host: Host
@@ -102,28 +109,39 @@ class Server:
     now: float = 0.0
     changes: int = 0
     drawn: random.Random = field(default_factory=lambda: random.Random(0))
+    stolen: Stolen = ()
+    slot: int = 0
 
-    def _pace(self) -> float:
-        """The work that each busy lane does in a second, in seconds."""
-        free = self.host.cores - bool(self.http)
-        return min(1.0, free / (len(self.lanes) * self.host.threads)) if self.lanes else 0.0
+    def _paces(self) -> tuple[float, float]:
+        """The work that HTTP and each busy lane do in a second, in seconds."""
+        threads, cores = len(self.lanes) * self.host.threads, self.host.cores
+        free = cores - bool(self.http)
+        running = min(cores, threads + bool(self.http))
+        taken = self.stolen[self.slot][1] if self.slot < len(self.stolen) else 0.0
+        left = max(0.0, 1 - taken / running) if running else 0.0
+        return left, min(1.0, free / threads) * left if threads else 0.0
 
-    def next_end(self) -> float:
-        """When a batch or HTTP's present work ends, if nothing arrives before; infinite if nothing runs."""
-        pace = self._pace()
-        ends = [self.now + work.left / pace for work in self.lanes] if pace else []
-        return min(
-            [*ends, *(self.now + work.left for work in itertools.islice(self.http, 1))], default=math.inf
-        )
+    def next_change(self) -> float:
+        """When HTTP's present work, a batch or a slot of `stolen` ends, if nothing arrives before; infinite
+        if nothing runs."""
+        http_pace, lane_pace = self._paces()
+        if not self.http and not self.lanes:
+            return math.inf
+        ends = [self.stolen[self.slot][0]] if self.slot < len(self.stolen) else []
+        ends += [self.now + work.left / lane_pace for work in self.lanes if lane_pace]
+        ends += [self.now + work.left / http_pace for work in itertools.islice(self.http, 1) if http_pace]
+        return min(ends, default=math.inf)
 
     def advance(self, now: float) -> None:
-        """Do the work between the present time and `now`. No work ends before `now`."""
-        done = (now - self.now) * self._pace()
+        """Do the work between the present time and `now`. Nothing changes before `now`."""
+        http_pace, lane_pace = self._paces()
         for work in self.lanes:
-            work.left -= done
+            work.left -= (now - self.now) * lane_pace
         if self.http:
-            self.http[0].left -= now - self.now
+            self.http[0].left -= (now - self.now) * http_pace
         self.now = now
+        while self.slot < len(self.stolen) and self.stolen[self.slot][0] <= now:
+            self.slot += 1
 
     def finish(self) -> list[Request]:
         """Take out the work that has ended, and begin what follows it; returns the answered requests."""
@@ -185,6 +203,7 @@ def simulate(
     hosts: int = 1,
     balance: Balance = lambda servers: servers[0],
     again_until: float = 0.0,
+    stolen: Stolen = (),
 ) -> Simulated:
     """Send one-row requests to equal hosts; the rows in order, again and again.
 
@@ -196,9 +215,10 @@ def simulate(
     Args:
         due: ascending times of the requests, in seconds.
         again_until: until this time, each caller sends the next request when it gets its answer.
+        stolen: from every host.
     """
     numbers, found = itertools.count(), Simulated()
-    servers = [Server(host, drawn=random.Random(seed)) for seed in range(hosts)]
+    servers = [Server(host, drawn=random.Random(seed), stolen=stolen) for seed in range(hosts)]
     rows = itertools.cycle(range(len(host.lengths)))
     events: list[tuple[float, int, Server | None, int]] = [(at, next(numbers), None, 0) for at in due]
     heapq.heapify(events)
@@ -220,7 +240,7 @@ def simulate(
         while server.waiting and len(server.lanes) < host.lanes:
             found.batches.append(server.take())
         server.changes += 1
-        if (end := server.next_end()) < math.inf:
+        if (end := server.next_change()) < math.inf:
             heapq.heappush(events, (end, next(numbers), server, server.changes))
     return found
 

@@ -3,9 +3,12 @@
 import argparse
 import os
 import random
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from loadtest.sentences import Row, make_long_rows
+from models.hub import BundlePlace
 from models.rows import read_rows
 
 
@@ -29,3 +32,18 @@ def draw_rows(path: Path | None, count: int) -> list[Row]:
         return make_long_rows(count)
     found = [dict(row.fields) for row in read_rows(path)]
     return random.Random(0).sample(found, min(count, len(found)))
+
+
+def readable(bundle: BundlePlace, rows: Sequence[Row]) -> list[Row]:
+    """The rows that the bundle can read: the entities of the others do not fit into its window. Some servers
+    would lose the whole batch of such a row."""
+    from models.bundle import Bundle  # slow to import
+    from models.bundle_encoder import BundleEncoder
+    from models.example import Example, InvalidExample
+
+    encoder, found = BundleEncoder(Bundle.open(bundle)), []
+    for row in rows:
+        with suppress(InvalidExample):
+            encoder.encode(Example.from_row(row))
+            found.append(row)
+    return found

@@ -4,7 +4,8 @@
 2. Start the server. In each round, for each traffic (closed loops, then open loops at shares of the simulated
    rate of the last closed loop): time batches on bare lanes, measure the server, time the batches again.
 3. Simulate the same arrivals of the same rows (`benchmarks/hosts.py`) with those times, and with the CPU time
-   that HTTP and the load generator spent on a request. Nothing else is taken from the server.
+   that HTTP and the load generator spent on a request. Where this machine is a virtual one, the hypervisor
+   takes the cores away at the same times. Nothing else is taken from the server.
 4. If the simulation is within 15 % of the measured requests/s and p99 (the median of the rounds' ratios),
    simulate a fleet that shares one stream of requests, and count the machines for a number of rows a day.
 
@@ -24,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.hosts import Host, Simulated, at_random, fewer_of_two, figures, simulate
+from benchmarks.hosts import Host, Simulated, Stolen, at_random, fewer_of_two, figures, simulate
 from benchmarks.rows import add_rows, draw_rows
 from loadtest.command import add_bundle, add_output, conclude, make_parser, write_json
 from loadtest.figures import percentile
@@ -45,6 +46,8 @@ SEED: Final = 1
 STAGGER_S: Final = 0.01
 """Between the first requests of two callers, in the load generator and in the simulation."""
 WARMUP_S: Final = 2.0
+STEAL_S: Final = 0.02
+"""Between two looks at what the hypervisor has taken."""
 LANES_S: Final = 1.5
 """How long the lanes are timed before and after each traffic."""
 FLEET_S: Final = 30.0
@@ -65,9 +68,10 @@ class Traffic:
         times = due_times(self.rate, 0.0, random.Random(SEED))
         return list(itertools.takewhile(lambda at: at < seconds, times))
 
-    def simulated(self, host: Host, seconds: float) -> Simulated:
+    def simulated(self, host: Host, seconds: float, stolen: Stolen = ()) -> Simulated:
         """This traffic on one host."""
-        return simulate(host, self.due(seconds), again_until=seconds if self.callers else 0.0)
+        again_until = seconds if self.callers else 0.0
+        return simulate(host, self.due(seconds), again_until=again_until, stolen=stolen)
 
 
 CALLERS: Final = (16, 64)
@@ -80,7 +84,8 @@ class Pair:
     """One traffic, measured and simulated in the same round. p99 is in seconds.
 
     Attributes:
-        others: share of the cores that other programs used while the server was measured.
+        others, stolen: shares of the cores that other programs and the hypervisor took while the server was
+            measured.
     """
 
     rps: float
@@ -91,6 +96,7 @@ class Pair:
     generator_s: float
     ratios: tuple[float, ...]
     others: float
+    stolen: float
 
 
 def row_shares(tuned: "TunedEnsemble", rows: Sequence["EncodedExample"]) -> list[float]:
@@ -127,6 +133,24 @@ def lane_seconds(tuned: "TunedEnsemble", batches: Sequence[Sequence["EncodedExam
         return list(threads.map(run, batches, itertools.count()))
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One traffic on the real server. Times are seconds from its start.
+
+    Attributes:
+        answers: the time of each answer and its latency.
+        http_s, generator_s: CPU seconds of the event loop and of this process for an answer.
+        others: share of the cores that other programs of this machine used.
+        stolen: what the hypervisor took.
+    """
+
+    answers: list[tuple[float, float]]
+    http_s: float
+    generator_s: float
+    others: float
+    stolen: Stolen
+
+
 class Clock:
     """CPU seconds of this process's cores since its start: of the server's event loop, of this process, of
     other programs. Linux only."""
@@ -146,8 +170,7 @@ class Clock:
         with open(f"/proc/{pid}/task/{pid}/schedstat") as file:
             loop = int(file.read().split()[0]) / 1e9
         here, server = (sum(process.cpu_times()[:2]) for process in (self._here, self._server))
-        cores = _cores()
-        busy = sum(sum(core) - core.idle - core.iowait - core.guest for core in cores)
+        busy = sum(sum(core) - core.idle - core.iowait - core.steal - core.guest for core in _cores())
         return loop, here, busy - here - server
 
 
@@ -159,23 +182,36 @@ def _cores() -> list[Any]:
     return [times[core] for core in os.sched_getaffinity(0)]
 
 
-def measure(
-    server: "ServerProcess", requests: list[bytes], traffic: Traffic, seconds: float
-) -> tuple[list[tuple[float, float]], tuple[float, float, float]]:
-    """The time of each answer and its latency, in seconds; and for each answer the CPU seconds of the event
-    loop and of this process, and the share of the cores that other programs used."""
+async def watch_steal(began: float, stolen: list[tuple[float, float]]) -> None:
+    """Append to `stolen` until cancelled; `began` is on `time.monotonic`'s clock."""
+    then, before = began, sum(core.steal for core in _cores())
+    while True:
+        await asyncio.sleep(STEAL_S)
+        now, taken = time.monotonic(), sum(core.steal for core in _cores())
+        stolen.append((now - began, (taken - before) / (now - then)))
+        then, before = now, taken
+
+
+def measure(server: "ServerProcess", requests: list[bytes], traffic: Traffic, seconds: float) -> Measured:
+    """Play one traffic for so many seconds."""
     import uvloop
 
     from loadtest.connection import HttpClient, Target
     from loadtest.traffic import LOOPBACK, closed_loop, open_loop
 
+    stolen: list[tuple[float, float]] = []
+
     async def play() -> list[Outcome]:
-        async with HttpClient(Target(LOOPBACK, server.port)) as client:
-            if not traffic.callers:
-                return await open_loop(client, requests, traffic.rate, seconds, SEED)
-            stop = asyncio.Event()
-            asyncio.get_running_loop().call_later(seconds, stop.set)
-            return await closed_loop(client, requests, traffic.callers, stop)
+        watch = asyncio.create_task(watch_steal(began, stolen))
+        try:
+            async with HttpClient(Target(LOOPBACK, server.port)) as client:
+                if not traffic.callers:
+                    return await open_loop(client, requests, traffic.rate, seconds, SEED)
+                stop = asyncio.Event()
+                asyncio.get_running_loop().call_later(seconds, stop.set)
+                return await closed_loop(client, requests, traffic.callers, stop)
+        finally:
+            watch.cancel()
 
     clock, began = Clock(server), time.monotonic()
     outcomes = uvloop.run(play())
@@ -184,7 +220,7 @@ def measure(
     right = [outcome for outcome in outcomes if outcome.result == RIGHT]
     others = others_s / elapsed / len(_cores())
     answers = [(outcome.answered_s - began, outcome.seconds) for outcome in right]
-    return answers, (loop_s / len(right), generator_s / len(right), others)
+    return Measured(answers, loop_s / len(right), generator_s / len(right), others, stolen)
 
 
 def measure_pair(
@@ -200,12 +236,13 @@ def measure_pair(
     until = WARMUP_S + seconds
     batches = traffic.simulated(host, until).batches
     before = lane_ratios(tuned, rows, host, batches)
-    answers, (http_s, generator_s, others) = measure(server, requests, traffic, until)
+    real = measure(server, requests, traffic, until)
     ratios = tuple(before + lane_ratios(tuned, rows, host, batches))
-    same = replace(host, ratios=ratios, http_s=http_s + generator_s)
-    simulated = figures(traffic.simulated(same, until).answers, WARMUP_S, seconds)
-    measured = figures(answers, WARMUP_S, seconds)
-    return Pair(*measured, *simulated, http_s, generator_s, ratios, others)
+    same = replace(host, ratios=ratios, http_s=real.http_s + real.generator_s)
+    simulated = figures(traffic.simulated(same, until, real.stolen).answers, WARMUP_S, seconds)
+    measured = figures(real.answers, WARMUP_S, seconds)
+    stolen = sum(cores for _, cores in real.stolen) / max(1, len(real.stolen)) / host.cores
+    return Pair(*measured, *simulated, real.http_s, real.generator_s, ratios, real.others, stolen)
 
 
 def measure_rounds(
@@ -229,7 +266,8 @@ def measure_rounds(
             found.setdefault(name, []).append(pair)
             print(
                 f"{name}: measured {pair.rps:.1f} requests/s, p99 {1000 * pair.p99_s:.0f} ms; simulated"
-                f" {pair.simulated_rps:.1f}, {1000 * pair.simulated_p99_s:.0f}; others {pair.others:.1%}",
+                f" {pair.simulated_rps:.1f}, {1000 * pair.simulated_p99_s:.0f}; other programs"
+                f" {pair.others:.1%}, stolen {pair.stolen:.1%}",
                 file=sys.stderr,
             )
     return found
@@ -328,6 +366,7 @@ def compare(pairs: dict[str, list[Pair]]) -> dict[str, bool]:
         "simulated",
         "ratio",
         "other programs",
+        "stolen",
     )
     print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")
     promises = {}
@@ -339,10 +378,12 @@ def compare(pairs: dict[str, list[Pair]]) -> dict[str, bool]:
         )
         rates = statistics.median(pair.simulated_rps / pair.rps for pair in each)
         p99s = statistics.median(pair.simulated_p99_s / pair.p99_s for pair in each)
-        others = statistics.median(pair.others for pair in each)
+        others, stolen = (
+            statistics.median(getattr(pair, field) for pair in each) for field in ("others", "stolen")
+        )
         print(
             f"| {name} | {rps:.1f} | {same_rps:.1f} | {rates:.2f} | {1000 * p99_s:.0f} |"
-            f" {1000 * same_p99_s:.0f} | {p99s:.2f} | {others:.1%} |"
+            f" {1000 * same_p99_s:.0f} | {p99s:.2f} | {others:.1%} | {stolen:.1%} |"
         )
         near = abs(rates - 1) <= WITHIN and abs(p99s - 1) <= WITHIN
         promises[f"{name}: simulated requests/s and p99 within {WITHIN:.0%}"] = near

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from benchmarks.rows import draw_rows
+from benchmarks.rows import draw_rows, readable
 from loadtest.command import add_bundle, add_connections, conclude, make_parser
 from loadtest.server import ROOT, leaving_on_sigterm, running
 from loadtest.traffic import Measurement, make_requests, measure
@@ -104,7 +104,7 @@ def measure_pair(
     old: Path, bundles: dict[str, Path], levels: list[int], seconds: float, old_first: bool
 ) -> dict[int, dict[str, Measurement]]:
     """Both servers at each number of connections: `{16: {"old": …, "new": …}, …}`."""
-    rows = draw_rows(None, ROWS)
+    rows = readable(bundles["new"], draw_rows(None, ROWS))
     trees = {"old": old, "new": ROOT} if old_first else {"new": ROOT, "old": old}
     with ExitStack() as stack:
         ports = {

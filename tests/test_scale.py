@@ -86,6 +86,15 @@ def test_with_a_core_of_its_own_http_slows_no_lane_but_is_part_of_the_latency() 
     assert latency == pytest.approx(SECONDS + host.http_s)
 
 
+def test_cores_that_the_hypervisor_takes_away_are_lost_to_what_runs() -> None:
+    """A row of 10 ms begins at 0. From 2 ms to 6 ms its core is away, then for 2 ms half of it."""
+    stolen = [(0.002, 0.0), (0.006, 1.0), (0.008, 0.5), (1.0, 0.0)]
+    ((_, latency),) = simulate(ONE_BY_ONE, [0.0], stolen=stolen).answers
+    assert latency == pytest.approx(SECONDS + 0.004 + 0.001)
+    ((_, later),) = simulate(ONE_BY_ONE, [0.5], stolen=stolen).answers
+    assert later == pytest.approx(SECONDS)
+
+
 def test_lanes_with_more_threads_than_cores_share_the_cores() -> None:
     host = replace(ONE_BY_ONE, lanes=4, cores=2)
     assert closed_loop(host, callers=16)[0] == pytest.approx(2 / SECONDS, rel=0.01)
@@ -96,7 +105,9 @@ def test_the_verdict_is_on_the_median_of_the_ratios_of_the_rounds(
 ) -> None:
     """The machine's speed moves between rounds, and then both figures move together."""
     rounds = [(50.0, 0.1, 51.0, 0.11), (100.0, 0.05, 101.0, 0.055), (80.0, 0.1, 40.0, 0.3)]
-    pairs = [Pair(*one, http_s=0.001, generator_s=0.0002, ratios=(1.0,), others=0.01) for one in rounds]
+    pairs = [
+        Pair(*one, http_s=0.001, generator_s=0.0002, ratios=(1.0,), others=0.01, stolen=0.0) for one in rounds
+    ]
     assert list(compare({"16 callers": pairs}).values()) == [True]
     assert "1.01" in capsys.readouterr().out
     assert list(compare({"16 callers": pairs[2:]}).values()) == [False]

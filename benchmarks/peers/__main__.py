@@ -21,7 +21,6 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,11 +41,9 @@ from benchmarks.peers.report import (
     table,
 )
 from benchmarks.peers.servers import PEERS, Configuration
-from benchmarks.rows import add_rows, draw_rows
+from benchmarks.rows import add_rows, draw_rows, readable
 from engine.cores import available_cores
 from loadtest.command import add_bundle, add_output, conclude, make_parser, write_json
-from loadtest.sentences import Row
-from models.hub import BundlePlace
 
 OVERHEAD_PEERS: Final = ("ours", "fronts", "plain", "litserve", "bentoml", "mosec", "ray", "triton")
 
@@ -156,21 +153,6 @@ def main(argv: list[str] | None = None) -> int:
             write_classifier(arguments.classifier, Path(folder))
         bench = PeerBench(bundle, Path(folder), rows)
         return compare(bench, options, installed)
-
-
-def readable(bundle: BundlePlace, rows: Sequence[Row]) -> list[Row]:
-    """The rows that the bundle can read: a row whose entities do not fit into its window would fail the whole
-    batch in some peers."""
-    from models.bundle import Bundle  # slow to import
-    from models.ensemble import Ensemble
-    from models.example import Example, InvalidExample
-
-    ensemble, found = Ensemble.load(Bundle.open(bundle), threads=1), []
-    for row in rows:
-        with suppress(InvalidExample):
-            ensemble.encode(Example.from_row(row))
-            found.append(row)
-    return found
 
 
 def compare(bench: PeerBench, options: PeerOptions, installed: dict[str, dict[str, str]]) -> int:
