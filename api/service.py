@@ -1,11 +1,8 @@
 """The server's state: loading, ready, draining; and which pool of lanes answers."""
 
 import asyncio
-import ctypes
-import gc
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -30,6 +27,7 @@ from engine.pool import Pool
 from engine.tuning import TunedEnsemble, load
 from models.bundle import Bundle, BundleRefused, Quality
 from models.ensemble import DeviceUnavailable, Ensemble
+from models.memory import give_back
 
 log = logging.getLogger("kore")
 
@@ -119,6 +117,7 @@ class RelationService:
             "ready: %s on %s; lanes: %d, threads per lane: %d", name, providers, split.lanes, split.threads
         )
         await self._opened()
+        await asyncio.to_thread(give_back)  # what measuring the splits has left
 
     async def swap(self) -> None:
         """Open the bundle's path again and serve what is there now. If the new bundle is refused, the old one
@@ -261,7 +260,7 @@ class RelationService:
         await pool.idle()
         self.stuck |= not await pool.close(LAST_BATCH_S)
         del self._retiring[pool], pool
-        await asyncio.to_thread(_give_memory_back)
+        await asyncio.to_thread(give_back)
 
     def _become(self, state: State) -> None:
         self._state = state
@@ -283,18 +282,6 @@ def _measure_batch(lengths: Sequence[int]) -> None:
     BATCH_ROWS.observe(len(lengths))
     BATCH_TOKENS.observe(padded)
     BATCH_PADDING_SHARE.observe(1 - sum(lengths) / padded)
-
-
-def _give_memory_back() -> None:
-    """Free a retired pool, and return its memory to the system; otherwise memory would grow with every swap.
-
-    1. The pool, its queue and its lanes refer to each other. Only the collector frees them, and by itself it
-       seldom looks at old objects.
-    2. glibc keeps freed memory for each thread that ended, and a new bundle's lanes are new threads.
-    """
-    gc.collect()
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _quality(ensemble: Ensemble) -> Quality:

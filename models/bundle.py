@@ -26,6 +26,7 @@ from models.errors import UserError
 from models.hub import BundlePlace, HubFailed, download, on_hub
 from models.labels import RELATION_IDS, RELATIONS
 from models.markers import Markers
+from models.memory import large_blocks_apart
 from models.precision import PREFERRED, Device, Precision
 from models.restriction import TypeRestriction
 
@@ -280,6 +281,7 @@ class Bundle:
     sums: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
+    @large_blocks_apart()
     def open(cls, place: BundlePlace) -> "Bundle":
         """Check and read a bundle; one on the hub is downloaded first (`models/hub.py`).
 

@@ -6,6 +6,7 @@ A front process (`api/fronts/`) has only this part of a bundle.
 from models.bundle import Bundle, BundleRefused, InputEncoding, check_size
 from models.encoding import EncodedExample, Encoder
 from models.example import Example, InvalidExample, Problem
+from models.memory import large_blocks_apart
 from models.pairs import Pairs
 from models.restriction import TypeMask
 
@@ -21,6 +22,7 @@ class BundleEncoder:
         BundleRefused: a tokenizer cannot be loaded.
     """
 
+    @large_blocks_apart()
     def __init__(self, bundle: Bundle) -> None:
         self.encodings = list(dict.fromkeys(member.encoding for member in bundle.manifest.members))
         self.encoders = [_encoder(bundle, encoding) for encoding in self.encodings]

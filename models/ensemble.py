@@ -18,6 +18,7 @@ from models.encoding import Encoded, EncodedBatch, EncodedExample
 from models.errors import UserError
 from models.example import Example, InvalidExample, Prediction
 from models.labels import RELATIONS
+from models.memory import large_blocks_apart
 from models.precision import PRECISIONS, Device
 from models.voting import softmax
 
@@ -223,6 +224,7 @@ class Ensemble:
             probabilities.append(softmax(logits, allowed))
         return np.stack(probabilities)
 
+    @large_blocks_apart()
     def prove(self, fill_window: bool = True, in_batch: bool = True) -> None:
         """Check on every copy of the members that they give the answers of the bundle's golden rows.
 
@@ -336,6 +338,7 @@ def _thresholds(bundle: Bundle, device: Device, caution: float) -> tuple[float, 
     return tuple(threshold + caution * (1 - threshold) for threshold in bundle.manifest.cascade.thresholds)
 
 
+@large_blocks_apart()
 def _classifiers(
     bundle: Bundle, member: Member, device: Device, provider: str, copies: int, threads: int
 ) -> tuple[OnnxClassifier, ...]:
