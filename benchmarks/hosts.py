@@ -191,10 +191,17 @@ def fewer_of_two(seed: int = 0) -> Balance:
 
 @dataclass(slots=True)
 class Simulated:
-    """For each answer its time and its latency, in seconds, and the rows of each batch."""
+    """What happened.
+
+    Attributes:
+        answers: the time of each and its latency, in seconds.
+        batches: the rows of each.
+        lanes_s: seconds of all batches, on cores that do nothing else.
+    """
 
     answers: list[tuple[float, float]] = field(default_factory=list)
     batches: list[list[int]] = field(default_factory=list)
+    lanes_s: float = 0.0
 
 
 def simulate(
@@ -239,6 +246,7 @@ def simulate(
                 heapq.heappush(events, (now, next(numbers), None, 0))
         while server.waiting and len(server.lanes) < host.lanes:
             found.batches.append(server.take())
+            found.lanes_s += server.lanes[-1].left
         server.changes += 1
         if (end := server.next_change()) < math.inf:
             heapq.heappush(events, (end, next(numbers), server, server.changes))

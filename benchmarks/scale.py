@@ -4,7 +4,8 @@
 2. Start the server. In each round, for each traffic (closed loops, then open loops at shares of the simulated
    rate of the last closed loop): time batches on bare lanes, measure the server, time the batches again.
 3. Simulate the same arrivals of the same rows (`benchmarks/hosts.py`) with those times, and with the CPU time
-   that HTTP and the load generator spent on a request. Where this machine is a virtual one, the hypervisor
+   that HTTP, the lanes and the load generator spent on a request: beside its graphs, a server's lane chooses
+   batches and tells callers, and HTTP empties its caches. Where this machine is a virtual one, the hypervisor
    takes the cores away at the same times. Nothing else is taken from the server.
 4. If the simulation is within 15 % of the measured requests/s and p99 (the median of the rounds' ratios),
    simulate a fleet that shares one stream of requests, and count the machines for a number of rows a day.
@@ -84,6 +85,8 @@ class Pair:
     """One traffic, measured and simulated in the same round. p99 is in seconds.
 
     Attributes:
+        more: CPU time of the server's lanes for an answer, over that of the bare ones in the simulation.
+        ratios: `Host.ratios`, with `more` in them.
         others, stolen: shares of the cores that other programs and the hypervisor took while the server was
             measured.
     """
@@ -94,6 +97,7 @@ class Pair:
     simulated_p99_s: float
     http_s: float
     generator_s: float
+    more: float
     ratios: tuple[float, ...]
     others: float
     stolen: float
@@ -139,21 +143,23 @@ class Measured:
 
     Attributes:
         answers: the time of each answer and its latency.
-        http_s, generator_s: CPU seconds of the event loop and of this process for an answer.
+        http_s, lanes_s, generator_s: CPU seconds of the event loop, of the server's other threads and of this
+            process for an answer.
         others: share of the cores that other programs of this machine used.
         stolen: what the hypervisor took.
     """
 
     answers: list[tuple[float, float]]
     http_s: float
+    lanes_s: float
     generator_s: float
     others: float
     stolen: Stolen
 
 
 class Clock:
-    """CPU seconds of this process's cores since its start: of the server's event loop, of this process, of
-    other programs. Linux only."""
+    """CPU seconds of this process's cores since its start: of the server's event loop, of its other threads,
+    of this process, of other programs. Linux only."""
 
     def __init__(self, server: "ServerProcess") -> None:
         import psutil
@@ -161,17 +167,16 @@ class Clock:
         self._server, self._here = psutil.Process(server.process.pid), psutil.Process()
         self._began = self._now()
 
-    def seconds(self) -> tuple[float, float, float]:
-        loop, here, others = (now - then for now, then in zip(self._now(), self._began, strict=True))
-        return loop, here, others
+    def seconds(self) -> tuple[float, ...]:
+        return tuple(now - then for now, then in zip(self._now(), self._began, strict=True))
 
-    def _now(self) -> tuple[float, float, float]:
+    def _now(self) -> tuple[float, float, float, float]:
         pid = self._server.pid
         with open(f"/proc/{pid}/task/{pid}/schedstat") as file:
             loop = int(file.read().split()[0]) / 1e9
         here, server = (sum(process.cpu_times()[:2]) for process in (self._here, self._server))
         busy = sum(sum(core) - core.idle - core.iowait - core.steal - core.guest for core in _cores())
-        return loop, here, busy - here - server
+        return loop, server - loop, here, busy - here - server
 
 
 def _cores() -> list[Any]:
@@ -216,11 +221,11 @@ def measure(server: "ServerProcess", requests: list[bytes], traffic: Traffic, se
     clock, began = Clock(server), time.monotonic()
     outcomes = uvloop.run(play())
     elapsed = time.monotonic() - began
-    loop_s, generator_s, others_s = clock.seconds()
+    loop_s, lanes_s, generator_s, others_s = clock.seconds()
     right = [outcome for outcome in outcomes if outcome.result == RIGHT]
-    others = others_s / elapsed / len(_cores())
     answers = [(outcome.answered_s - began, outcome.seconds) for outcome in right]
-    return Measured(answers, loop_s / len(right), generator_s / len(right), others, stolen)
+    count, others = len(right), others_s / elapsed / len(_cores())
+    return Measured(answers, loop_s / count, lanes_s / count, generator_s / count, others, stolen)
 
 
 def measure_pair(
@@ -239,10 +244,14 @@ def measure_pair(
     real = measure(server, requests, traffic, until)
     ratios = tuple(before + lane_ratios(tuned, rows, host, batches))
     same = replace(host, ratios=ratios, http_s=real.http_s + real.generator_s)
-    simulated = figures(traffic.simulated(same, until, real.stolen).answers, WARMUP_S, seconds)
+    bare = traffic.simulated(same, until, real.stolen)
+    more = real.lanes_s / host.threads * len(bare.answers) / bare.lanes_s
+    ratios = tuple(more * ratio for ratio in ratios)
+    found = traffic.simulated(replace(same, ratios=ratios), until, real.stolen)
+    simulated = figures(found.answers, WARMUP_S, seconds)
     measured = figures(real.answers, WARMUP_S, seconds)
     stolen = sum(cores for _, cores in real.stolen) / max(1, len(real.stolen)) / host.cores
-    return Pair(*measured, *simulated, real.http_s, real.generator_s, ratios, real.others, stolen)
+    return Pair(*measured, *simulated, real.http_s, real.generator_s, more, ratios, real.others, stolen)
 
 
 def measure_rounds(
@@ -322,6 +331,7 @@ def main(argv: list[str] | None = None) -> int:
         "lanes": split.lanes,
         "http_ms": round(1000 * _median(pairs, "http_s"), 3),
         "generator_ms": round(1000 * _median(pairs, "generator_s"), 3),
+        "lanes_over_bare": round(_median(pairs, "more"), 3),
         "others": round(max(pair.others for each in pairs.values() for pair in each), 3),
         "rounds": {
             name: [

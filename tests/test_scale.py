@@ -106,7 +106,8 @@ def test_the_verdict_is_on_the_median_of_the_ratios_of_the_rounds(
     """The machine's speed moves between rounds, and then both figures move together."""
     rounds = [(50.0, 0.1, 51.0, 0.11), (100.0, 0.05, 101.0, 0.055), (80.0, 0.1, 40.0, 0.3)]
     pairs = [
-        Pair(*one, http_s=0.001, generator_s=0.0002, ratios=(1.0,), others=0.01, stolen=0.0) for one in rounds
+        Pair(*one, http_s=0.001, generator_s=0.0002, more=1.0, ratios=(1.0,), others=0.01, stolen=0.0)
+        for one in rounds
     ]
     assert list(compare({"16 callers": pairs}).values()) == [True]
     assert "1.01" in capsys.readouterr().out
