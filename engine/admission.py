@@ -22,6 +22,10 @@ CAUTION: Final = 1.75
 """An admitted request can take this many times as long as estimated: later requests whose length fits a batch
 better can overtake it."""
 
+ROOM_TO_RETURN: Final = 1.3
+"""A returning request is given this many times the lanes' time that it is predicted to take: requests come
+back at whole seconds, many at a time, and the machine can be slower by then."""
+
 FURTHEST_PROMISE_S: Final = 30.0
 """The most seconds that other refused requests can add to a `Retry-After`: they could have given up."""
 
@@ -107,5 +111,6 @@ class Admission:
     def _promise(self, waiting: WaitingRows, room_s: float, work: float | None, now: float) -> float:
         """Seconds after which a refused request is admitted if it comes back."""
         returns = max(now + room_s, min(self._promised_until, now + FURTHEST_PROMISE_S))
-        self._promised_until = returns + self._lane_seconds(waiting.mean_work() if work is None else work)
+        work = waiting.mean_work() if work is None else work
+        self._promised_until = returns + ROOM_TO_RETURN * self._lane_seconds(work)
         return returns - now
