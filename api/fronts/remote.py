@@ -37,6 +37,7 @@ from engine.waiting import Answered
 from models.bundle import Bundle, BundleRefused
 from models.bundle_encoder import BundleEncoder
 from models.encoding import EncodedExample
+from models.memory import give_back
 
 log = logging.getLogger("kore")
 
@@ -147,7 +148,9 @@ class RemoteService:
         1. Load its encoders. If a still newer bundle has been told meanwhile, skip this one.
         2. Let new requests use it. The old bundle is released after the last request that it has read.
         3. Tell the engine.
+        4. Free the old bundle's encoders, once it has been released.
         """
+        old = None
         async with self._taking:
             try:
                 encoder = await asyncio.to_thread(_encoder, status)
@@ -162,13 +165,17 @@ class RemoteService:
             if encoder is None or status.generation != self._newest:
                 link.channel.send(Released(status.generation))
                 return
-            if self._pool is not None:
-                self._pool.retire()
+            if (old := self._pool) is not None:
+                old.retire()
             self._pool = RemotePool(link, status.generation, encoder)
             link.channel.send(Took(status.generation))
             self._settled.set()
             if self._state == "stopping":
                 self._pool.retire()
+        if old is not None:
+            await old.released.wait()
+            del old
+            await asyncio.to_thread(give_back)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -177,7 +184,11 @@ class RemoteService:
 
 
 class RemotePool:
-    """The lanes of one bundle, in the engine's process."""
+    """The lanes of one bundle, in the engine's process.
+
+    Attributes:
+        released: set once no request holds the pool, and none will.
+    """
 
     def __init__(self, link: Link, generation: int, encoder: BundleEncoder) -> None:
         self.encode = encoder.encode_all
@@ -185,6 +196,7 @@ class RemotePool:
         self._generation = generation
         self._requests = 0
         self._retired = False
+        self.released = asyncio.Event()
 
     def __enter__(self) -> Self:
         self._requests += 1
@@ -229,6 +241,7 @@ class RemotePool:
     def _release_if_unused(self) -> None:
         if self._retired and not self._requests:
             self._link.channel.send(Released(self._generation))
+            self.released.set()
 
 
 def _encoder(status: Status) -> BundleEncoder:
