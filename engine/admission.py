@@ -8,7 +8,8 @@ a moving average of the seconds that one predicted second really takes.
 2. Refuse with `QueueFull` if the queue has too few free slots.
 3. Refuse with `WaitTooLong` if the estimated wait, times `CAUTION`, exceeds the time until the deadline.
 4. A refused request is told when to come back: once there is room for it and for the requests that were
-   refused before it. If all of them were told the same time, they would all come back at once.
+   refused before it, with the same caution. If all of them were told the same time, they would all come back
+   at once.
 
 As `engine/waiting.py`, this file knows no threads: the caller holds the lock and says what time it is.
 """
@@ -21,10 +22,6 @@ from engine.waiting import WaitingRows
 CAUTION: Final = 1.75
 """An admitted request can take this many times as long as estimated: later requests whose length fits a batch
 better can overtake it."""
-
-ROOM_TO_RETURN: Final = 1.3
-"""A returning request is given this many times the lanes' time that it is predicted to take: requests come
-back at whole seconds, many at a time, and the machine can be slower by then."""
 
 FURTHEST_PROMISE_S: Final = 30.0
 """The most seconds that other refused requests can add to a `Retry-After`: they could have given up."""
@@ -112,5 +109,5 @@ class Admission:
         """Seconds after which a refused request is admitted if it comes back."""
         returns = max(now + room_s, min(self._promised_until, now + FURTHEST_PROMISE_S))
         work = waiting.mean_work() if work is None else work
-        self._promised_until = returns + ROOM_TO_RETURN * self._lane_seconds(work)
+        self._promised_until = returns + CAUTION * self._lane_seconds(work)
         return returns - now

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.admission import CAUTION, FURTHEST_PROMISE_S, ROOM_TO_RETURN
+from engine.admission import CAUTION, FURTHEST_PROMISE_S
 from engine.cost import CostModel
 from engine.errors import BatchLost, DeadlineExceeded, NotReady, QueueFull, WaitTooLong
 from engine.planner import TOKEN_BUDGET, BatchPlanner
@@ -350,7 +350,7 @@ def test_those_who_are_refused_are_told_to_come_back_one_after_another() -> None
         assert refused[0] == pytest.approx((0.1 + 1 + 2) * CAUTION - 3, abs=0.1), (
             "by then the predicted wait fits the deadline"
         )
-        assert np.diff(refused) == pytest.approx([2 * ROOM_TO_RETURN] * 4, abs=0.1), (
+        assert np.diff(refused) == pytest.approx([2 * CAUTION] * 4, abs=0.1), (
             "each leaves room for the work of the one before"
         )
         engine.open.set()
@@ -373,7 +373,7 @@ def test_who_would_be_refused_whatever_he_asks_need_not_be_read_first() -> None:
                 batcher.require_room(time.monotonic() + 3)
             refused.append(error.value.retry_after_s)
         assert refused[0] == pytest.approx(in_time - 3, abs=0.1)
-        assert np.diff(refused) == pytest.approx([2 * ROOM_TO_RETURN] * 3, abs=0.1), (
+        assert np.diff(refused) == pytest.approx([2 * CAUTION] * 3, abs=0.1), (
             "what he asks is taken for the mean of what waits"
         )
         engine.open.set()
