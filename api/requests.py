@@ -62,20 +62,27 @@ def predicted_by(began: float, now: float, deadline: float) -> float:
     1. The time from a request's head to its beginning is about one round.
     2. Its answer needs `ROUNDS` more. They are kept free before the deadline, so admission adds them to the
        wait that it estimates.
-    3. A request for which no time is left is refused.
 
     Args:
         began: when the request's head was read.
+    """
+    return deadline - ROUNDS * (now - began)
+
+
+def require_time(began: float, now: float, latest: float) -> None:
+    """Refuse a request that HTTP alone makes late. Admission is asked first: where it refuses too, it knows
+    how many others have been told to come back.
+
+    Args:
+        latest: as `predicted_by` says.
 
     Raises:
-        WaitTooLong: the rounds alone exceed the deadline.
+        WaitTooLong: no time is left.
     """
-    latest = deadline - ROUNDS * (now - began)
     if latest <= now:
         wait_s = (1 + ROUNDS) * (now - began)
         message = f"estimated wait {wait_s:.1f} s for the server's HTTP exceeds the request's deadline"
         raise WaitTooLong(message, retry_after_s=now - latest)
-    return latest
 
 
 def require_json(request: Request) -> None:

@@ -90,7 +90,8 @@ class Engine:
 
     settings = Settings()
 
-    def __init__(self) -> None:
+    def __init__(self, busy: bool) -> None:
+        self.busy = busy
         self.deadlines: list[float] = []
 
     def pool(self) -> "Engine":
@@ -103,18 +104,29 @@ class Engine:
 
     async def require_room(self, deadline: float) -> None:
         self.deadlines.append(deadline)
-        raise QueueFull("enough seen", retry_after_s=1)
+        if self.busy:
+            raise QueueFull("enough seen", retry_after_s=7)
 
 
 @pytest.mark.parametrize(
-    ("waited_s", "timeout_s", "left_s"),
-    [(0.0, 2, 2), (0.25, 2, 1.0), (0.5, 2, None), (0.75, 2, None), (5, 2, None), (0.5, 30, 28)],
+    ("waited_s", "timeout_s", "left_s", "busy"),
+    [
+        (0.0, 2, 2, True),
+        (0.25, 2, 1, True),
+        (0.5, 2, 0, True),
+        (5, 2, -18, True),
+        (0.5, 30, 28, True),
+        (0.5, 2, 0, False),
+        (0.75, 2, -1, False),
+        (5, 2, -18, False),
+    ],
 )
 def test_the_wait_for_the_event_loop_counts_before_a_body_is_read(
-    waited_s: float, timeout_s: float, left_s: float | None, monkeypatch: pytest.MonkeyPatch
+    waited_s: float, timeout_s: float, left_s: float, busy: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A busy engine says when to come back: it knows whom it has told so. An idle one leaves that to HTTP."""
     monkeypatch.setattr("api.routes.time", SimpleNamespace(monotonic=lambda: 100.0))
-    engine, app = Engine(), FastAPI()
+    engine, app = Engine(busy), FastAPI()
     app.state.service = engine
     routes.install(app)
     errors.install(app)
@@ -131,10 +143,9 @@ def test_the_wait_for_the_event_loop_counts_before_a_body_is_read(
     scope[READ_AT] = 100.0 - waited_s
     asyncio.run(Telemetry(app)(scope, receive, send))
     assert sent[0]["status"] == 429
-    assert engine.deadlines == ([] if left_s is None else [100.0 + left_s])
-    if left_s is None:
-        late_s = 4 * waited_s - timeout_s
-        assert dict(sent[0]["headers"])[b"retry-after"] == str(max(1, math.ceil(late_s))).encode()
+    assert engine.deadlines == [100.0 + left_s]
+    retry_after_s = 7 if busy else max(1, math.ceil(-left_s))
+    assert dict(sent[0]["headers"])[b"retry-after"] == str(retry_after_s).encode()
 
 
 @pytest.mark.parametrize(

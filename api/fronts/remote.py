@@ -213,12 +213,12 @@ class RemotePool:
 
     async def require_room(self, deadline: float) -> None:
         """Refuse a request before its body is parsed, if the engine would. The engine is asked only while it
-        refuses requests: a question for every request would double the messages.
+        refuses requests, or if the deadline has passed: to ask for every request would double the messages.
 
         Raises:
             QueueFull, WaitTooLong, NotReady, BatchLost, DeadlineExceeded: as `Link.ask`.
         """
-        if self._link.full:
+        if self._link.full or deadline <= time.monotonic():
             await self._link.ask(lambda number: AskRoom(number, self._generation, deadline), deadline)
             self._link.full = False
 
