@@ -10,8 +10,8 @@ many. The way of a request through a host:
 4. HTTP answers each of its requests: the other half of the CPU time.
 
 The cores are shared as an operating system does it. HTTP sleeps most of the time, so it has a core at once
-when it wakes. The lanes share what is left. On a virtual machine the hypervisor takes cores away for a while:
-`Stolen` says when, and whatever runs then is slower.
+when it wakes. The lanes share what is left. On a virtual machine the hypervisor takes cores away for a while
+(`Stolen`), and that slows HTTP and the lanes.
 """
 
 import heapq
@@ -63,8 +63,8 @@ class Host:
 
 
 Stolen = Sequence[tuple[float, float]]
-"""(time, cores): up to this time, since the time before, the hypervisor took so many cores away. A core that
-has nothing to do is not counted (`steal` in proc_stat(5)), so the loss is always of something that runs."""
+"""The end of each interval in seconds, ascending, and how many cores the hypervisor took away in it. The
+kernel counts only cores that had work (`steal` in proc_stat(5)), so HTTP and the lanes lose that time."""
 
 
 @dataclass(slots=True, eq=False)

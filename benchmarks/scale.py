@@ -198,7 +198,7 @@ async def watch_steal(began: float, stolen: list[tuple[float, float]]) -> None:
 
 
 def measure(server: "ServerProcess", requests: list[bytes], traffic: Traffic, seconds: float) -> Measured:
-    """Play one traffic for so many seconds."""
+    """Send the traffic to the server for `seconds`, and note what it cost."""
     import uvloop
 
     from loadtest.connection import HttpClient, Target

@@ -26,9 +26,10 @@ DEEP: Final = 64
 """From this many waiting rows on, more rows give no better choice, so age counts for no less than here."""
 
 LEFT_OUT: Final = 0.15
-"""Of a batch's worth, the share for what it saves the rows that it leaves out. More of it makes batches too
-large for many callers, who soon send rows that those left out could run with; less of it makes the longest
-latencies longer (python -m benchmarks.simulation, make prove-gpu)."""
+"""The share of a batch's worth that counts the other waiting rows: how much less they cost once it has run.
+With a larger share a batch takes long rows along to save them a run of their own, although later rows could
+share that run. With a smaller one the longest latencies grow (python -m benchmarks.simulation, make
+prove-gpu)."""
 
 TIE: Final = 1e-9
 

@@ -128,7 +128,7 @@ def test_however_many_wait_the_old_ones_go_first_though_the_young_would_be_a_lit
     rows: int,
 ) -> None:
     lengths, waited = [50] * rows + [51] + [60] * rows, [0.0] * rows + [1.0] * (rows + 1)
-    assert BatchPlanner(CPU, 512).choose(lengths, rows, waited=waited).start == rows, "none of the young"
+    assert BatchPlanner(CPU, 512).choose(lengths, rows, waited=waited) == range(rows, rows + 5)
 
 
 def test_where_batches_gain_nothing_rows_go_alone() -> None:
