@@ -15,7 +15,6 @@ from starlette.requests import ClientDisconnect
 
 from api.errors import BodyTimeout, InvalidRequest, TooLarge, UnknownEncoding, fault
 from api.reading import SHORT_BODY_BYTES
-from engine.errors import WaitTooLong
 
 LONGEST_TIMEOUT_S: Final = 86_400
 
@@ -67,22 +66,6 @@ def predicted_by(began: float, now: float, deadline: float) -> float:
         began: when the request's head was read.
     """
     return deadline - ROUNDS * (now - began)
-
-
-def require_time(began: float, now: float, latest: float) -> None:
-    """Refuse a request that HTTP alone makes late. Admission is asked first: where it refuses too, it knows
-    how many others have been told to come back.
-
-    Args:
-        latest: as `predicted_by` says.
-
-    Raises:
-        WaitTooLong: no time is left.
-    """
-    if latest <= now:
-        wait_s = (1 + ROUNDS) * (now - began)
-        message = f"estimated wait {wait_s:.1f} s for the server's HTTP exceeds the request's deadline"
-        raise WaitTooLong(message, retry_after_s=now - latest)
 
 
 def require_json(request: Request) -> None:

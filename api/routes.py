@@ -19,7 +19,6 @@ from api.requests import (
     predicted_by,
     read_body,
     require_json,
-    require_time,
     timeout_s,
     while_connected,
 )
@@ -154,10 +153,8 @@ async def relations(request: Request) -> Response:
     require_json(request)
     with service.pool() as pool:
         if is_short(request):
-            now = time.monotonic()
-            deadline = predicted_by(record.began, now, deadline)
+            deadline = predicted_by(record.began, time.monotonic(), deadline)
             await pool.require_room(deadline)
-            require_time(record.began, now, deadline)
     try:
         body = await read_body(request, settings.max_body_bytes, deadline)
         with service.pool() as pool:

@@ -51,9 +51,12 @@ def main(argv: list[str] | None = None) -> int:
     add_output(parser, "ceiling.json")
     arguments = parser.parse_args(argv)
     from benchmarks.bare_sessions import EVERY_MEMBER, SessionBench
+    from engine.cores import available_cores
     from engine.settings import DEFAULT_BUNDLE
     from loadtest.server import running
+    from models.memory import few_heaps
 
+    few_heaps(available_cores())
     bundle = arguments.bundle or DEFAULT_BUNDLE
     rows = draw_rows(arguments.rows, arguments.count)
     with running(bundle, max_queue=10_000, cascade_caution=EVERY_MEMBER) as server:

@@ -41,9 +41,11 @@ def main(argv: list[str] | None = None) -> int:
     from engine.planner import cut_sorted
     from engine.split import Split
     from models.bundle import Bundle
+    from models.memory import few_heaps
     from models.metrics import micro_f1
     from models.rows import label_ids, read_labelled
 
+    few_heaps(available_cores())
     rows = read_labelled(arguments.data)
     examples, labels = [row.example for row in rows], label_ids(rows)
     split = Split(available_cores(), 1)

@@ -310,7 +310,9 @@ def main(argv: list[str] | None = None) -> int:
     from loadtest.traffic import make_requests
     from models.bundle import Bundle
     from models.example import Example
+    from models.memory import few_heaps
 
+    few_heaps(available_cores())
     bundle = arguments.bundle or DEFAULT_BUNDLE
     rows = draw_rows(arguments.rows, arguments.count)
     tuned = load(Bundle.open(bundle), EngineSettings(all_cores_for_one=False))

@@ -35,12 +35,15 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     import scoring.__main__
     import scoring.run
+    from engine.cores import available_cores
     from engine.settings import DEFAULT_BUNDLE, EngineSettings
     from engine.tuning import load
     from models.bundle import Bundle
     from models.example import Example
+    from models.memory import few_heaps
     from scoring.engine import WindowRunner
 
+    few_heaps(available_cores())
     bundle = arguments.bundle or DEFAULT_BUNDLE
     rows = draw_rows(arguments.rows, arguments.count)
     tuned = load(Bundle.open(bundle), EngineSettings(all_cores_for_one=False))

@@ -6,10 +6,11 @@ a moving average of the seconds that one predicted second really takes.
 1. Estimate the wait: the work in the lanes, the work that is served first, and the request's own work, times
    the pace, divided by the number of lanes.
 2. Refuse with `QueueFull` if the queue has too few free slots.
-3. Refuse with `WaitTooLong` if the estimated wait, times `CAUTION`, exceeds the time until the deadline.
+3. Refuse with `WaitTooLong` if the estimated wait, times `CAUTION`, exceeds the time until the deadline. If
+   nothing is ahead of the request, refuse it only if its deadline has passed.
 4. A refused request is told when to come back: once there is room for it and for the requests that were
    refused before it, with the same caution. If all of them were told the same time, they would all come back
-   at once.
+   at once. A request that has not been read counts as much as those before it did on average.
 
 As `engine/waiting.py`, this file knows no threads: the caller holds the lock and says what time it is.
 """
@@ -27,7 +28,7 @@ FURTHEST_PROMISE_S: Final = 30.0
 """The most seconds that other refused requests can add to a `Retry-After`: they could have given up."""
 
 NEWEST_SHARE: Final = 0.1
-"""What one batch counts in the moving average of the pace."""
+"""What the newest value counts in a moving average."""
 
 
 class Admission:
@@ -47,6 +48,7 @@ class Admission:
         self._max_queue = max_queue
         self.running = 0.0
         self.pace = 1.0
+        self._row_work = 0.0  # work of an example: a moving average over the requests that have been read
         self._promised_until = 0.0  # by then, the requests that were told to come back fill the lanes
 
     def check(self, waiting: WaitingRows, rows: int, work: float | None, deadline: float, now: float) -> None:
@@ -61,19 +63,23 @@ class Admission:
             QueueFull, WaitTooLong: see this file's steps; `retry_after_s` is set.
         """
         ahead = self._ahead(waiting, rows)
+        if work is not None:
+            usual = self._row_work or work / rows
+            self._row_work = usual + NEWEST_SHARE * (work / rows - usual)
         wait_s = self._lane_seconds(ahead + (work or 0.0))
         needed = len(waiting) + rows
         if needed > self._max_queue:
             share = (needed - self._max_queue) / needed
-            retry_s = self._promise(waiting, wait_s * share, work, now)
+            retry_s = self._promise(wait_s * share, work, now)
             own = "" if work is None else f"; this request needs {rows} slots"
             raise QueueFull(f"the queue is full ({len(waiting)} of {self._max_queue}){own}", retry_s)
         late_s = now + wait_s * CAUTION - deadline
+        if deadline <= now:
+            message = "no time is left until the request's deadline"
+            raise WaitTooLong(message, self._promise(late_s, work, now))
         if ahead and late_s > 0:
-            raise WaitTooLong(
-                f"estimated wait {wait_s * CAUTION:.1f} s exceeds the request's deadline",
-                self._promise(waiting, late_s, work, now),
-            )
+            message = f"estimated wait {wait_s * CAUTION:.1f} s exceeds the request's deadline"
+            raise WaitTooLong(message, self._promise(late_s, work, now))
 
     def wait_s(self, waiting: WaitingRows, rows: int) -> float:
         """Estimated seconds until the work ahead of a request of `rows` examples is done."""
@@ -105,9 +111,9 @@ class Admission:
     def _lane_seconds(self, work: float) -> float:
         return work * self.pace / self._lanes
 
-    def _promise(self, waiting: WaitingRows, room_s: float, work: float | None, now: float) -> float:
+    def _promise(self, room_s: float, work: float | None, now: float) -> float:
         """Seconds after which a refused request is admitted if it comes back."""
         returns = max(now + room_s, min(self._promised_until, now + FURTHEST_PROMISE_S))
-        work = waiting.mean_work() if work is None else work
+        work = self._row_work if work is None else work
         self._promised_until = returns + CAUTION * self._lane_seconds(work)
         return returns - now

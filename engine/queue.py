@@ -125,7 +125,7 @@ class DynamicBatcher:
 
         Raises:
             QueueFull: the queue has too few free slots.
-            WaitTooLong: the estimated wait exceeds the deadline.
+            WaitTooLong: the estimated wait exceeds the deadline, or the deadline has passed.
             NotReady: the batcher is closed.
         """
         loop = asyncio.get_running_loop()

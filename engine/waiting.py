@@ -148,10 +148,6 @@ class WaitingRows:
         ]
         return sum(works)
 
-    def mean_work(self) -> float:
-        """Mean predicted seconds of a lane per waiting example; 0 where none waits."""
-        return sum(item.work for item in self.items) / max(1, len(self.items))
-
 
 def _turn(request: Request) -> tuple[float, int]:
     return request.turn, request.arrival

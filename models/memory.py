@@ -1,4 +1,4 @@
-"""Memory over reloads: glibc would keep what a retired bundle leaves, in heaps full of holes."""
+"""Memory of a process that serves: how threads share it, and how a retired bundle gives it back."""
 
 import ctypes
 import gc
@@ -6,10 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of mallopt(3)
 LARGE_BYTES: Final = 2**20
 LARGEST_BYTES: Final = 2**25
 """The highest threshold that glibc takes. With a lower one, each batch would map its activations anew."""
+
+
+CORES_OF_A_HEAP: Final = 8
+"""Threads that share a heap wait for each other. Measured on two cores only (docs/log.md)."""
+
+
+def few_heaps(cores: int) -> None:
+    """Let the threads of this process share a heap; called before they start.
+
+    By default, glibc gives every thread a heap of its own. A lane fills its heap with activations and empties
+    it again in each batch. An empty heap goes back to the system, so the next batch has to map it anew.
+    """
+    _mallopt(_ARENA_MAX, max(1, cores // CORES_OF_A_HEAP))
 
 
 @contextmanager

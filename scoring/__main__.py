@@ -17,9 +17,11 @@ import os
 import sys
 from contextlib import suppress
 
+from engine.cores import available_cores
 from models.command import fail
 from models.errors import UserError
 from models.files.forms import STANDARD
+from models.memory import few_heaps
 from scoring.errors import Stopped
 from scoring.options import ScoringOptions, parse
 from scoring.paths import check_paths
@@ -29,6 +31,7 @@ INTERRUPTED = 130
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv, __doc__)
+    few_heaps(available_cores())
     try:
         check_paths(options)
         return _run(options)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.admission import CAUTION, FURTHEST_PROMISE_S
+from engine.admission import CAUTION, FURTHEST_PROMISE_S, NEWEST_SHARE
 from engine.cost import CostModel
 from engine.errors import BatchLost, DeadlineExceeded, NotReady, QueueFull, WaitTooLong
 from engine.planner import TOKEN_BUDGET, BatchPlanner
@@ -361,11 +361,11 @@ def test_those_who_are_refused_are_told_to_come_back_one_after_another() -> None
 
 def test_who_would_be_refused_whatever_he_asks_need_not_be_read_first() -> None:
     async def test(batcher: DynamicBatcher, engine: Engine) -> None:
-        batcher.require_room(time.monotonic())  # nothing runs or waits: everybody is let in
+        batcher.require_room(time.monotonic() + 0.01)  # nothing runs or waits: everybody is let in
         held = await hold(batcher, engine)
-        waits = [asyncio.create_task(ask(batcher, row(n, 100 * n))) for n in (1, 3)]
+        waits = [asyncio.create_task(ask(batcher, row(n, 10 * n))) for n in (1, 1, 30)]
         await asyncio.sleep(0)
-        in_time = (0.1 + 1 + 3) * CAUTION
+        in_time = (0.1 + 0.1 + 0.1 + 3) * CAUTION
         batcher.require_room(time.monotonic() + in_time + 0.1)
         refused = []
         for _ in range(4):
@@ -373,11 +373,26 @@ def test_who_would_be_refused_whatever_he_asks_need_not_be_read_first() -> None:
                 batcher.require_room(time.monotonic() + 3)
             refused.append(error.value.retry_after_s)
         assert refused[0] == pytest.approx(in_time - 3, abs=0.1)
-        assert np.diff(refused) == pytest.approx([2 * CAUTION] * 3, abs=0.1), (
-            "what he asks is taken for the mean of what waits"
+        usual = 0.1 + NEWEST_SHARE * (3 - 0.1)
+        assert np.diff(refused) == pytest.approx([usual * CAUTION] * 3, abs=0.1), (
+            "what he asks is taken for what others asked on average"
         )
         engine.open.set()
         await asyncio.gather(held, *waits)
+
+    with_batcher(test, planner=SLOW)
+
+
+def test_who_is_late_before_he_is_read_is_told_to_come_back_after_the_others_though_nothing_runs() -> None:
+    async def test(batcher: DynamicBatcher, engine: Engine) -> None:
+        await ask(batcher, row(1, 100))
+        refused = []
+        for _ in range(4):
+            with pytest.raises(WaitTooLong, match="no time is left") as error:
+                batcher.require_room(time.monotonic() - 2)
+            refused.append(error.value.retry_after_s)
+        pace = 1 - NEWEST_SHARE  # the batch took no time
+        assert refused == pytest.approx([2 + CAUTION * pace * number for number in range(4)], abs=0.1)
 
     with_batcher(test, planner=SLOW)
 
