@@ -63,7 +63,7 @@ class TunedEnsemble:
         served, one = self.lanes.ensemble, self.alone.split if self.alone else None
         lanes, alone = _proven(
             bundle,
-            BundleEncoder(bundle),
+            BundleEncoder.of(bundle, served.encoder),
             served.device,
             self.lanes.split,
             one,

@@ -3,6 +3,8 @@
 A front process (`api/fronts/`) has only this part of a bundle.
 """
 
+from typing import Any
+
 from models.bundle import Bundle, BundleRefused, InputEncoding, check_size
 from models.encoding import EncodedExample, Encoder
 from models.example import Example, InvalidExample, Problem
@@ -24,9 +26,16 @@ class BundleEncoder:
 
     @large_blocks_apart()
     def __init__(self, bundle: Bundle) -> None:
-        self.encodings = list(dict.fromkeys(member.encoding for member in bundle.manifest.members))
+        self.encodings = _encodings(bundle)
         self.encoders = [_encoder(bundle, encoding) for encoding in self.encodings]
         self._type_mask = TypeMask(bundle.manifest.type_restriction or {})
+        self._bundle = bundle
+
+    @classmethod
+    def of(cls, bundle: Bundle, serving: "BundleEncoder") -> "BundleEncoder":
+        """The encoder that serves, if the new bundle encodes in the same way; otherwise a new one. A
+        retrained ensemble mostly keeps its tokenizers, and to read one takes longer than to read graphs."""
+        return serving if _made_of(serving._bundle) == _made_of(bundle) else cls(bundle)
 
     def encode(self, example: Example) -> EncodedExample:
         """Mark and tokenise one example for every member, and look up which relations its types allow.
@@ -67,6 +76,17 @@ class BundleEncoder:
         if problems:
             raise InvalidExample(*problems.values())
         return rows
+
+
+def _encodings(bundle: Bundle) -> list[InputEncoding]:
+    return list(dict.fromkeys(member.encoding for member in bundle.manifest.members))
+
+
+def _made_of(bundle: Bundle) -> tuple[Any, ...]:
+    """Everything in a bundle that an encoder depends on."""
+    encodings, manifest = _encodings(bundle), bundle.manifest
+    sums = [bundle.sums[encoding.tokenizer] for encoding in encodings]
+    return encodings, sums, manifest.max_length, manifest.type_restriction
 
 
 def _encoder(bundle: Bundle, encoding: InputEncoding) -> Encoder:

@@ -19,8 +19,7 @@ CORES_OF_A_HEAP: Final = 8
 def few_heaps(cores: int) -> None:
     """Let the threads of this process share a heap; called before they start.
 
-    By default, glibc gives every thread a heap of its own. A lane fills its heap with activations and empties
-    it again in each batch. An empty heap goes back to the system, so the next batch has to map it anew.
+    By default, glibc gives every thread a heap of its own, and each keeps room for its largest batch.
     """
     _mallopt(_ARENA_MAX, max(1, cores // CORES_OF_A_HEAP))
 

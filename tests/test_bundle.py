@@ -107,6 +107,34 @@ def test_a_manifest_or_a_tokenizer_that_fills_the_memory_is_refused_unread(
     assert f"{bundle.MANIFEST} has" in refusal(copy)
 
 
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        (lambda manifest: manifest.update(name="retrained"), True),
+        (lambda manifest: manifest["members"][0].update(weight=0.25), True),
+        (lambda manifest: manifest.update(max_length=manifest["max_length"] - 1), False),
+        (lambda manifest: manifest.update(type_restriction={"PER": {"LOC": ["per:place_of_birth"]}}), False),
+        (lambda manifest: manifest["members"][0]["encoding"].update(pad_token_id=2), False),
+    ],
+    ids=["a name", "a weight", "the window", "the type restriction", "an encoding"],
+)
+def test_a_new_bundle_keeps_the_encoder_that_serves_only_if_it_encodes_in_the_same_way(
+    copy: Path, change: Callable[[dict[str, Any]], None], kept: bool
+) -> None:
+    serving = BundleEncoder(Bundle.open(copy))
+    rewrite(copy, change)
+    assert (BundleEncoder.of(Bundle.open(copy), serving) is serving) == kept
+
+
+def test_a_new_tokenizer_is_read(copy: Path) -> None:
+    opened = Bundle.open(copy)
+    serving = BundleEncoder(opened)
+    with (copy / opened.manifest.members[0].encoding.tokenizer).open("a") as file:
+        file.write("\n")
+    sign(copy)
+    assert BundleEncoder.of(Bundle.open(copy), serving) is not serving
+
+
 def test_no_folder_is_refused(tmp_path: Path) -> None:
     assert "no such folder" in refusal(tmp_path / "nothing")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from manifests import rewrite
 from servers import ASKED, post, running
 
 import models.bundle
@@ -58,6 +59,7 @@ def test_a_bundle_that_is_lost_while_it_loads_is_refused_and_the_old_one_goes_on
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     current, lost = tmp_path / "current", Path(shutil.copytree(tiny_bundle, tmp_path / "lost"))
+    rewrite(lost, lambda manifest: manifest.update(max_length=manifest["max_length"] - 1))
     current.symlink_to(tiny_bundle)
     healthy = getattr(module, step)
 

@@ -37,7 +37,9 @@ from engine.waiting import Answered
 from models.bundle import Bundle, BundleRefused
 from models.bundle_encoder import BundleEncoder
 from models.encoding import EncodedExample
+from models.example import Example
 from models.memory import give_back
+from models.pairs import Pairs
 
 log = logging.getLogger("kore")
 
@@ -153,7 +155,8 @@ class RemoteService:
         old = None
         async with self._taking:
             try:
-                encoder = await asyncio.to_thread(_encoder, status)
+                serving = None if self._pool is None else self._pool.encoder
+                encoder = await asyncio.to_thread(_encoder, status, serving)
             except BundleRefused as error:
                 log.error("a front cannot encode for the bundle that the engine serves: %s", error)
                 if self._pool is None:
@@ -187,11 +190,12 @@ class RemotePool:
     """The lanes of one bundle, in the engine's process.
 
     Attributes:
+        encoder: of this bundle.
         released: set once no request holds the pool, and none will.
     """
 
     def __init__(self, link: Link, generation: int, encoder: BundleEncoder) -> None:
-        self.encode = encoder.encode_all
+        self.encoder = encoder
         self._link = link
         self._generation = generation
         self._requests = 0
@@ -205,6 +209,10 @@ class RemotePool:
     def __exit__(self, *_: object) -> None:
         self._requests -= 1
         self._release_if_unused()
+
+    def encode(self, asked: Example | Pairs) -> list[EncodedExample]:
+        """As `Pool.encode`."""
+        return self.encoder.encode_all(asked)
 
     def retire(self) -> None:
         """Release the bundle in the engine once no request holds this pool; no new request will."""
@@ -244,9 +252,9 @@ class RemotePool:
             self.released.set()
 
 
-def _encoder(status: Status) -> BundleEncoder:
+def _encoder(status: Status, serving: BundleEncoder | None) -> BundleEncoder:
     """Raises BundleRefused: the bundle cannot be read, or is not the one that the engine has proven."""
     bundle = Bundle.open(Path(status.path))
     if fingerprint(bundle) != status.manifest:
         raise BundleRefused(f"bundle {status.path}: its manifest was changed while in use")
-    return BundleEncoder(bundle)
+    return BundleEncoder.of(bundle, serving) if serving else BundleEncoder(bundle)
