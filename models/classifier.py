@@ -100,8 +100,8 @@ class OnnxClassifier:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # With one thread, memory comes from the calling thread. The session's own pool would hand out memory
-        # that is in another core's caches: with two callers 3 to 4 % slower (docs/log.md).
+        # With one thread, memory comes from the C library. The session's own pool would hand out memory that
+        # is in another core's caches: with two callers 3 to 4 % slower (docs/log.md).
         options.enable_cpu_mem_arena = provider != CPU or threads > 1
         # Workers spin between the operators of a run: waking them would cost a fifth of its time. They stop
         # spinning after the run, so that the cores are free for other work.
