@@ -32,10 +32,16 @@ class BundleEncoder:
         self._bundle = bundle
 
     @classmethod
-    def of(cls, bundle: Bundle, serving: "BundleEncoder") -> "BundleEncoder":
+    def of(cls, bundle: Bundle, serving: "BundleEncoder | None") -> "BundleEncoder":
         """The encoder that serves, if the new bundle encodes in the same way; otherwise a new one. A
-        retrained ensemble mostly keeps its tokenizers, and to read one takes longer than to read graphs."""
-        return serving if _made_of(serving._bundle) == _made_of(bundle) else cls(bundle)
+        retrained ensemble mostly keeps its tokenizers, and to read one takes longer than to read graphs.
+
+        Raises:
+            BundleRefused: a tokenizer cannot be loaded.
+        """
+        if serving is not None and _made_of(serving._bundle) == _made_of(bundle):
+            return serving
+        return cls(bundle)
 
     def encode(self, example: Example) -> EncodedExample:
         """Mark and tokenise one example for every member, and look up which relations its types allow.
