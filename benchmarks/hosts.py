@@ -3,15 +3,15 @@
 `benchmarks/scale.py` measures what a `Host` needs, compares one host with the real server, and simulates
 many. The way of a request through a host:
 
-1. HTTP reads it: half of the request's CPU time outside the lanes. HTTP is one thread, so one request at a
+1. HTTP reads it: half of the seconds that HTTP takes for a request. HTTP is one thread, so one request at a
    time, in the order of arrival.
 2. It waits. A free lane takes the batch that the server's planner chooses.
-3. The batch runs for its measured time, or for longer while the cores have more to do.
-4. HTTP answers each of its requests: the other half of the CPU time.
+3. The batch runs for its measured time, or for longer while the cores have more to do. Before the lane takes
+   another one, it hands over for a moment.
+4. HTTP answers each of its requests: the other half of its seconds.
 
-The cores are shared as an operating system does it. HTTP sleeps most of the time, so it has a core at once
-when it wakes. The lanes share what is left. On a virtual machine the hypervisor takes cores away for a while
-(`Stolen`), and that slows HTTP and the lanes.
+HTTP waits for a core when it wakes; the kernel tells for how long. The lanes share what HTTP leaves. On a
+virtual machine the hypervisor takes cores away for a while (`Stolen`), and that slows HTTP and the lanes.
 """
 
 import heapq
@@ -43,7 +43,10 @@ class Host:
         lengths: tokens of each row.
         shares: seconds of each row alone with the cascade, over what the planner's cost model predicts.
         ratios: of real batches the seconds, over what the two above predict. Each batch draws one of them.
+        turn_s: seconds between two batches of a lane in which it neither runs nor waits for a core: it waits
+            for the interpreter's lock, or is being woken.
         http_s: CPU seconds of a request outside the lanes.
+        http_wait_s: seconds in which HTTP waits for a core, for a request.
     """
 
     planner: "BatchPlanner"
@@ -52,8 +55,20 @@ class Host:
     cores: int
     lengths: Sequence[int]
     shares: Sequence[float]
-    ratios: Sequence[float]
-    http_s: float
+    ratios: Sequence[float] = (1.0,)
+    turn_s: float = 0.0
+    http_s: float = 0.0
+    http_wait_s: float = 0.0
+
+    @property
+    def reading_s(self) -> float:
+        """Seconds that HTTP takes to read a request, and as many to answer it."""
+        return (self.http_s + self.http_wait_s) / 2
+
+    @property
+    def http_cores(self) -> float:
+        """Of a core, what HTTP has on average while it is at work."""
+        return self.http_s / (self.http_s + self.http_wait_s) if self.http_s else 0.0
 
     def predicted_s(self, batch: Sequence[int]) -> float:
         """Of a batch of rows, given by number, on a lane whose cores do nothing else."""
@@ -115,7 +130,7 @@ class Server:
     def _paces(self) -> tuple[float, float]:
         """The work that HTTP and each busy lane do in a second, in seconds."""
         threads, cores = len(self.lanes) * self.host.threads, self.host.cores
-        free = cores - bool(self.http)
+        free = cores - self.host.http_cores * bool(self.http)
         running = min(cores, threads + bool(self.http))
         taken = self.stolen[self.slot][1] if self.slot < len(self.stolen) else 0.0
         left = max(0.0, 1 - taken / running) if running else 0.0
@@ -157,13 +172,13 @@ class Server:
             self.lanes.remove(work)
             for request in work.requests:
                 request.answered = True
-                self.http.append(Work(self.host.http_s / 2, [request]))
+                self.http.append(Work(self.host.reading_s, [request]))
         self.inside -= len(answered)
         return answered
 
-    def take(self) -> list[int]:
+    def take(self) -> tuple[list[int], float]:
         """Give a free lane the batch that the planner chooses around the request that has waited longest;
-        returns its rows."""
+        returns its rows and its seconds, without the handing over."""
         anchor = min(range(len(self.waiting)), key=lambda place: self.waiting[place][1])
         lengths = [length for length, _, _ in self.waiting]
         waited = [self.now - request.queued for _, _, request in self.waiting]
@@ -171,8 +186,9 @@ class Server:
         batch = [request for _, _, request in self.waiting[cut.start : cut.stop]]
         del self.waiting[cut.start : cut.stop]
         rows = [request.row for request in batch]
-        self.lanes.append(Work(self.host.predicted_s(rows) * self.drawn.choice(self.host.ratios), batch))
-        return rows
+        seconds = self.host.predicted_s(rows) * self.drawn.choice(self.host.ratios)
+        self.lanes.append(Work(seconds + self.host.turn_s, batch))
+        return rows, seconds
 
 
 Balance = Callable[[Sequence[Server]], Server]
@@ -211,6 +227,7 @@ def simulate(
     balance: Balance = lambda servers: servers[0],
     again_until: float = 0.0,
     stolen: Stolen = (),
+    seed: int = 0,
 ) -> Simulated:
     """Send one-row requests to equal hosts; the rows in order, again and again.
 
@@ -223,9 +240,10 @@ def simulate(
         due: ascending times of the requests, in seconds.
         again_until: until this time, each caller sends the next request when it gets its answer.
         stolen: from every host.
+        seed: of the ratios that the batches draw.
     """
     numbers, found = itertools.count(), Simulated()
-    servers = [Server(host, drawn=random.Random(seed), stolen=stolen) for seed in range(hosts)]
+    servers = [Server(host, drawn=random.Random(seed + place), stolen=stolen) for place in range(hosts)]
     rows = itertools.cycle(range(len(host.lengths)))
     events: list[tuple[float, int, Server | None, int]] = [(at, next(numbers), None, 0) for at in due]
     heapq.heapify(events)
@@ -237,7 +255,7 @@ def simulate(
             server = balance(servers)
             server.advance(now)
             server.inside += 1
-            server.http.append(Work(host.http_s / 2, [Request(number, next(rows), now)]))
+            server.http.append(Work(host.reading_s, [Request(number, next(rows), now)]))
         else:
             server.advance(now)
         for request in server.finish():
@@ -245,8 +263,9 @@ def simulate(
             if now < again_until:
                 heapq.heappush(events, (now, next(numbers), None, 0))
         while server.waiting and len(server.lanes) < host.lanes:
-            found.batches.append(server.take())
-            found.lanes_s += server.lanes[-1].left
+            rows_taken, seconds = server.take()
+            found.batches.append(rows_taken)
+            found.lanes_s += seconds
         server.changes += 1
         if (end := server.next_change()) < math.inf:
             heapq.heappush(events, (end, next(numbers), server, server.changes))

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.clock import Spent
 from benchmarks.hosts import Balance, Host, at_random, fewer_of_two, figures, simulate
 from benchmarks.scale import Pair, Traffic, compare
 from engine.cost import CostModel
@@ -17,8 +18,6 @@ ONE_BY_ONE = Host(
     cores=1,
     lengths=[100],
     shares=[1.0],
-    ratios=[1.0],
-    http_s=0.0,
 )
 """Rows of one length that fill a batch each: every row takes `SECONDS`."""
 
@@ -86,6 +85,24 @@ def test_with_a_core_of_its_own_http_slows_no_lane_but_is_part_of_the_latency() 
     assert latency == pytest.approx(SECONDS + host.http_s)
 
 
+def test_while_http_waits_for_a_core_the_lanes_have_it() -> None:
+    waits = replace(ONE_BY_ONE, http_s=SECONDS / 4, http_wait_s=SECONDS / 4)
+    assert closed_loop(waits, callers=16)[0] == pytest.approx(1 / (SECONDS + waits.http_s), rel=0.02)
+    ((_, latency),) = simulate(waits, [0.0]).answers
+    assert latency == pytest.approx(SECONDS + waits.http_s + waits.http_wait_s)
+
+
+def test_http_answers_one_request_at_a_time() -> None:
+    host = replace(ONE_BY_ONE, lanes=8, cores=8, http_s=SECONDS / 2)
+    assert closed_loop(host, callers=32)[0] == pytest.approx(2 / SECONDS, rel=0.01)
+
+
+def test_a_lane_hands_over_before_its_next_batch() -> None:
+    host = replace(ONE_BY_ONE, turn_s=SECONDS / 4)
+    assert closed_loop(host, callers=16)[0] == pytest.approx(1 / (SECONDS + host.turn_s), rel=0.01)
+    assert simulate(host, [0.0]).lanes_s == pytest.approx(SECONDS)
+
+
 def test_cores_that_the_hypervisor_takes_away_are_lost_to_what_runs() -> None:
     """A row of 10 ms begins at 0. From 2 ms to 6 ms its core is away, then for 2 ms half of it."""
     stolen = [(0.002, 0.0), (0.006, 1.0), (0.008, 0.5), (1.0, 0.0)]
@@ -105,8 +122,9 @@ def test_the_verdict_is_on_the_median_of_the_ratios_of_the_rounds(
 ) -> None:
     """The machine's speed moves between rounds, and then both figures move together."""
     rounds = [(50.0, 0.1, 51.0, 0.11), (100.0, 0.05, 101.0, 0.055), (80.0, 0.1, 40.0, 0.3)]
+    spent = Spent(cpu_s=0.001, wait_s=0.0005)
     pairs = [
-        Pair(*one, http_s=0.001, generator_s=0.0002, more=1.0, ratios=(1.0,), others=0.01, stolen=0.0)
+        Pair(*one, spent, spent, more=1.0, ratios=(1.0,), turn_s=0.001, others=0.01, stolen=0.0)
         for one in rounds
     ]
     assert list(compare({"16 callers": pairs}).values()) == [True]
