@@ -85,10 +85,12 @@ def test_a_study_of_all_rows_and_one_seed_says_its_steps_and_its_machine(
     steps = json.loads((run / "epochs.jsonl").read_text().splitlines()[-1])["step"]
     assert f"| plain | {steps} | " in said
     assert f"| focal loss | {steps} | " in said
-    assert "Seeds: 1. Rows: all training rows. Machines: cpu, 1 threads." in said
+    assert "Seeds: 1. Rows: all training rows. Machines: cpu, 1 thread." in said
     assert "plain runs voting" not in said, "one run is no vote"
     assert not (tmp_path / "output" / "train.jsonl").exists()
-    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    shown = capsys.readouterr()
+    assert said in shown.err, "the command shows the table that it writes"
+    again = json.loads(shown.out.splitlines()[-1])
     assert main([str(study)]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == again
 

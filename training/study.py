@@ -43,11 +43,10 @@ def main(argv: list[str] | None = None) -> int:
 
     def work() -> dict[str, Any]:
         from training.experiments.study import Study, run_study
-        from training.experiments.study_figures import table
 
         study = Study.read(arguments.study)
         summary = run_study(study, arguments.jobs)
-        print(table(summary), file=sys.stderr)
+        print(study.table.read_text(encoding="utf-8"), file=sys.stderr)
         return {"table": str(study.table), "methods": summary}
 
     return parser.run(work)

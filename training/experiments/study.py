@@ -210,7 +210,8 @@ def circumstances(run: Path) -> dict[str, Any]:
     """How many steps a finished run had, and on which machine."""
     last = json.loads((run / EPOCHS).read_text(encoding="utf-8").splitlines()[-1])
     machine = json.loads((run / RUN).read_bytes())["machine"]
-    return {"steps": last["step"], "machine": f"{machine['device']}, {machine['threads']} threads"}
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    return {"steps": last["step"], "machine": f"{machine['device']}, {threads}"}
 
 
 def draw_rows(path: Path, output: Path, rows: int) -> None:
