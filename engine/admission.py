@@ -11,6 +11,8 @@ a moving average of the seconds that one predicted second really takes.
 4. A refused request is told when to come back: once there is room for it and for the requests that were
    refused before it, with the same caution. If all of them were told the same time, they would all come back
    at once. A request that has not been read counts as much as those before it did on average.
+5. If that is further away than `FURTHEST_PROMISE_S`, begin again with the earliest time: those who were told
+   it first could have given up.
 
 As `engine/waiting.py`, this file knows no threads: the caller holds the lock and says what time it is.
 """
@@ -25,7 +27,7 @@ CAUTION: Final = 1.75
 better can overtake it."""
 
 FURTHEST_PROMISE_S: Final = 30.0
-"""The most seconds that other refused requests can add to a `Retry-After`: they could have given up."""
+"""The most seconds for which other refused requests can send one away."""
 
 NEWEST_SHARE: Final = 0.1
 """What the newest value counts in a moving average."""
@@ -113,7 +115,9 @@ class Admission:
 
     def _promise(self, room_s: float, work: float | None, now: float) -> float:
         """Seconds after which a refused request is admitted if it comes back."""
-        returns = max(now + room_s, min(self._promised_until, now + FURTHEST_PROMISE_S))
+        returns = max(now + room_s, self._promised_until)
+        if returns - now > max(room_s, FURTHEST_PROMISE_S):
+            returns = now + room_s
         work = self._row_work if work is None else work
         self._promised_until = returns + CAUTION * self._lane_seconds(work)
         return returns - now
