@@ -6,7 +6,6 @@ one (`schedstat` in proc(5)), and for each core what the hypervisor took (`steal
 
 import asyncio
 import os
-import re
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 STEAL_S: Final = 0.02
 """Between two looks at what the hypervisor has taken."""
-_BATCHES: Final = re.compile(r"^kore_batch_rows_count ([0-9.e+]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ class Clock:
 
     def _now(self) -> tuple[dict[tuple[int, int], Spent], float, int]:
         """By process and thread; the CPU seconds of all programs; the number of batches."""
-        batches = _BATCHES.search(self._server.client.get("/metrics").text)
+        batches = round(self._server.metric("kore_batch_rows_count"))
         busy = sum(sum(core) - core.idle - core.iowait - core.steal - core.guest for core in usable_cores())
         spent = {}
         for pid in (self._server.process.pid, os.getpid()):
@@ -89,7 +87,7 @@ class Clock:
                 with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
                     cpu_ns, wait_ns, _ = map(int, path.read_text().split())
                     spent[pid, int(path.parent.name)] = Spent(cpu_ns / 1e9, wait_ns / 1e9)
-        return spent, busy, int(float(batches[1])) if batches else 0
+        return spent, busy, batches
 
 
 def usable_cores() -> list[Any]:

@@ -112,10 +112,10 @@ def take(server: ServerProcess, rows: Sequence[object], connections: int, second
     """Load one server, after a warm-up."""
     requests = make_requests(server.port, rows)
     measure(server.port, requests, connections, 0.0, WARMUP_S)
-    onnx_s, cpu_s = onnx_seconds(server), cpu_seconds(server)
+    onnx_s, cpu_s = server.metric(f"{NAME}_total"), cpu_seconds(server)
     measured = measure(server.port, requests, connections, 0.0, seconds)
     used = {name: after - cpu_s[name] for name, after in cpu_seconds(server).items()}
-    onnx_ms, per_answer = onnx_seconds(server) - onnx_s, 1000 / max(1, measured.answers)
+    onnx_ms, per_answer = server.metric(f"{NAME}_total") - onnx_s, 1000 / max(1, measured.answers)
     return Sample(
         measured.rps,
         measured.p50_ms,
@@ -143,12 +143,6 @@ def _schedstat_s(process: psutil.Process) -> float:
     """The process's own file holds its main thread only."""
     threads = Path(f"/proc/{process.pid}/task")
     return sum(int((threads / one / "schedstat").read_text().split()[0]) for one in os.listdir(threads)) / 1e9
-
-
-def onnx_seconds(server: ServerProcess) -> float:
-    """CPU seconds inside ONNX Runtime until now."""
-    lines = server.client.get("/metrics").text.splitlines()
-    return next((float(line.split()[1]) for line in lines if line.startswith(f"{NAME}_total ")), 0.0)
 
 
 def compare(rounds: Sequence[dict[int, Sample]], fronts: int) -> dict[str, Any]:

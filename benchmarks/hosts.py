@@ -6,8 +6,8 @@ many. The way of a request through a host:
 1. HTTP reads it: half of the seconds that HTTP takes for a request. HTTP is one thread, so one request at a
    time, in the order of arrival.
 2. It waits. A free lane takes the batch that the server's planner chooses.
-3. The batch runs for its measured time, or for longer while the cores have more to do. Before the lane takes
-   another one, it hands over for a moment.
+3. The lane needs a moment (`Host.turn_s`). Then the batch runs for its measured time, or for longer while
+   the cores have more to do.
 4. HTTP answers each of its requests: the other half of its seconds.
 
 HTTP waits for a core when it wakes; the kernel tells for how long. The lanes share what HTTP leaves. On a
@@ -43,7 +43,7 @@ class Host:
         lengths: tokens of each row.
         shares: seconds of each row alone with the cascade, over what the planner's cost model predicts.
         ratios: of real batches the seconds, over what the two above predict. Each batch draws one of them.
-        turn_s: seconds between two batches of a lane in which it neither runs nor waits for a core: it waits
+        turn_s: seconds between two batches of a lane in which it neither runs nor waits for a core. It waits
             for the interpreter's lock, or is being woken.
         http_s: CPU seconds of a request outside the lanes.
         http_wait_s: seconds in which HTTP waits for a core, for a request.
@@ -67,7 +67,7 @@ class Host:
 
     @property
     def http_cores(self) -> float:
-        """Of a core, what HTTP has on average while it is at work."""
+        """The share of a core that HTTP has on average while it is at work."""
         return self.http_s / (self.http_s + self.http_wait_s) if self.http_s else 0.0
 
     def predicted_s(self, batch: Sequence[int]) -> float:
@@ -178,7 +178,7 @@ class Server:
 
     def take(self) -> tuple[list[int], float]:
         """Give a free lane the batch that the planner chooses around the request that has waited longest;
-        returns its rows and its seconds, without the handing over."""
+        returns its rows and its seconds, without `Host.turn_s`."""
         anchor = min(range(len(self.waiting)), key=lambda place: self.waiting[place][1])
         lengths = [length for length, _, _ in self.waiting]
         waited = [self.now - request.queued for _, _, request in self.waiting]

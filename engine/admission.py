@@ -11,8 +11,8 @@ a moving average of the seconds that one predicted second really takes.
 4. A refused request is told when to come back: once there is room for it and for the requests that were
    refused before it, with the same caution. If all of them were told the same time, they would all come back
    at once. A request that has not been read counts as much as those before it did on average.
-5. If that is further away than `FURTHEST_PROMISE_S`, begin again with the earliest time: those who were told
-   it first could have given up.
+5. If the requests before it would send it away for more than `FURTHEST_PROMISE_S`, begin again with the
+   earliest time: the callers that were told it first could have given up.
 
 As `engine/waiting.py`, this file knows no threads: the caller holds the lock and says what time it is.
 """
@@ -27,7 +27,7 @@ CAUTION: Final = 1.75
 better can overtake it."""
 
 FURTHEST_PROMISE_S: Final = 30.0
-"""The most seconds for which other refused requests can send one away."""
+"""The most seconds that other refused requests can make of a `Retry-After`."""
 
 NEWEST_SHARE: Final = 0.1
 """What the newest value counts in a moving average."""

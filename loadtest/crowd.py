@@ -80,13 +80,6 @@ async def ask_alone(target: Target, rows: Sequence[Row]) -> Known:
     return known
 
 
-def count(server: ServerProcess, metric: str) -> int:
-    """The value of a metric, or the sum over its labels."""
-    lines = server.client.get("/metrics").text.splitlines()
-    found = [line for line in lines if line.startswith((f"{metric} ", f"{metric}{{"))]
-    return round(sum(float(line.rpartition(" ")[2]) for line in found))
-
-
 async def crowd(
     server: ServerProcess, path: Path, bundles: Sequence[Path], seconds: float
 ) -> tuple[dict[str, Any], dict[str, bool]]:
@@ -115,7 +108,7 @@ async def crowd(
             found.add(answer.status if answer else 0, body, [known[row] for row in asked])
 
     def counts() -> dict[str, int]:
-        return {metric: count(server, metric) for metric in COUNTERS}
+        return {metric: round(server.metric(metric)) for metric in COUNTERS}
 
     before = await asyncio.to_thread(counts)
     async with HttpClient(target, answer_timeout_s=900) as client:
@@ -125,7 +118,8 @@ async def crowd(
             await asyncio.sleep(seconds / (len(bundles) + 1))
             await swap_once(server, path, bundle, number)
         await asyncio.sleep(seconds / (len(bundles) + 1))
-        run = await asyncio.to_thread(count, server, "kore_batch_rows_sum") - before["kore_batch_rows_sum"]
+        ran = await asyncio.to_thread(server.metric, "kore_batch_rows_sum")
+        run = round(ran) - before["kore_batch_rows_sum"]
         singles_share = found.singles / max(1, run)
         stop.set()
         await asyncio.gather(*callers, *large)

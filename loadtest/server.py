@@ -110,6 +110,12 @@ class ServerProcess:
         stdin.flush()
         return stdout.readline().strip()
 
+    def metric(self, name: str) -> float:
+        """The value of a metric in `/metrics`, or the sum over its labels."""
+        lines = self.client.get("/metrics").text.splitlines()
+        found = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+        return sum(float(line.rpartition(" ")[2]) for line in found)
+
     def memory_mb(self) -> float:
         """Resident memory of all the server's processes, in MB: with front processes there are several."""
         import psutil
