@@ -110,7 +110,7 @@ soak: $(DEVELOP) ## run ten minutes of steady load
 	$(BIN)/python -m loadtest.soak
 
 benchmark-peers: $(DEVELOP) | runs/tiny/bundle ## compare with other servers, then what each costs by itself, and write the tables of docs/performance.md
-	status=0; $(BIN)/python -m benchmarks.peers --only served,ours,plain,litserve,bentoml,mosec,ray,ray-haproxy,triton,infinity,vllm --rounds 2 --seconds 4 --output benchmarks/measured/peers || status=1; \
+	status=0; $(BIN)/python -m benchmarks.peers --only served,ours,plain,litserve,bentoml,mosec,ray,ray-haproxy,triton,infinity,vllm --rounds 3 --seconds 4 --output benchmarks/measured/peers || status=1; \
 	$(BIN)/python -m benchmarks.peers --overhead --bundle runs/tiny/bundle --seconds 4 --output benchmarks/measured/overhead || status=1; \
 	$(BIN)/python -m docs.generate && $(BIN)/python -m docs.plots || status=1; exit $$status
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 STEAL_S: Final = 0.02
 """Between two looks at what the hypervisor has taken."""
+SPEED_S: Final = 0.2
+"""Between two looks at the lanes' CPU time. In a longer time the machine's speed moves; in a shorter one the
+lanes run too few batches to tell it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +84,19 @@ class Clock:
         """By process and thread; the CPU seconds of all programs; the number of batches."""
         batches = round(self._server.metric("kore_batch_rows_count"))
         busy = sum(sum(core) - core.idle - core.iowait - core.steal - core.guest for core in usable_cores())
-        spent = {}
-        for pid in (self._server.process.pid, os.getpid()):
-            for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-                with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
-                    cpu_ns, wait_ns, _ = map(int, path.read_text().split())
-                    spent[pid, int(path.parent.name)] = Spent(cpu_ns / 1e9, wait_ns / 1e9)
+        pids = (self._server.process.pid, os.getpid())
+        spent = {(pid, thread): own for pid in pids for thread, own in spent_by_thread(pid).items()}
         return spent, busy, batches
+
+
+def spent_by_thread(pid: int) -> dict[int, Spent]:
+    """What each thread of a process has spent since its start."""
+    found = {}
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            cpu_ns, wait_ns, _ = map(int, path.read_text().split())
+            found[int(path.parent.name)] = Spent(cpu_ns / 1e9, wait_ns / 1e9)
+    return found
 
 
 def usable_cores() -> list[Any]:
@@ -99,10 +108,25 @@ def usable_cores() -> list[Any]:
 
 
 async def watch_steal(began: float, stolen: list[tuple[float, float]]) -> None:
-    """Append to `stolen` until cancelled; `began` is on `time.monotonic`'s clock."""
+    """Until cancelled, append the end of each `STEAL_S` and how many cores the hypervisor took in it; `began`
+    is on `time.monotonic`'s clock."""
     then, before = began, sum(core.steal for core in usable_cores())
     while True:
         await asyncio.sleep(STEAL_S)
         now, taken = time.monotonic(), sum(core.steal for core in usable_cores())
         stolen.append((now - began, (taken - before) / (now - then)))
         then, before = now, taken
+
+
+async def watch_lanes(pid: int, began: float, spent: list[tuple[float, float]]) -> None:
+    """Until cancelled, append the end of each `SPEED_S` and the CPU seconds of a server's lanes in it."""
+
+    def lanes_s() -> float:
+        return sum(own.cpu_s for thread, own in spent_by_thread(pid).items() if thread != pid)
+
+    before = lanes_s()
+    while True:
+        await asyncio.sleep(SPEED_S)
+        now = lanes_s()
+        spent.append((time.monotonic() - began, now - before))
+        before = now

@@ -10,8 +10,9 @@ many. The way of a request through a host:
    the cores have more to do.
 4. HTTP answers each of its requests: the other half of its seconds.
 
-HTTP waits for a core when it wakes; the kernel tells for how long. The lanes share what HTTP leaves. On a
-virtual machine the hypervisor takes cores away for a while (`Stolen`), and that slows HTTP and the lanes.
+HTTP waits for a core when it wakes; the kernel tells for how long. The lanes share what HTTP leaves. A real
+machine is not always as fast, and a hypervisor takes cores away for a while: the host lives through the same
+(`Slot`).
 """
 
 import heapq
@@ -42,7 +43,8 @@ class Host:
         cores: that lanes and HTTP share.
         lengths: tokens of each row.
         shares: seconds of each row alone with the cascade, over what the planner's cost model predicts.
-        ratios: of real batches the seconds, over what the two above predict. Each batch draws one of them.
+        ratios: of real batches the seconds, over what the two above predict, at one speed of the machine.
+            Each batch draws one of them.
         turn_s: seconds between two batches of a lane in which it neither runs nor waits for a core. It waits
             for the interpreter's lock, or is being woken.
         http_s: CPU seconds of a request outside the lanes.
@@ -77,14 +79,30 @@ class Host:
         return float(self.planner.cost.seconds(len(batch), longest)) * share
 
 
-Stolen = Sequence[tuple[float, float]]
-"""The end of each interval in seconds, ascending, and how many cores the hypervisor took away in it. The
-kernel counts only cores that had work (`steal` in proc_stat(5)), so HTTP and the lanes lose that time."""
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A short time of a measured machine.
+
+    Attributes:
+        end_s: its end, in seconds from the start. The next slot begins there.
+        stolen: how many cores the hypervisor took away. The kernel counts only cores that had work (`steal`
+            in proc_stat(5)), so HTTP and the lanes lose that time.
+        speed: work that the lanes did in a second of CPU time, over their mean.
+    """
+
+    end_s: float
+    stolen: float = 0.0
+    speed: float = 1.0
+
+
+Slots = Sequence[Slot]
+"""In order. After the last one nothing is stolen, and the speed is 1."""
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A request of one row. Times are simulated seconds: when it was due, when it joined the queue."""
+    """A request of one row, and its place among all requests. Times are simulated seconds: when it was due,
+    when it joined the queue."""
 
     number: int
     row: int
@@ -113,7 +131,8 @@ class Server:
         now: the time of this state.
         changes: how often the state has changed; an event of an earlier state is void.
         drawn: chooses a ratio for each batch.
-        slot: the place of the present time in `stolen`.
+        slots: what the machine lives through.
+        slot: the place of the present time in `slots`.
     """
 
     host: Host
@@ -124,7 +143,7 @@ class Server:
     now: float = 0.0
     changes: int = 0
     drawn: random.Random = field(default_factory=lambda: random.Random(0))
-    stolen: Stolen = ()
+    slots: Slots = ()
     slot: int = 0
 
     def _paces(self) -> tuple[float, float]:
@@ -132,17 +151,17 @@ class Server:
         threads, cores = len(self.lanes) * self.host.threads, self.host.cores
         free = cores - self.host.http_cores * bool(self.http)
         running = min(cores, threads + bool(self.http))
-        taken = self.stolen[self.slot][1] if self.slot < len(self.stolen) else 0.0
-        left = max(0.0, 1 - taken / running) if running else 0.0
-        return left, min(1.0, free / threads) * left if threads else 0.0
+        slot = self.slots[self.slot] if self.slot < len(self.slots) else Slot(math.inf)
+        left = max(0.0, 1 - slot.stolen / running) if running else 0.0
+        return left, min(1.0, free / threads) * left * slot.speed if threads else 0.0
 
     def next_change(self) -> float:
-        """When HTTP's present work, a batch or a slot of `stolen` ends, if nothing arrives before; infinite
+        """When HTTP's present work, a batch or a slot ends, if nothing arrives before; infinite
         if nothing runs."""
         http_pace, lane_pace = self._paces()
         if not self.http and not self.lanes:
             return math.inf
-        ends = [self.stolen[self.slot][0]] if self.slot < len(self.stolen) else []
+        ends = [self.slots[self.slot].end_s] if self.slot < len(self.slots) else []
         ends += [self.now + work.left / lane_pace for work in self.lanes if lane_pace]
         ends += [self.now + work.left / http_pace for work in itertools.islice(self.http, 1) if http_pace]
         return min(ends, default=math.inf)
@@ -155,7 +174,7 @@ class Server:
         if self.http:
             self.http[0].left -= (now - self.now) * http_pace
         self.now = now
-        while self.slot < len(self.stolen) and self.stolen[self.slot][0] <= now:
+        while self.slot < len(self.slots) and self.slots[self.slot].end_s <= now:
             self.slot += 1
 
     def finish(self) -> list[Request]:
@@ -176,19 +195,19 @@ class Server:
         self.inside -= len(answered)
         return answered
 
-    def take(self) -> tuple[list[int], float]:
+    def take(self) -> tuple[list[Request], float]:
         """Give a free lane the batch that the planner chooses around the request that has waited longest;
-        returns its rows and its seconds, without `Host.turn_s`."""
+        returns its requests and its seconds, without `Host.turn_s`."""
         anchor = min(range(len(self.waiting)), key=lambda place: self.waiting[place][1])
         lengths = [length for length, _, _ in self.waiting]
         waited = [self.now - request.queued for _, _, request in self.waiting]
         cut = self.host.planner.choose(lengths, anchor, self.host.lanes - len(self.lanes), waited)
         batch = [request for _, _, request in self.waiting[cut.start : cut.stop]]
         del self.waiting[cut.start : cut.stop]
-        rows = [request.row for request in batch]
-        seconds = self.host.predicted_s(rows) * self.drawn.choice(self.host.ratios)
+        predicted_s = self.host.predicted_s([request.row for request in batch])
+        seconds = predicted_s * self.drawn.choice(self.host.ratios)
         self.lanes.append(Work(seconds + self.host.turn_s, batch))
-        return rows, seconds
+        return batch, seconds
 
 
 Balance = Callable[[Sequence[Server]], Server]
@@ -211,12 +230,12 @@ class Simulated:
 
     Attributes:
         answers: the time of each and its latency, in seconds.
-        batches: the rows of each.
-        lanes_s: seconds of all batches, on cores that do nothing else.
+        batches: the requests of each.
+        lanes_s: seconds of all batches, on cores that do nothing else, at speed 1.
     """
 
     answers: list[tuple[float, float]] = field(default_factory=list)
-    batches: list[list[int]] = field(default_factory=list)
+    batches: list[list[Request]] = field(default_factory=list)
     lanes_s: float = 0.0
 
 
@@ -226,7 +245,7 @@ def simulate(
     hosts: int = 1,
     balance: Balance = lambda servers: servers[0],
     again_until: float = 0.0,
-    stolen: Stolen = (),
+    slots: Sequence[Slots] = ((),),
     seed: int = 0,
 ) -> Simulated:
     """Send one-row requests to equal hosts; the rows in order, again and again.
@@ -239,23 +258,26 @@ def simulate(
     Args:
         due: ascending times of the requests, in seconds.
         again_until: until this time, each caller sends the next request when it gets its answer.
-        stolen: from every host.
+        slots: of the hosts in turn.
         seed: of the ratios that the batches draw.
     """
-    numbers, found = itertools.count(), Simulated()
-    servers = [Server(host, drawn=random.Random(seed + place), stolen=stolen) for place in range(hosts)]
+    numbers, places, found = itertools.count(), itertools.count(), Simulated()
+    servers = [
+        Server(host, drawn=random.Random(seed + place), slots=slots[place % len(slots)])
+        for place in range(hosts)
+    ]
     rows = itertools.cycle(range(len(host.lengths)))
     events: list[tuple[float, int, Server | None, int]] = [(at, next(numbers), None, 0) for at in due]
     heapq.heapify(events)
     while events:
-        now, number, server, change = heapq.heappop(events)
+        now, _, server, change = heapq.heappop(events)
         if server is not None and change != server.changes:
             continue
         if server is None:
             server = balance(servers)
             server.advance(now)
             server.inside += 1
-            server.http.append(Work(host.reading_s, [Request(number, next(rows), now)]))
+            server.http.append(Work(host.reading_s, [Request(next(places), next(rows), now)]))
         else:
             server.advance(now)
         for request in server.finish():
@@ -263,8 +285,8 @@ def simulate(
             if now < again_until:
                 heapq.heappush(events, (now, next(numbers), None, 0))
         while server.waiting and len(server.lanes) < host.lanes:
-            rows_taken, seconds = server.take()
-            found.batches.append(rows_taken)
+            batch, seconds = server.take()
+            found.batches.append(batch)
             found.lanes_s += seconds
         server.changes += 1
         if (end := server.next_change()) < math.inf:

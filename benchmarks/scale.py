@@ -7,8 +7,8 @@
 3. Simulate the same arrivals of the same rows (`benchmarks/hosts.py`) with those times, and with the CPU time
    that HTTP, the lanes and the load generator spent on a request: beside its graphs, a server's lane chooses
    batches and tells callers, and HTTP empties its caches. HTTP also waits for cores, which the kernel counts
-   (`benchmarks/clock.py`). Where this machine is a virtual one, the hypervisor takes the cores away at the
-   same times. Nothing else is taken from the server.
+   (`benchmarks/clock.py`). The simulated machine is as fast as the real one was at the same times (`lived`),
+   and a hypervisor takes the cores away at the same times. Nothing else is taken from the server.
 4. If the simulation is within 15 % of the measured requests/s and p99 (the median of the rounds' ratios),
    simulate a fleet that shares one stream of requests, and count the machines for a number of rows a day.
 
@@ -22,13 +22,24 @@ import random
 import statistics
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.clock import Clock, Spent, usable_cores, watch_steal
-from benchmarks.hosts import Host, Simulated, Stolen, at_random, fewer_of_two, figures, simulate
+from benchmarks.clock import Clock, Spent, usable_cores, watch_lanes, watch_steal
+from benchmarks.hosts import (
+    Host,
+    Request,
+    Simulated,
+    Slot,
+    Slots,
+    at_random,
+    fewer_of_two,
+    figures,
+    simulate,
+)
 from benchmarks.rows import add_rows, draw_rows
 from loadtest.command import add_bundle, add_output, conclude, make_parser, write_json
 from loadtest.figures import percentile
@@ -52,6 +63,8 @@ STAGGER_S: Final = 0.01
 WARMUP_S: Final = 2.0
 LANES_S: Final = 1.5
 """How long the lanes are timed before and after each traffic."""
+NEIGHBOURS: Final = 5
+"""How many batches before and after one tell the speed of the machine at its time."""
 SIMULATIONS: Final = 5
 """Of each traffic, with other draws of `Host.ratios`; their median counts."""
 FLEET_S: Final = 30.0
@@ -72,10 +85,10 @@ class Traffic:
         times = due_times(self.rate, 0.0, random.Random(SEED))
         return list(itertools.takewhile(lambda at: at < seconds, times))
 
-    def simulated(self, host: Host, seconds: float, stolen: Stolen = (), seed: int = 0) -> Simulated:
+    def simulated(self, host: Host, seconds: float, slots: Slots = (), seed: int = 0) -> Simulated:
         """This traffic on one host."""
         again_until = seconds if self.callers else 0.0
-        return simulate(host, self.due(seconds), again_until=again_until, stolen=stolen, seed=seed)
+        return simulate(host, self.due(seconds), again_until=again_until, slots=[slots], seed=seed)
 
 
 CALLERS: Final = (64, 16)
@@ -93,6 +106,7 @@ class Pair:
         more: CPU time of the server's lanes for an answer, over that of the bare ones in the simulation.
         ratios: `Host.ratios`, with `more` in them.
         turn_s: `Host.turn_s`.
+        slots: of the measurement.
         others, stolen: shares of the cores that other programs and the hypervisor took while the server was
             measured.
     """
@@ -106,6 +120,7 @@ class Pair:
     more: float
     ratios: tuple[float, ...]
     turn_s: float
+    slots: Slots
     others: float
     stolen: float
 
@@ -118,17 +133,21 @@ def row_shares(lanes: "Lanes", rows: Sequence["EncodedExample"], cost: "CostMode
 
 
 def lane_ratios(
-    lanes: "Lanes", rows: Sequence["EncodedExample"], host: Host, batches: Sequence[list[int]]
+    lanes: "Lanes", rows: Sequence["EncodedExample"], host: Host, batches: Sequence[list[Request]]
 ) -> list[float]:
-    """`Host.ratios`, from as many of a simulation's batches as take the lanes `LANES_S`."""
-    drawn, predicted_s = [], list[float]()
+    """`Host.ratios`, from as many of a simulation's batches as take the lanes `LANES_S`. A ratio over the
+    mean of its neighbours is what differs between batches while the machine has one speed."""
+    drawn, predicted_s = list[list[int]](), list[float]()
     for batch in random.Random(0).sample(batches, len(batches)):
-        drawn.append(batch)
-        predicted_s.append(host.predicted_s(batch))
+        drawn.append([request.row for request in batch])
+        predicted_s.append(host.predicted_s(drawn[-1]))
         if sum(predicted_s) > LANES_S * host.lanes:
             break
     measured_s = lane_seconds(lanes, [[rows[row] for row in batch] for batch in drawn])
-    return [measured / predicted for measured, predicted in zip(measured_s, predicted_s, strict=True)]
+    ratios = [measured / predicted for measured, predicted in zip(measured_s, predicted_s, strict=True)]
+    near = [ratios[max(0, place - NEIGHBOURS) : place + NEIGHBOURS + 1] for place in range(len(ratios))]
+    mean = statistics.mean(ratios)
+    return [mean * ratio / statistics.mean(those) for ratio, those in zip(ratios, near, strict=True)]
 
 
 def lane_seconds(lanes: "Lanes", batches: Sequence[Sequence["EncodedExample"]]) -> list[float]:
@@ -148,22 +167,24 @@ class Measured:
     """One traffic on the real server. Times are seconds from its start.
 
     Attributes:
-        answers: the time of each answer and its latency.
+        answers: by the place of its request among all, the time of each right answer and its latency.
         http, lanes, generator: of the event loop, of the server's other threads and of this process, for an
             answer.
         turn_s: for a batch, the seconds in which a lane neither ran nor waited for a core. Without rows to
             run it does nothing else, so only a closed loop tells `Host.turn_s`.
         others: share of the cores that other programs of this machine used.
-        stolen: what the hypervisor took.
+        stolen: the end of each `STEAL_S`, and how many cores the hypervisor took in it.
+        lanes_s: the end of each `clock.SPEED_S`, and the CPU seconds of the lanes in it.
     """
 
-    answers: list[tuple[float, float]]
+    answers: dict[int, tuple[float, float]]
     http: Spent
     lanes: Spent
     generator: Spent
     turn_s: float
     others: float
-    stolen: Stolen
+    stolen: list[tuple[float, float]]
+    lanes_s: list[tuple[float, float]]
 
 
 def measure(
@@ -175,10 +196,13 @@ def measure(
     from loadtest.connection import HttpClient, Target
     from loadtest.traffic import LOOPBACK, closed_loop, open_loop
 
-    stolen: list[tuple[float, float]] = []
+    stolen, lanes_s = list[tuple[float, float]](), list[tuple[float, float]]()
 
     async def play() -> list[Outcome]:
-        watch = asyncio.create_task(watch_steal(began, stolen))
+        watches = [
+            asyncio.create_task(watch_steal(began, stolen)),
+            asyncio.create_task(watch_lanes(server.process.pid, began, lanes_s)),
+        ]
         try:
             async with HttpClient(Target(LOOPBACK, server.port)) as client:
                 if not traffic.callers:
@@ -187,14 +211,17 @@ def measure(
                 asyncio.get_running_loop().call_later(seconds, stop.set)
                 return await closed_loop(client, requests, traffic.callers, stop)
         finally:
-            watch.cancel()
+            for watch in watches:
+                watch.cancel()
 
     clock, began = Clock(server), time.monotonic()
-    outcomes = uvloop.run(play())
+    outcomes = sorted(uvloop.run(play()), key=lambda outcome: outcome.due_s)
     elapsed, spent = time.monotonic() - began, clock.read()
-    answers = [
-        (outcome.answered_s - began, outcome.seconds) for outcome in outcomes if outcome.result == RIGHT
-    ]
+    answers = {
+        place: (outcome.answered_s - began, outcome.seconds)
+        for place, outcome in enumerate(outcomes)
+        if outcome.result == RIGHT
+    }
     between_s = host.lanes * elapsed - spent.lanes.total_s / host.threads
     return Measured(
         answers,
@@ -202,6 +229,7 @@ def measure(
         turn_s=max(0.0, between_s / max(1, spent.batches)),
         others=spent.others_s / elapsed / len(usable_cores()),
         stolen=stolen,
+        lanes_s=lanes_s,
     )
 
 
@@ -222,16 +250,49 @@ def measure_pair(
     ratios = tuple(before + lane_ratios(lanes, rows, host, batches))
     turn_s = real.turn_s if traffic.callers else host.turn_s
     same = replace(host, ratios=ratios, turn_s=turn_s, **http_times(real.http, real.generator))
-    bare = traffic.simulated(same, until, real.stolen)
+    bare = traffic.simulated(same, until)
     more = real.lanes.cpu_s / host.threads * len(bare.answers) / bare.lanes_s
     ratios = tuple(more * ratio for ratio in ratios)
     same = replace(same, ratios=ratios)
-    found = [traffic.simulated(same, until, real.stolen, seed).answers for seed in range(SIMULATIONS)]
+    slots = lived(real, same, bare.batches)
+    found = [traffic.simulated(same, until, slots, seed).answers for seed in range(SIMULATIONS)]
     each = [figures(answers, WARMUP_S, seconds) for answers in found]
     simulated = [statistics.median(values) for values in zip(*each, strict=True)]
-    measured = figures(real.answers, WARMUP_S, seconds)
+    measured = figures(real.answers.values(), WARMUP_S, seconds)
     stolen = sum(cores for _, cores in real.stolen) / max(1, len(real.stolen)) / host.cores
-    return Pair(*measured, *simulated, real.http, real.generator, more, ratios, turn_s, real.others, stolen)
+    return Pair(
+        *measured, *simulated, real.http, real.generator, more, ratios, turn_s, slots, real.others, stolen
+    )
+
+
+def lived(real: Measured, host: Host, batches: Iterable[Sequence[Request]]) -> list[Slot]:
+    """What the machine lived through while it was measured.
+
+    1. Each request has a part of the predicted seconds of its simulated batch: its work. The lanes did it
+       half of the batch's seconds before the real answer.
+    2. The speed of an interval is the work that was done in it, over the CPU seconds of the lanes, over the
+       same of the whole measurement. A queue does not change it: a lane that waits uses no CPU time.
+    3. The speeds and what the hypervisor took become slots as short as the shorter of the two.
+
+    Args:
+        batches: of a simulation of the same traffic.
+    """
+    ends = [end_s for end_s, _ in real.lanes_s]
+    work_s = [0.0] * (len(ends) + 1)  # the last one is after the last look
+    for batch in batches:
+        alone_s = [host.predicted_s([request.row]) for request in batch]
+        batch_s = host.predicted_s([request.row for request in batch])
+        for request, own_s in zip(batch, alone_s, strict=True):
+            if request.number in real.answers:
+                at = real.answers[request.number][0] - batch_s / 2
+                work_s[bisect_left(ends, at)] += batch_s * own_s / sum(alone_s)
+    mean = sum(work_s[:-1]) / sum(cpu_s for _, cpu_s in real.lanes_s)
+    speeds = [
+        done_s / cpu_s / mean if done_s and cpu_s else 1.0
+        for done_s, (_, cpu_s) in zip(work_s, real.lanes_s, strict=False)
+    ]
+    places = (min(bisect_left(ends, end_s), len(speeds) - 1) for end_s, _ in real.stolen)
+    return [Slot(end_s, cores, speeds[at]) for (end_s, cores), at in zip(real.stolen, places, strict=True)]
 
 
 def http_times(*spent: Spent) -> dict[str, float]:
@@ -328,7 +389,9 @@ def main(argv: list[str] | None = None) -> int:
         "lanes_over_bare": round(statistics.median(pair.more for pair in every), 3),
         "others": round(max(pair.others for pair in every), 3),
         "rounds": {
-            name: [asdict(pair) | {"ratios": statistics.mean(pair.ratios)} for pair in each]
+            name: [
+                asdict(replace(pair, slots=())) | {"ratios": statistics.mean(pair.ratios)} for pair in each
+            ]
             for name, each in pairs.items()
         },
     }
@@ -341,7 +404,8 @@ def main(argv: list[str] | None = None) -> int:
             http_s=statistics.median(pair.http.cpu_s for pair in every),
             http_wait_s=statistics.median(pair.http.wait_s for pair in every),
         )
-        found["fleet"] = plan(host, arguments.machines, arguments.load, arguments.rows_per_day)
+        lives = [steady(pair.slots, FLEET_S) for pair in every]
+        found["fleet"] = plan(host, lives, arguments.machines, arguments.load, arguments.rows_per_day)
     else:
         print("the fleet is not simulated: the simulation does not fit the machine", file=sys.stderr)
     if found["others"] > IDLE:
@@ -393,9 +457,25 @@ def compare(pairs: dict[str, list[Pair]]) -> dict[str, bool]:
     return promises
 
 
-def plan(host: Host, machines: int, share: float, rows_per_day: float) -> dict[str, Any]:
+def steady(slots: Slots, seconds: float) -> list[Slot]:
+    """The speeds of a measurement, again and again for `seconds`, and nothing stolen."""
+    length_s = slots[-1].end_s
+    return [
+        Slot(slot.end_s + turn * length_s, speed=slot.speed)
+        for turn in range(math.ceil(seconds / length_s))
+        for slot in slots
+    ]
+
+
+def plan(
+    host: Host, lives: Sequence[Slots], machines: int, share: float, rows_per_day: float
+) -> dict[str, Any]:
     """Simulate a fleet at a share of its rate, with each of two balancers; print and return its p50 and p99,
-    and the number of machines for a number of rows a day."""
+    and the number of machines for a number of rows a day.
+
+    Args:
+        lives: what the machines live through, in turn.
+    """
     rate = saturation(host, FLEET_S)
     found: dict[str, Any] = {
         "rows_per_s": round(rate, 1),
@@ -404,7 +484,7 @@ def plan(host: Host, machines: int, share: float, rows_per_day: float) -> dict[s
     print(f"\n| {machines} machines at {share:.0%} of their rate | p50, ms | p99, ms |\n| --- | --- | --- |")
     due = Traffic(rate=rate * share * machines).due(FLEET_S)
     for name, balance in {"drawn at random": at_random(), "fewer of two": fewer_of_two()}.items():
-        latencies = latencies_of(simulate(host, due, machines, balance).answers)
+        latencies = latencies_of(simulate(host, due, machines, balance, slots=lives).answers)
         p50, p99 = (1000 * (percentile(latencies, percent) or 0.0) for percent in (50, 99))
         found[name] = {"p50_ms": round(p50, 1), "p99_ms": round(p99, 1)}
         print(f"| {name} | {p50:.0f} | {p99:.0f} |")

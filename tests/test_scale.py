@@ -1,12 +1,13 @@
 """The simulation of machines agrees with queueing theory where theory has a formula."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
 
 from benchmarks.clock import Spent
-from benchmarks.hosts import Balance, Host, at_random, fewer_of_two, figures, simulate
-from benchmarks.scale import Pair, Traffic, compare
+from benchmarks.hosts import Balance, Host, Slot, at_random, fewer_of_two, figures, simulate
+from benchmarks.scale import Measured, Pair, Traffic, compare, lived, steady
 from engine.cost import CostModel
 from engine.planner import BatchPlanner
 
@@ -105,11 +106,61 @@ def test_a_lane_hands_over_before_its_next_batch() -> None:
 
 def test_cores_that_the_hypervisor_takes_away_are_lost_to_what_runs() -> None:
     """A row of 10 ms begins at 0. From 2 ms to 6 ms its core is away, then for 2 ms half of it."""
-    stolen = [(0.002, 0.0), (0.006, 1.0), (0.008, 0.5), (1.0, 0.0)]
-    ((_, latency),) = simulate(ONE_BY_ONE, [0.0], stolen=stolen).answers
+    slots = [Slot(0.002), Slot(0.006, stolen=1.0), Slot(0.008, stolen=0.5), Slot(1.0)]
+    ((_, latency),) = simulate(ONE_BY_ONE, [0.0], slots=[slots]).answers
     assert latency == pytest.approx(SECONDS + 0.004 + 0.001)
-    ((_, later),) = simulate(ONE_BY_ONE, [0.5], stolen=stolen).answers
+    ((_, later),) = simulate(ONE_BY_ONE, [0.5], slots=[slots]).answers
     assert later == pytest.approx(SECONDS)
+
+
+def test_a_slow_time_makes_batches_longer_and_not_http() -> None:
+    slow = [Slot(1.0, speed=0.5), Slot(2.0, speed=2.0)]
+    host = replace(ONE_BY_ONE, cores=2, http_s=SECONDS / 2)
+    for due, seconds in ((0.0, 2 * SECONDS), (1.5, SECONDS / 2), (3.0, SECONDS)):
+        ((_, latency),) = simulate(host, [due], slots=[slow]).answers
+        assert latency == pytest.approx(seconds + host.http_s)
+
+
+def test_the_hosts_of_a_fleet_live_through_different_times() -> None:
+    lives = [[Slot(9.0, speed=0.5)], [Slot(9.0)]]
+    turns = itertools.cycle(range(2))
+    answers = simulate(
+        ONE_BY_ONE, [0.0, 1.0], hosts=2, balance=lambda servers: servers[next(turns)], slots=lives
+    ).answers
+    assert [latency for _, latency in answers] == pytest.approx([2 * SECONDS, SECONDS])
+
+
+def test_the_speed_of_each_moment_is_work_over_cpu_time() -> None:
+    """Each row takes 10 ms of CPU time in the first second and 20 ms in the second one, where a row out of
+    two has waited long. Nothing is stolen."""
+    due = [0.1 * place for place in range(20)]
+    simulated = simulate(ONE_BY_ONE, due)
+    answers = {
+        place: (at + waited, waited)
+        for place, at in enumerate(due)
+        for waited in [SECONDS if at < 1 else 2 * SECONDS + 0.05 * (place % 2)]
+    }
+    nothing = Spent(0.0, 0.0)
+    real = Measured(
+        answers,
+        nothing,
+        nothing,
+        nothing,
+        turn_s=0.0,
+        others=0.0,
+        stolen=[(0.5, 0.0), (1.0, 0.0), (1.5, 0.0), (2.0, 0.0)],
+        lanes_s=[(1.0, 10 * SECONDS), (2.0, 20 * SECONDS)],
+    )
+    slots = lived(real, ONE_BY_ONE, simulated.batches)
+    assert [slot.end_s for slot in slots] == [0.5, 1.0, 1.5, 2.0]
+    assert [slot.speed for slot in slots] == pytest.approx([1.5, 1.5, 0.75, 0.75])
+
+
+def test_speeds_repeat_without_what_was_stolen() -> None:
+    slots = steady([Slot(1.0, stolen=1.0, speed=0.5), Slot(2.0, speed=1.5)], seconds=3.0)
+    assert [slot.end_s for slot in slots] == [1.0, 2.0, 3.0, 4.0]
+    assert [slot.speed for slot in slots] == [0.5, 1.5, 0.5, 1.5]
+    assert not any(slot.stolen for slot in slots)
 
 
 def test_lanes_with_more_threads_than_cores_share_the_cores() -> None:
@@ -124,7 +175,7 @@ def test_the_verdict_is_on_the_median_of_the_ratios_of_the_rounds(
     rounds = [(50.0, 0.1, 51.0, 0.11), (100.0, 0.05, 101.0, 0.055), (80.0, 0.1, 40.0, 0.3)]
     spent = Spent(cpu_s=0.001, wait_s=0.0005)
     pairs = [
-        Pair(*one, spent, spent, more=1.0, ratios=(1.0,), turn_s=0.001, others=0.01, stolen=0.0)
+        Pair(*one, spent, spent, more=1.0, ratios=(1.0,), turn_s=0.001, slots=(), others=0.01, stolen=0.0)
         for one in rounds
     ]
     assert list(compare({"16 callers": pairs}).values()) == [True]
