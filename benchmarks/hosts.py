@@ -87,7 +87,7 @@ class Slot:
         end_s: its end, in seconds from the start. The next slot begins there.
         stolen: how many cores the hypervisor took away. The kernel counts only cores that had work (`steal`
             in proc_stat(5)), so HTTP and the lanes lose that time.
-        speed: work that the lanes did in a second of CPU time, over their mean.
+        speed: work that was done in a second of CPU time, over the mean.
     """
 
     end_s: float
@@ -152,8 +152,8 @@ class Server:
         free = cores - self.host.http_cores * bool(self.http)
         running = min(cores, threads + bool(self.http))
         slot = self.slots[self.slot] if self.slot < len(self.slots) else Slot(math.inf)
-        left = max(0.0, 1 - slot.stolen / running) if running else 0.0
-        return left, min(1.0, free / threads) * left * slot.speed if threads else 0.0
+        pace = max(0.0, 1 - slot.stolen / running) * slot.speed if running else 0.0
+        return pace, min(1.0, free / threads) * pace if threads else 0.0
 
     def next_change(self) -> float:
         """When HTTP's present work, a batch or a slot ends, if nothing arrives before; infinite

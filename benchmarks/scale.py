@@ -2,8 +2,8 @@
 
 1. Start the server, and read its lanes and its cost model from `/info`: each start measures its own. Load
    bare lanes of the same split, and time each row alone on them, with the cascade on.
-2. In each round, for each traffic (closed loops, then open loops at shares of the simulated
-   rate of the last closed loop): time batches on bare lanes, measure the server, time the batches again.
+2. In each round, for each traffic (closed loops, then open loops at shares of the rate that the server
+   reached with the most callers): time batches on bare lanes, measure the server, time the batches again.
 3. Simulate the same arrivals of the same rows (`benchmarks/hosts.py`) with those times, and with the CPU time
    that HTTP, the lanes and the load generator spent on a request: beside its graphs, a server's lane chooses
    batches and tells callers, and HTTP empties its caches. HTTP also waits for cores, which the kernel counts
@@ -94,7 +94,7 @@ class Traffic:
 CALLERS: Final = (64, 16)
 """The open loops take `Host.turn_s` from the last of them, whose queue is as short as theirs."""
 SHARES: Final = (0.5, 0.7, 0.85)
-"""Of the rate with the most callers, the rates of the open loops."""
+"""The rates of the open loops, of what the server reached with the most callers in the same round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,17 +309,20 @@ def measure_rounds(
     rounds: int,
     seconds: float,
 ) -> dict[str, list[Pair]]:
-    """A pair for each round, by the name of the traffic. The open loops take their rate from the latest
-    timing of the lanes: the machine's speed moves."""
+    """A pair for each round, by the name of the traffic. Each round has open loops at other rates: the
+    machine's speed moves."""
     found: dict[str, list[Pair]] = {}
     for _ in range(rounds):
+        saturation = 0.0
         for callers, share in [*((callers, 0.0) for callers in CALLERS), *((0, share) for share in SHARES)]:
-            traffic = Traffic(callers=callers) if callers else Traffic(rate=share * saturation(host, seconds))
+            traffic = Traffic(callers=callers) if callers else Traffic(rate=share * saturation)
             name = f"{callers} callers" if callers else f"{share:.0%} of saturation"
             pair = measure_pair(lanes, rows, host, server, requests, traffic, seconds)
             times = http_times(pair.http, pair.generator)
             host = replace(host, ratios=pair.ratios, turn_s=pair.turn_s, **times)
             found.setdefault(name, []).append(pair)
+            if callers == max(CALLERS):
+                saturation = pair.rps
             print(
                 f"{name}: measured {pair.rps:.1f} requests/s, p99 {1000 * pair.p99_s:.0f} ms; simulated"
                 f" {pair.simulated_rps:.1f}, {1000 * pair.simulated_p99_s:.0f}; other programs"
@@ -327,12 +330,6 @@ def measure_rounds(
                 file=sys.stderr,
             )
     return found
-
-
-def saturation(host: Host, seconds: float) -> float:
-    """The simulated requests/s of a host with the most callers."""
-    traffic = Traffic(callers=max(CALLERS))
-    return figures(traffic.simulated(host, WARMUP_S + seconds).answers, WARMUP_S, seconds)[0]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -476,7 +473,8 @@ def plan(
     Args:
         lives: what the machines live through, in turn.
     """
-    rate = saturation(host, FLEET_S)
+    alone = Traffic(callers=max(CALLERS)).simulated(host, WARMUP_S + FLEET_S)
+    rate, _ = figures(alone.answers, WARMUP_S, FLEET_S)
     found: dict[str, Any] = {
         "rows_per_s": round(rate, 1),
         "machines_for_rows_per_day": math.ceil(rows_per_day / DAY_S / (rate * share)),
