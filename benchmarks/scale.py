@@ -65,6 +65,9 @@ LANES_S: Final = 1.5
 """How long the lanes are timed before and after each traffic."""
 NEIGHBOURS: Final = 5
 """How many batches before and after one tell the speed of the machine at its time."""
+PASSES: Final = 3
+"""Simulations that find the speeds. A slow time makes the queue longer and so the batches larger, which costs
+less for a row: without the speeds of one pass, the batches of the next would be too small."""
 SIMULATIONS: Final = 5
 """Of each traffic, with other draws of `Host.ratios`; their median counts."""
 FLEET_S: Final = 30.0
@@ -250,18 +253,28 @@ def measure_pair(
     ratios = tuple(before + lane_ratios(lanes, rows, host, batches))
     turn_s = real.turn_s if traffic.callers else host.turn_s
     same = replace(host, ratios=ratios, turn_s=turn_s, **http_times(real.http, real.generator))
-    bare = traffic.simulated(same, until)
-    more = real.lanes.cpu_s / host.threads * len(bare.answers) / bare.lanes_s
-    ratios = tuple(more * ratio for ratio in ratios)
-    same = replace(same, ratios=ratios)
-    slots = lived(real, same, bare.batches)
+    more, slots = 1.0, list[Slot]()
+    for _ in range(PASSES):
+        tried = traffic.simulated(same, until, slots)
+        more *= real.lanes.cpu_s / host.threads * len(tried.answers) / tried.lanes_s
+        same = replace(same, ratios=tuple(more * ratio for ratio in ratios))
+        slots = lived(real, same, tried.batches)
     found = [traffic.simulated(same, until, slots, seed).answers for seed in range(SIMULATIONS)]
     each = [figures(answers, WARMUP_S, seconds) for answers in found]
     simulated = [statistics.median(values) for values in zip(*each, strict=True)]
     measured = figures(real.answers.values(), WARMUP_S, seconds)
     stolen = sum(cores for _, cores in real.stolen) / max(1, len(real.stolen)) / host.cores
     return Pair(
-        *measured, *simulated, real.http, real.generator, more, ratios, turn_s, slots, real.others, stolen
+        *measured,
+        *simulated,
+        real.http,
+        real.generator,
+        more,
+        same.ratios,
+        turn_s,
+        slots,
+        real.others,
+        stolen,
     )
 
 
