@@ -204,7 +204,7 @@ def describe(document: dict[str, Any]) -> str:
         f"{settings['counted']:g} s for each server and number of connections, {settings['rows']} rows. "
         f"{document['versions']}"
     )
-    return f"`{document['command']}`\n\n{fill(told, 100, break_on_hyphens=False)}\n"
+    return f"```\n{document['command']}\n```\n\n{fill(told, 100, break_on_hyphens=False)}\n"
 
 
 def measure_rounds(
