@@ -12,16 +12,13 @@ LARGEST_BYTES: Final = 2**25
 """The highest threshold that glibc takes. With a lower one, each batch would map its activations anew."""
 
 
-CORES_OF_A_HEAP: Final = 8
-"""Threads that share a heap wait for each other. Measured on two cores only (docs/log.md)."""
-
-
 def few_heaps(cores: int) -> None:
-    """Let the threads of this process share a heap; called before they start.
+    """Limit the heaps of this process to two for each core and the first one; called before threads start.
 
-    By default, glibc gives every thread a heap of its own, and each keeps room for its largest batch.
+    By default, glibc gives up to eight threads for each core a heap of their own, and each heap keeps room
+    for its largest batch. But lanes that share a heap wait for each other (docs/log.md).
     """
-    _mallopt(_ARENA_MAX, max(1, cores // CORES_OF_A_HEAP))
+    _mallopt(_ARENA_MAX, 1 + 2 * cores)
 
 
 @contextmanager
