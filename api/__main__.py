@@ -12,11 +12,12 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the bundle has not been read yet
     from api.settings import read_settings
     from engine.cores import available_cores
-    from models.memory import few_heaps
+    from models.memory import collect_seldom, few_heaps
 
     arguments = sys.argv[1:] if argv is None else argv
     settings = read_settings(arguments)  # before the heavy imports
     few_heaps(available_cores())
+    collect_seldom()
     if settings.http_processes:
         from api.fronts.supervisor import supervise
 

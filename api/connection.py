@@ -11,7 +11,7 @@
 
 import asyncio
 import time
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 from fastapi import FastAPI
@@ -19,6 +19,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from api.outbox import Outbox
 from api.settings import Settings
 from api.telemetry import READ_AT
 
@@ -61,7 +62,7 @@ class Connection(HttpToolsProtocol):
         self._head_clock: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, Outbox(transport)))
         self._start_head_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:

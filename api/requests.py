@@ -6,8 +6,7 @@ import re
 import time
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from fastapi import Request
@@ -22,6 +21,9 @@ ROUNDS: Final = 3
 """Rounds of the event loop that a request needs after its first one: its predictions arrive, its answer is
 sent, and one round passed before its head was read."""
 
+UNWATCHED_S: Final = 0.05
+"""How long a request is inside before somebody looks whether its client has left, in seconds."""
+
 _JSON: Final = "application/json"
 _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?|\.[0-9]+")
 
@@ -34,21 +36,68 @@ READ_AND_DISCARDED: Final = 8
 connection early, the client would never see the 413."""
 
 
-def timeout_s(request: Request, default_s: float) -> float:
-    """The request's `X-Request-Timeout` in seconds, or the default.
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the headers of a request to `/relations` say.
 
-    Raises:
-        InvalidRequest: the header is not a number of seconds.
+    Attributes:
+        timeout_s: seconds until its deadline.
+        gzipped: whether its body is compressed.
+        length: `Content-Length` as it was sent; empty if it was not.
+        short: whether the body will hold a few examples only, and follows at once. A client that waits for
+            `100 Continue` and is refused could leave the body out, and its next request would be taken for
+            it.
     """
-    text = request.headers.get("X-Request-Timeout")
-    if text is None:
-        return default_s
+
+    timeout_s: float
+    gzipped: bool
+    length: str
+    short: bool
+
+    @classmethod
+    def of(cls, request: Request, timeout_s: float) -> "Head":
+        """Read and check the headers.
+
+        Args:
+            timeout_s: of a request without `X-Request-Timeout`.
+
+        Raises:
+            InvalidRequest: `X-Request-Timeout` is no number of seconds, or the body is not said to be JSON in
+                UTF-8.
+            UnknownEncoding: the body is compressed, and not by gzip.
+        """
+        # Of two equal names the first counts. Starlette's headers would be searched for each name anew.
+        headers = {name: value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
+        if (asked := headers.get(b"x-request-timeout")) is not None:
+            timeout_s = _seconds(asked)
+        content_type = headers.get(b"content-type", _JSON)
+        if content_type != _JSON and not _is_json(content_type):
+            message = "application/json in UTF-8 is required"
+            raise InvalidRequest([fault("content_type", ["header", "Content-Type"], message)])
+        encoding = headers.get(b"content-encoding", "identity").strip().lower()
+        if encoding not in ("identity", "gzip", "x-gzip"):
+            raise UnknownEncoding(
+                f"Content-Encoding {encoding!r:.40} is unknown; send gzip or no compression"
+            )
+        length = headers.get(b"content-length", "")
+        short = length.isdecimal() and len(length) < 10 and int(length) <= SHORT_BODY_BYTES
+        return cls(timeout_s, encoding != "identity", length, short and b"expect" not in headers)
+
+
+def _seconds(text: str) -> float:
     text = text.strip(" \t")
     seconds = float(text) if _SECONDS.fullmatch(text) else math.nan
     if not 0 < seconds <= LONGEST_TIMEOUT_S:
         message = f"a number of seconds above 0 and up to {LONGEST_TIMEOUT_S} is required"
         raise InvalidRequest([fault("timeout", ["header", "X-Request-Timeout"], message)])
     return seconds
+
+
+def _is_json(content_type: str) -> bool:
+    kind, _, parameters = content_type.lower().partition(";")
+    pairs = [parameter.partition("=") for parameter in parameters.split(";")]
+    charset = next((value.strip(' "') for name, _, value in pairs if name.strip() == "charset"), "")
+    return kind.strip() == _JSON and charset in ("", "utf-8", "utf8")
 
 
 def predicted_by(began: float, now: float, deadline: float) -> float:
@@ -68,38 +117,7 @@ def predicted_by(began: float, now: float, deadline: float) -> float:
     return deadline - ROUNDS * (now - began)
 
 
-def require_json(request: Request) -> None:
-    """Check the headers that describe the body.
-
-    Raises:
-        InvalidRequest: the body is not said to be JSON in UTF-8.
-        UnknownEncoding: it is compressed, and not by gzip.
-    """
-    content_type = request.headers.get("Content-Type", _JSON)
-    if content_type != _JSON and not _is_json(content_type):
-        message = "application/json in UTF-8 is required"
-        raise InvalidRequest([fault("content_type", ["header", "Content-Type"], message)])
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip", "x-gzip"):
-        raise UnknownEncoding(f"Content-Encoding {encoding!r:.40} is unknown; send gzip or no compression")
-
-
-def _is_json(content_type: str) -> bool:
-    kind, _, parameters = content_type.lower().partition(";")
-    pairs = [parameter.partition("=") for parameter in parameters.split(";")]
-    charset = next((value.strip(' "') for name, _, value in pairs if name.strip() == "charset"), "")
-    return kind.strip() == _JSON and charset in ("", "utf-8", "utf8")
-
-
-def is_short(request: Request) -> bool:
-    """Whether the header promises a body of a few examples only, which follows at once. A client that waits
-    for `100 Continue` and is refused could leave the body out, and its next request would be taken for it."""
-    length = request.headers.get("Content-Length", "")
-    short = length.isdecimal() and len(length) < 10 and int(length) <= SHORT_BODY_BYTES
-    return short and "Expect" not in request.headers
-
-
-async def read_body(request: Request, limit: int, deadline: float) -> bytes:
+async def read_body(request: Request, head: Head, limit: int, deadline: float) -> bytes:
     """The body, decompressed and without a byte order mark. The limit holds for what is sent and for what
     comes out of it.
 
@@ -126,9 +144,8 @@ async def read_body(request: Request, limit: int, deadline: float) -> bytes:
     except TimeoutError:
         raise BodyTimeout("the deadline passed before the request's body had arrived") from None
     if size > limit:
-        sent = request.headers.get("Content-Length", f"at least {size}")
-        raise TooLarge(f"a body can hold {limit} bytes; {sent} were sent")
-    if "gzip" in request.headers.get("Content-Encoding", "").lower():
+        raise TooLarge(f"a body can hold {limit} bytes; {head.length or f'at least {size}'} were sent")
+    if head.gzipped:
         body = _decompress(body, limit)
     return bytes(body.removeprefix(BOM_UTF8))
 
@@ -152,31 +169,43 @@ def _decompress(packed: bytearray, limit: int) -> bytearray:
         raise InvalidRequest([fault("content_encoding", ["header", "Content-Encoding"], message)]) from None
 
 
-@asynccontextmanager
-async def while_connected(request: Request) -> AsyncIterator[None]:
-    """Runs the block, and cancels it if the client leaves first.
+class WhileConnected:
+    """`with WhileConnected(request):` cancels the block if the client leaves first. Most blocks end within
+    `UNWATCHED_S`, and nobody watches them: a task that waits for the client costs more than to parse a body.
 
     Raises:
         ClientDisconnect: the client has left.
     """
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        async with asyncio.timeout(None) as stay:
-            inside = True
 
-            def leave(_: object) -> None:
-                if inside:  # the callback can still fire in the tick in which the block ends
-                    stay.reschedule(0)  # a time in the past: cancel now
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._inside = False
+        self._client_left = False
+        self._disconnected: asyncio.Task[None] | None = None
 
-            gone.add_done_callback(leave)
-            try:
-                yield
-            finally:
-                inside = False
-    except TimeoutError:
-        raise ClientDisconnect from None
-    finally:
-        gone.cancel()
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
+        self._inside = True
+        self._start = asyncio.get_running_loop().call_later(UNWATCHED_S, self._watch)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._inside = False
+        self._start.cancel()
+        if self._disconnected is not None:
+            self._disconnected.cancel()
+        if self._client_left and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise ClientDisconnect from None
+
+    def _watch(self) -> None:
+        self._disconnected = asyncio.ensure_future(_disconnected(self._request))
+        self._disconnected.add_done_callback(self._leave)
+
+    def _leave(self, _: object) -> None:
+        if self._inside:  # this can still be called in the turn in which the block ends
+            self._client_left = True
+            self._task.cancel()
 
 
 async def _disconnected(request: Request) -> None:

@@ -15,12 +15,10 @@ from api import __version__
 from api.metrics import TRUNCATED, predicted, voted
 from api.requests import (
     LONGEST_TIMEOUT_S,
-    is_short,
+    Head,
+    WhileConnected,
     predicted_by,
     read_body,
-    require_json,
-    timeout_s,
-    while_connected,
 )
 from api.schemas import (
     ONE,
@@ -149,20 +147,19 @@ async def relations(request: Request) -> Response:
     """
     service, record = _service(request), record_of(request.scope)
     settings = service.settings
-    deadline = record.began + timeout_s(request, settings.request_timeout_s)
-    require_json(request)
+    head = Head.of(request, settings.request_timeout_s)
+    deadline = record.began + head.timeout_s
     with service.pool() as pool:
-        if is_short(request):
+        if head.short:
             deadline = predicted_by(record.began, time.monotonic(), deadline)
             await pool.require_room(deadline)
     try:
-        body = await read_body(request, settings.max_body_bytes, deadline)
-        with service.pool() as pool:
-            async with while_connected(request):
-                began = time.monotonic()
-                question = await service.reader.read(body, pool.encode, deadline)
-                record.encode_s = time.monotonic() - began
-                answered = await pool.predict(question.rows, deadline)
+        body = await read_body(request, head, settings.max_body_bytes, deadline)
+        with service.pool() as pool, WhileConnected(request):
+            began = time.monotonic()
+            question = await service.reader.read(body, pool.encode, deadline)
+            record.encode_s = time.monotonic() - began
+            answered = await pool.predict(question.rows, deadline)
     except ClientDisconnect:
         return Response(status_code=CLIENT_CLOSED_REQUEST)  # for the metrics: the client has left
     record.queue_s, record.inference_s = answered.queue_s, answered.inference_s

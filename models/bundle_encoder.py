@@ -16,6 +16,9 @@ from models.restriction import TypeMask
 class BundleEncoder:
     """Encodes examples for every member of a bundle. Safe to share between threads.
 
+    Args:
+        keep_lock: as `Encoder`.
+
     Attributes:
         encodings: the distinct encodings among the members, in their order.
         encoders: one for each of them.
@@ -25,14 +28,14 @@ class BundleEncoder:
     """
 
     @large_blocks_apart()
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, keep_lock: bool = True) -> None:
         self.encodings = _encodings(bundle)
-        self.encoders = [_encoder(bundle, encoding) for encoding in self.encodings]
+        self.encoders = [_encoder(bundle, encoding, keep_lock) for encoding in self.encodings]
         self._type_mask = TypeMask(bundle.manifest.type_restriction or {})
         self._bundle = bundle
 
     @classmethod
-    def of(cls, bundle: Bundle, serving: "BundleEncoder | None") -> "BundleEncoder":
+    def of(cls, bundle: Bundle, serving: "BundleEncoder | None", keep_lock: bool = True) -> "BundleEncoder":
         """The encoder that serves, if the new bundle encodes in the same way; otherwise a new one. A
         retrained ensemble mostly keeps its tokenizers, and to read one takes longer than to read graphs.
 
@@ -41,7 +44,7 @@ class BundleEncoder:
         """
         if serving is not None and _made_of(serving._bundle) == _made_of(bundle):
             return serving
-        return cls(bundle)
+        return cls(bundle, keep_lock)
 
     def encode(self, example: Example) -> EncodedExample:
         """Mark and tokenise one example for every member, and look up which relations its types allow.
@@ -95,11 +98,12 @@ def _made_of(bundle: Bundle) -> tuple[Any, ...]:
     return encodings, sums, manifest.max_length, manifest.type_restriction
 
 
-def _encoder(bundle: Bundle, encoding: InputEncoding) -> Encoder:
+def _encoder(bundle: Bundle, encoding: InputEncoding, keep_lock: bool) -> Encoder:
     path = bundle.path / encoding.tokenizer
     try:
         check_size(bundle.path, encoding.tokenizer)
-        return Encoder.from_file(path, encoding.markers, bundle.manifest.max_length, encoding.pad_token_id)
+        window = bundle.manifest.max_length
+        return Encoder.from_file(path, encoding.markers, window, encoding.pad_token_id, keep_lock)
     except BundleRefused:
         raise
     except Exception as error:  # the tokenizers library raises bare Exception

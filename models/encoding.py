@@ -62,6 +62,12 @@ class Encoded:
     entity_spans: NDArray[np.int64] = field(default_factory=lambda: np.array([[0, 1], [0, 1]]))
     entity_types: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2, dtype=np.int64))
 
+    @classmethod
+    def of(cls, numbers: NDArray[np.int64], second_segment: int, truncated: bool) -> "Encoded":
+        """An example whose arrays are parts of one: positions, spans, types, then the token ids."""
+        spans = numbers[2:6].reshape(2, 2)
+        return cls(numbers[8:], numbers[:2], second_segment, truncated, spans, numbers[6:8])
+
     def __len__(self) -> int:
         return len(self.input_ids)
 
@@ -150,6 +156,8 @@ class Encoder:
         markers: a name of `models.markers.MARKER_STYLES`, or a template.
         max_length: the model's window in tokens, special tokens included.
         pad_token_id: the id that fills short rows of a batch.
+        keep_lock: whether the interpreter's lock is kept while a text is tokenised. To give it away makes
+            pieces a third faster, but next to lanes it takes longer to get it back than to tokenise a row.
 
     Raises:
         ValueError: the tokenizer lacks a token of the template, or puts no special tokens around a text,
@@ -157,7 +165,12 @@ class Encoder:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, markers: str | MarkerTemplate, max_length: int, pad_token_id: int
+        self,
+        tokenizer: Tokenizer,
+        markers: str | MarkerTemplate,
+        max_length: int,
+        pad_token_id: int,
+        keep_lock: bool = True,
     ) -> None:
         template = template_of(markers)
         tokens = template.vocabulary
@@ -173,6 +186,7 @@ class Encoder:
         self.max_length = max_length
         self.pad_token_id = pad_token_id
         self._tokenizer = tokenizer
+        self._keep_lock = keep_lock
         self._frame = _Frame.of_pair(tokenizer) if template.two_segments else _Frame.of_one(tokenizer)
         self._is_first = template.two_segments and template.before is not None
         self._marker_ids = {token: tokenizer.token_to_id(token) for token in tokens}
@@ -187,13 +201,18 @@ class Encoder:
 
     @classmethod
     def from_file(
-        cls, tokenizer: Path, markers: str | MarkerTemplate, max_length: int, pad_token_id: int
+        cls,
+        tokenizer: Path,
+        markers: str | MarkerTemplate,
+        max_length: int,
+        pad_token_id: int,
+        keep_lock: bool = True,
     ) -> "Encoder":
         """Raises ValueError, as the class and `tokenizer_check.check`; the library raises bare Exception."""
         read = Tokenizer.from_file(str(tokenizer))
         read.no_padding()  # to a length that the file can choose
         check(read)
-        return cls(read, markers, max_length, pad_token_id)
+        return cls(read, markers, max_length, pad_token_id, keep_lock)
 
     def encode(self, example: Example, tokenised: dict[str, list[int]] | None = None) -> Encoded:
         """Encode one example.
@@ -236,15 +255,13 @@ class Encoder:
         closing = [*(() if self._is_first else frame.between), *trailing, *frame.closing]
         offset = len(opening) - low
         second = (high - low if self._is_first else len(trailing)) + len(frame.closing)
-        return Encoded(
-            np.array([*opening, *ids[low:high], *closing], dtype=np.int64),
-            np.array([subject + offset, object_ + offset], dtype=np.int64),
+        places = [subject, object_, *(end for word in marked.words for end in _span(word, begins, ends))]
+        types = [TYPE_IDS[entity.type] for entity in (example.subject_entity, example.object_entity)]
+        numbers = [*(place + offset for place in places), *types, *opening, *ids[low:high], *closing]
+        return Encoded.of(
+            np.array(numbers, dtype=np.int64),
             second if frame.types else 0,
             truncated=high - low < len(ids) or max(len(before), len(after)) > reach,
-            entity_spans=np.array([_span(word, begins, ends) for word in marked.words]) + offset,
-            entity_types=np.array(
-                [TYPE_IDS[entity.type] for entity in (example.subject_entity, example.object_entity)]
-            ),
         )
 
     def _from_text(self, ids: list[int]) -> list[int]:
@@ -253,9 +270,13 @@ class Encoder:
         return ids if never.keys().isdisjoint(ids) else [never.get(index, index) for index in ids]
 
     def _read(self, texts: Sequence[str]) -> list[Encoding]:
-        # `encode_batch` releases the interpreter's lock. Under load it takes longer to get it back from the
-        # lanes than to tokenise a row.
+        """Tokenise texts, and keep the interpreter's lock."""
         return [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
+
+    def _read_ids(self, texts: Sequence[str]) -> list[Encoding]:
+        """As `_read`, but without offsets, and the lock is given away."""
+        read: list[Encoding] = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return read
 
     def _tokenise_each(
         self, pieces: Sequence[str], tokenised: dict[str, list[int]] | None = None
@@ -270,7 +291,8 @@ class Encoder:
             for piece in pieces
         ]
         texts = [piece for piece, fixed in zip(pieces, known, strict=True) if fixed is None]
-        for text, encoding in zip(texts, self._read(texts), strict=True):
+        read = self._read if self._keep_lock else self._read_ids
+        for text, encoding in zip(texts, read(texts), strict=True):
             tokenised[text] = self._from_text(encoding.ids)
         ids: list[int] = []
         origins: list[int] = []

@@ -170,7 +170,9 @@ class Prediction:
     label_id: int = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "label_id", int(self.probabilities.argmax()))
+        # NumPy's argmax gives the interpreter's lock away, and gets it back late.
+        probabilities = self.probabilities.tolist()
+        object.__setattr__(self, "label_id", probabilities.index(max(probabilities)))
 
     @property
     def relation(self) -> str:

@@ -12,10 +12,12 @@ import pytest
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 
 from api import errors, routes
 from api.app import create_app
 from api.reading import warn_of_near_misses
+from api.requests import WhileConnected
 from api.service import RelationService
 from api.settings import Settings, warn_of_unknown
 from api.telemetry import READ_AT, Telemetry
@@ -132,6 +134,54 @@ def test_the_wait_for_the_event_loop_counts_before_a_body_is_read(
     assert sent[0]["status"] == 429
     assert engine.deadlines == [100.0 + left_s]
     assert dict(sent[0]["headers"])[b"retry-after"] == b"7"
+
+
+async def block_of(receive: Any, block: Any) -> str:
+    """How a block ends that runs while its client is connected."""
+    request = Request({"type": "http", "headers": []}, receive)
+    try:
+        with WhileConnected(request):
+            await block
+    except ClientDisconnect:
+        return "the client has left"
+    except asyncio.CancelledError:
+        return "cancelled"
+    await asyncio.sleep(0)  # a watch that goes on would cancel the task here
+    return "done"
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_block_is_cancelled_if_its_client_leaves(waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.requests.UNWATCHED_S", 0)
+
+    async def run() -> str:
+        left, asked = asyncio.Event(), asyncio.Event()
+
+        async def receive() -> Any:
+            asked.set()
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def block() -> None:
+            await asked.wait()
+            left.set()
+            if waits:
+                await asyncio.Event().wait()
+
+        return await block_of(receive, block())
+
+    assert asyncio.run(run()) == ("the client has left" if waits else "done")
+
+
+def test_a_block_that_somebody_else_cancels_stays_cancelled() -> None:
+    async def run() -> str:
+        never = asyncio.Event()
+        task = asyncio.create_task(block_of(never.wait, never.wait()))
+        await asyncio.sleep(0)
+        task.cancel()
+        return await task
+
+    assert asyncio.run(run()) == "cancelled"
 
 
 @pytest.mark.parametrize(

@@ -445,6 +445,14 @@ def test_any_text_is_cut_to_the_window_or_refused(
         check(tokenizer, example, cut)
 
 
+def test_a_front_encodes_as_one_process_does(tokenizer_file: Path, encoder: Encoder, rows: list[Row]) -> None:
+    front = Encoder.from_file(tokenizer_file, "typed_punctuation", WIDE, PAD, keep_lock=False)
+    for example in map(Example.from_row, rows):
+        one, other = encoder.encode(example), front.encode(example)
+        assert one.input_ids.tolist() == other.input_ids.tolist()
+        assert one.entity_spans.tolist() == other.entity_spans.tolist()
+
+
 def test_eight_threads_encode_as_one_does(encoder: Encoder, rows: list[Row]) -> None:
     examples = [Example.from_row(row) for row in rows]
     alone = [encoder.encode(example) for example in examples]

@@ -183,11 +183,14 @@ def test_weights_and_biases_is_told_offline(
 
 
 def test_a_tracker_that_is_not_there_gets_one_plain_line(
-    tiny_recipe: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tiny_recipe: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "wandb" else find_spec(name))
-    assert main([*tiny_recipe, *settings(report_to=["wandb"])]) == 2
+    assert main([*tiny_recipe, *settings(output=tmp_path / "run", report_to=["wandb"])]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "wandb is not installed" in line
 

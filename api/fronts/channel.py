@@ -1,7 +1,6 @@
 """A connection between a front and the engine: a Unix stream socket with one MessagePack value after another.
 
-The connection tells each side at once when the other one has died. All messages that are sent in one turn of
-the event loop go out in one system call.
+The connection tells each side at once when the other one has died.
 """
 
 import asyncio
@@ -12,6 +11,7 @@ from typing import Final, cast
 import msgpack
 
 from api.fronts.wire import Message, decode, encode
+from api.outbox import Outbox
 
 log = logging.getLogger("kore")
 
@@ -43,7 +43,7 @@ class Channel(asyncio.Protocol):
         self._on_made = on_made
         # One read can hold the end of a message and the next ones.
         self._unpacker = msgpack.Unpacker(max_buffer_size=2 * LARGEST_MESSAGE_BYTES)
-        self._transport: asyncio.Transport | None = None
+        self._transport: Outbox | None = None
 
     @property
     def open(self) -> bool:
@@ -67,7 +67,7 @@ class Channel(asyncio.Protocol):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = Outbox(cast(asyncio.Transport, transport))
         self._on_made()
 
     def data_received(self, data: bytes) -> None:

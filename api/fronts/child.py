@@ -9,7 +9,7 @@ from typing import Final
 
 from api.settings import Settings, read_settings
 from engine.cores import available_cores
-from models.memory import few_heaps
+from models.memory import collect_seldom, few_heaps
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 """The supervisor alone reacts to these. It starts the others with these signals blocked: a terminal or a
@@ -41,6 +41,7 @@ def run(live: Callable[[Child], Coroutine[None, None, int]], argv: list[str] | N
     """Run a process's life on its event loop; returns the exit status."""
     child = Child.of(sys.argv[1:] if argv is None else argv)  # before the heavy imports
     few_heaps(available_cores())
+    collect_seldom()
     import uvloop
 
     from api import logs

@@ -257,4 +257,4 @@ def _encoder(status: Status, serving: BundleEncoder | None) -> BundleEncoder:
     bundle = Bundle.open(Path(status.path))
     if fingerprint(bundle) != status.manifest:
         raise BundleRefused(f"bundle {status.path}: its manifest was changed while in use")
-    return BundleEncoder.of(bundle, serving)
+    return BundleEncoder.of(bundle, serving, keep_lock=False)  # a front has no lanes

@@ -203,8 +203,7 @@ def _encoded(values: object) -> Encoded:
                 and 0 <= other_kind <= len(ENTITY_TYPES)
                 and 0 <= second <= tokens
             ):
-                spans = numbers[2:6].reshape(2, 2)
-                return Encoded(numbers[8:], numbers[:2], second, truncated, spans, numbers[6:8])
+                return Encoded.of(numbers, second, truncated)
     raise Malformed(f"no token ids: {values!r:.100}")
 
 
