@@ -197,7 +197,7 @@ class Encoder:
         specials = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         unknown = next((i for t in ("<unk>", "[UNK]") if (i := tokenizer.token_to_id(t)) is not None), None)
         # A unigram vocabulary has '</s>' as an ordinary piece too: a user's '</s>' would end the sequence.
-        self._never_from_text = {} if unknown is None else dict.fromkeys(specials, unknown)
+        self._never_from_text = {} if unknown is None else dict.fromkeys(specials - {unknown}, unknown)
 
     @classmethod
     def from_file(
