@@ -62,7 +62,8 @@ class Connection(HttpToolsProtocol):
         self._head_clock: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast(asyncio.Transport, Outbox(transport)))
+        self._outbox = Outbox(transport)
+        super().connection_made(cast(asyncio.Transport, self._outbox))
         self._start_head_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -116,6 +117,7 @@ class Connection(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_response_complete(self) -> None:
+        self._outbox.send()  # now: if the client has closed its sending side, the loop closes the connection
         for sent_early, _ in self.pipeline:  # until now they have waited for their own client's answers
             _date(sent_early.scope)
         super().on_response_complete()

@@ -1,4 +1,4 @@
-"""What a connection sends: the writes of one turn of the event loop leave in one system call.
+"""What a connection sends: several writes leave in one system call.
 
 uvloop sends each write at once. But an answer over HTTP is two writes, its head and its body, and a front and
 the engine write many messages in a turn. A system call costs more than most messages, and it wakes the other
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Outbox:
-    """A transport that sends what was written at the end of the turn; `close` sends it at once."""
+    """A transport that collects writes, and sends them in the loop's next turn or when it is told to."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -22,14 +22,16 @@ class Outbox:
 
     def write(self, data: bytes) -> None:
         if not self._unsent:
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self.send)
         self._unsent.append(data)
 
-    def close(self) -> None:
-        self._send()
-        self._transport.close()
-
-    def _send(self) -> None:
+    def send(self) -> None:
+        """Send what was written."""
         unsent, self._unsent = self._unsent, []
-        if unsent and not self._transport.is_closing():  # the other side can have left since then
+        if unsent and not self._transport.is_closing():  # the loop can have closed it meanwhile
             self._transport.writelines(unsent)
+
+    def close(self) -> None:
+        """Send what was written, then close the connection."""
+        self.send()
+        self._transport.close()

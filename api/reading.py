@@ -18,7 +18,7 @@ from api.errors import Fault, InvalidRequest, TooLarge, fault
 from api.schemas import OneExample, OneSentence, RequestOptions, SeveralExamples
 from engine.errors import DeadlineExceeded
 from models.encoding import EncodedExample
-from models.example import Example, InvalidExample, Prediction
+from models.example import Example, InvalidExample, Prediction, Problem
 from models.pairs import Pairs, example_or_pairs
 
 log = logging.getLogger("kore")
@@ -117,19 +117,16 @@ def read_question(body: bytes, max_examples: int, encode: Encode) -> Question:
     options, faults = _read_options(document)
     of_options = list(faults)
     read = [_read(candidate) for candidate in candidates]
-    asked = [one for one in read if not isinstance(one, InvalidExample)]
+    asked = [one for one in read if isinstance(one, Example | Pairs)]
     pairs = sum(len(one.places) for one in asked if isinstance(one, Pairs))
     _require_at_most(max_examples, pairs + sum(isinstance(one, Example) for one in asked), pairs)
     rows: list[EncodedExample] = []
     for index, one in enumerate(read):
         place: list[str | int] = ["body"] if single else ["body", "examples", index]
-        try:
-            if isinstance(one, InvalidExample):
-                raise one
-            rows += encode(one)
-        except InvalidExample as error:
-            found = [fault(each.kind, [*place, *each.loc], each.message) for each in error.problems]
-            faults += [each for each in found if each not in of_options]  # `min_score` is checked twice
+        encoded, problems = _encode(one, encode)
+        rows += encoded
+        found = [fault(each.kind, [*place, *each.loc], each.message) for each in problems]
+        faults += [each for each in found if each not in of_options]  # `min_score` is checked twice
     if faults:
         raise InvalidRequest(faults)
     return Question(asked, rows, options, single)
@@ -149,11 +146,25 @@ def _require_at_most(limit: int, examples: int, pairs: int = 0) -> None:
         raise TooLarge(f"a request can hold {limit} examples; this one holds {examples}{of_which}")
 
 
-def _read(candidate: Any) -> Example | Pairs | InvalidExample:
+Problems = tuple[Problem, ...]
+"""What is wrong with an example. The exception itself would keep its caller's frame, and so the body, until
+the collector looks for cycles."""
+
+
+def _read(candidate: Any) -> Example | Pairs | Problems:
     try:
         return example_or_pairs(candidate)
     except InvalidExample as error:
-        return error
+        return error.problems
+
+
+def _encode(one: Example | Pairs | Problems, encode: Encode) -> tuple[list[EncodedExample], Problems]:
+    if isinstance(one, tuple):
+        return [], one
+    try:
+        return encode(one), ()
+    except InvalidExample as error:
+        return [], error.problems
 
 
 def warn_of_near_misses(document: Iterable[str]) -> None:

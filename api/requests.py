@@ -17,12 +17,12 @@ from api.reading import SHORT_BODY_BYTES
 
 LONGEST_TIMEOUT_S: Final = 86_400
 
-ROUNDS: Final = 3
-"""Rounds of the event loop that a request needs after its first one: its predictions arrive, its answer is
-sent, and one round passed before its head was read."""
+ROUNDS: Final = 4
+"""Rounds of the event loop that a request needs after its first one: a front sends its rows to the engine,
+its predictions arrive, its answer is sent, and one round passed before its head was read."""
 
 UNWATCHED_S: Final = 0.05
-"""How long a request is inside before somebody looks whether its client has left, in seconds."""
+"""A request is watched for its client's leaving after so many seconds."""
 
 _JSON: Final = "application/json"
 _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?|\.[0-9]+")
@@ -55,21 +55,21 @@ class Head:
     short: bool
 
     @classmethod
-    def of(cls, request: Request, timeout_s: float) -> "Head":
+    def of(cls, request: Request, default_s: float) -> "Head":
         """Read and check the headers.
 
         Args:
-            timeout_s: of a request without `X-Request-Timeout`.
+            default_s: the timeout without `X-Request-Timeout`.
 
         Raises:
             InvalidRequest: `X-Request-Timeout` is no number of seconds, or the body is not said to be JSON in
                 UTF-8.
             UnknownEncoding: the body is compressed, and not by gzip.
         """
-        # Of two equal names the first counts. Starlette's headers would be searched for each name anew.
+        # The first of equal names counts. Starlette's headers are searched anew for each name.
         headers = {name: value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
-        if (asked := headers.get(b"x-request-timeout")) is not None:
-            timeout_s = _seconds(asked)
+        asked = headers.get(b"x-request-timeout")
+        timeout_s = default_s if asked is None else _seconds(asked)
         content_type = headers.get(b"content-type", _JSON)
         if content_type != _JSON and not _is_json(content_type):
             message = "application/json in UTF-8 is required"
@@ -170,8 +170,8 @@ def _decompress(packed: bytearray, limit: int) -> bytearray:
 
 
 class WhileConnected:
-    """`with WhileConnected(request):` cancels the block if the client leaves first. Most blocks end within
-    `UNWATCHED_S`, and nobody watches them: a task that waits for the client costs more than to parse a body.
+    """`with WhileConnected(request):` cancels the block if the client leaves first. The watch starts after
+    `UNWATCHED_S`, when most blocks have ended: a task that watches costs more than parsing a body.
 
     Raises:
         ClientDisconnect: the client has left.
@@ -181,26 +181,26 @@ class WhileConnected:
         self._request = request
         self._inside = False
         self._client_left = False
-        self._disconnected: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
 
     def __enter__(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._task, self._cancelling = task, task.cancelling()
         self._inside = True
-        self._start = asyncio.get_running_loop().call_later(UNWATCHED_S, self._watch)
+        self._timer = asyncio.get_running_loop().call_later(UNWATCHED_S, self._watch)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._inside = False
-        self._start.cancel()
-        if self._disconnected is not None:
-            self._disconnected.cancel()
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
         if self._client_left and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise ClientDisconnect from None
 
     def _watch(self) -> None:
-        self._disconnected = asyncio.ensure_future(_disconnected(self._request))
-        self._disconnected.add_done_callback(self._leave)
+        self._watcher = asyncio.ensure_future(_disconnected(self._request))
+        self._watcher.add_done_callback(self._leave)
 
     def _leave(self, _: object) -> None:
         if self._inside:  # this can still be called in the turn in which the block ends

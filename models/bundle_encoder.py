@@ -17,7 +17,7 @@ class BundleEncoder:
     """Encodes examples for every member of a bundle. Safe to share between threads.
 
     Args:
-        keep_lock: as `Encoder`.
+        keep_lock: as for `Encoder`.
 
     Attributes:
         encodings: the distinct encodings among the members, in their order.

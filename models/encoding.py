@@ -64,7 +64,7 @@ class Encoded:
 
     @classmethod
     def of(cls, numbers: NDArray[np.int64], second_segment: int, truncated: bool) -> "Encoded":
-        """An example whose arrays are parts of one: positions, spans, types, then the token ids."""
+        """An example whose arrays are views of one: positions (2), spans (4), types (2), token ids."""
         spans = numbers[2:6].reshape(2, 2)
         return cls(numbers[8:], numbers[:2], second_segment, truncated, spans, numbers[6:8])
 
@@ -156,8 +156,8 @@ class Encoder:
         markers: a name of `models.markers.MARKER_STYLES`, or a template.
         max_length: the model's window in tokens, special tokens included.
         pad_token_id: the id that fills short rows of a batch.
-        keep_lock: whether the interpreter's lock is kept while a text is tokenised. To give it away makes
-            pieces a third faster, but next to lanes it takes longer to get it back than to tokenise a row.
+        keep_lock: whether the interpreter's lock is held while pieces are tokenised. Released, they take a
+            third less time, but next to lanes it takes longer to get the lock back than to tokenise a row.
 
     Raises:
         ValueError: the tokenizer lacks a token of the template, or puts no special tokens around a text,
@@ -270,11 +270,11 @@ class Encoder:
         return ids if never.keys().isdisjoint(ids) else [never.get(index, index) for index in ids]
 
     def _read(self, texts: Sequence[str]) -> list[Encoding]:
-        """Tokenise texts, and keep the interpreter's lock."""
+        """Tokenise texts, and hold the interpreter's lock."""
         return [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
 
     def _read_ids(self, texts: Sequence[str]) -> list[Encoding]:
-        """As `_read`, but without offsets, and the lock is given away."""
+        """As `_read`, but the lock is released, and all offsets are 0."""
         read: list[Encoding] = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return read
 

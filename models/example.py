@@ -170,7 +170,7 @@ class Prediction:
     label_id: int = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        # NumPy's argmax gives the interpreter's lock away, and gets it back late.
+        # NumPy's argmax releases the interpreter's lock, and next to other lanes gets it back late.
         probabilities = self.probabilities.tolist()
         object.__setattr__(self, "label_id", probabilities.index(max(probabilities)))
 

@@ -22,9 +22,9 @@ def few_heaps(cores: int) -> None:
 
 
 def collect_seldom() -> None:
-    """Look for cycles after 20,000 new objects, not after 700. Requests make none, but the collector looks at
-    their objects again and again while they wait: it took a twentieth of a front's time."""
-    gc.set_threshold(20_000, *gc.get_threshold()[1:])
+    """Look for cycles once there are 10,000 more objects, not 700: the collector looked at the objects of
+    waiting requests again and again, for a twentieth of a front's time (docs/log.md)."""
+    gc.set_threshold(10_000, *gc.get_threshold()[1:])
 
 
 @contextmanager

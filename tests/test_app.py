@@ -1,6 +1,8 @@
 """The application as a stranger extends it, and what it warns of."""
 
 import asyncio
+import gc
+import json
 import logging
 import re
 from pathlib import Path
@@ -16,13 +18,15 @@ from starlette.requests import ClientDisconnect
 
 from api import errors, routes
 from api.app import create_app
-from api.reading import warn_of_near_misses
+from api.errors import InvalidRequest
+from api.reading import read_question, warn_of_near_misses
 from api.requests import WhileConnected
 from api.service import RelationService
 from api.settings import Settings, warn_of_unknown
 from api.telemetry import READ_AT, Telemetry
 from engine.errors import NotReady, QueueFull
 from loadtest.server import running
+from models.example import InvalidExample, Problem
 from models.labels import RELATIONS
 
 ASKED = {
@@ -109,7 +113,7 @@ class Engine:
 
 @pytest.mark.parametrize(
     ("waited_s", "timeout_s", "left_s"),
-    [(0.0, 2, 2), (0.25, 2, 1), (0.5, 2, 0), (0.75, 2, -1), (5, 2, -18), (0.5, 30, 28)],
+    [(0.0, 2, 2), (0.25, 2, 0.75), (0.5, 2, -0.5), (0.75, 2, -1.75), (5, 2, -23), (0.5, 30, 27.5)],
 )
 def test_the_wait_for_the_event_loop_counts_before_a_body_is_read(
     waited_s: float, timeout_s: float, left_s: float, monkeypatch: pytest.MonkeyPatch
@@ -134,6 +138,24 @@ def test_the_wait_for_the_event_loop_counts_before_a_body_is_read(
     assert sent[0]["status"] == 429
     assert engine.deadlines == [100.0 + left_s]
     assert dict(sent[0]["headers"])[b"retry-after"] == b"7"
+
+
+def test_a_refused_body_is_freed_without_the_collector() -> None:
+    wrong = {**ASKED, "sentence": "다른 문장이다."}
+    body = json.dumps({"examples": [ASKED, wrong, {"sentence": ""}, 3]}).encode()
+
+    def encode(asked: object) -> Any:
+        raise InvalidExample(Problem(("sentence",), "window", "too long"))
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with pytest.raises(InvalidRequest):
+                read_question(body, 256, encode)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 async def block_of(receive: Any, block: Any) -> str:

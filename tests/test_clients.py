@@ -177,13 +177,24 @@ def test_a_connection_that_does_not_complete_its_head_is_closed(server: ServerPr
         assert connection.recv(100) == b"", "it ends by itself, within the time-out of the test's socket"
 
 
-def test_a_client_that_closes_its_sending_side_gets_its_answer(server: ServerProcess) -> None:
-    with closing(connect(server)) as connection:
-        connection.sendall(head() + BODY)
-        connection.shutdown(socket.SHUT_WR)
-        received = b"".join(iter(lambda: connection.recv(65536), b""))
-    assert received.startswith(b"HTTP/1.1 200")
-    assert b"per:title" in received
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        pytest.param(head() + BODY, b"per:title", id="an answer that takes a while"),
+        pytest.param(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", b"alive", id="an answer at once"),
+        pytest.param(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", b"", id="a refusal at once"),
+    ],
+)
+def test_a_client_that_closes_its_sending_side_gets_its_answer(
+    server: ServerProcess, asked: bytes, answer: bytes
+) -> None:
+    for _ in range(20):
+        with closing(connect(server)) as connection:
+            connection.sendall(asked)
+            connection.shutdown(socket.SHUT_WR)
+            received = b"".join(iter(lambda connection=connection: connection.recv(65536), b""))
+        assert received.startswith(b"HTTP/1.1 200" if answer else b"HTTP/1.1 401")
+        assert answer in received
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def outbox(wire: Wire) -> Outbox:
     return Outbox(cast(asyncio.Transport, wire))
 
 
-def test_the_writes_of_a_turn_are_sent_together() -> None:
+def test_the_writes_of_a_turn_are_sent_together_in_the_next_one() -> None:
     async def write() -> Wire:
         out = outbox(wire := Wire())
         out.write(b"head, ")
@@ -41,6 +41,18 @@ def test_the_writes_of_a_turn_are_sent_together() -> None:
     assert asyncio.run(write()).seen == [b"head, body", b"next"]
 
 
+def test_what_is_written_is_sent_at_once_if_it_is_told_to() -> None:
+    async def write() -> Wire:
+        out = outbox(wire := Wire())
+        out.write(b"answer")
+        out.send()
+        assert wire.seen == [b"answer"]
+        await asyncio.sleep(0)
+        return wire
+
+    assert asyncio.run(write()).seen == [b"answer"]
+
+
 def test_what_is_written_is_sent_before_the_connection_is_closed() -> None:
     async def write() -> Wire:
         out = outbox(wire := Wire())
@@ -52,10 +64,10 @@ def test_what_is_written_is_sent_before_the_connection_is_closed() -> None:
     assert asyncio.run(write()).seen == [b"last", "closed"]
 
 
-def test_nothing_is_sent_to_a_side_that_has_left() -> None:
+def test_nothing_is_written_to_a_connection_that_is_closed() -> None:
     async def write() -> Wire:
         out = outbox(wire := Wire())
-        out.write(b"lost")
+        out.write(b"late")
         wire.closing = True
         assert out.is_closing()
         await asyncio.sleep(0)

@@ -1,6 +1,7 @@
 """A connection between a front and the engine: a Unix stream socket with one MessagePack value after another.
 
-The connection tells each side at once when the other one has died.
+The connection tells each side at once when the other one has died. The messages of one turn of the event loop
+leave together, in one system call (`api/outbox.py`).
 """
 
 import asyncio

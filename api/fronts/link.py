@@ -64,13 +64,14 @@ class Link:
             late.cancel()
             if self._waiting.pop(number, None) is not None:  # no answer has arrived
                 self.channel.send(Cancel(number))
+            # An exception that the future keeps would keep this frame, and so the future.
+            del future
         if not isinstance(answer, Failed):
             return answer
         if answer.kind not in FAILURES:
             raise RuntimeError(f"the engine failed with {answer.kind}: {answer.detail}")
-        failure = FAILURES[answer.kind](answer.detail, answer.retry_after_s)
-        self.full = isinstance(failure, QueueFull | WaitTooLong)
-        raise failure
+        self.full = FAILURES[answer.kind] in (QueueFull, WaitTooLong)
+        raise FAILURES[answer.kind](answer.detail, answer.retry_after_s)
 
     def _read(self, message: Message) -> None:
         if isinstance(message, Status):
