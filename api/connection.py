@@ -117,7 +117,8 @@ class Connection(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_response_complete(self) -> None:
-        self._outbox.send()  # now: if the client has closed its sending side, the loop closes the connection
+        # At once: if the client has closed its sending side, the loop closes the connection.
+        self._outbox.send()
         for sent_early, _ in self.pipeline:  # until now they have waited for their own client's answers
             _date(sent_early.scope)
         super().on_response_complete()

@@ -22,7 +22,7 @@ ROUNDS: Final = 4
 its predictions arrive, its answer is sent, and one round passed before its head was read."""
 
 UNWATCHED_S: Final = 0.05
-"""A request is watched for its client's leaving after so many seconds."""
+"""Seconds until the server begins to watch whether a request's client is still connected."""
 
 _JSON: Final = "application/json"
 _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?|\.[0-9]+")
@@ -67,7 +67,7 @@ class Head:
             UnknownEncoding: the body is compressed, and not by gzip.
         """
         # The first of equal names counts. Starlette's headers are searched anew for each name.
-        headers = {name: value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
+        headers = {name: value.decode("latin-1") for name, value in reversed([*request.scope["headers"]])}
         asked = headers.get(b"x-request-timeout")
         timeout_s = default_s if asked is None else _seconds(asked)
         content_type = headers.get(b"content-type", _JSON)

@@ -168,7 +168,8 @@ async def block_of(receive: Any, block: Any) -> str:
         return "the client has left"
     except asyncio.CancelledError:
         return "cancelled"
-    await asyncio.sleep(0)  # a watch that goes on would cancel the task here
+    for _ in range(5):
+        await asyncio.sleep(0)  # a watch that goes on would cancel the task here
     return "done"
 
 
